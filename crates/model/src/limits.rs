@@ -1,0 +1,106 @@
+//! Every bound in the system, in one file. A queue, batch, retry or length without a line
+//! here is a bug. Values that operators may change are defaults; the rest are fixed.
+
+/// `socket.request.max.bytes`: the largest frame a client may send.
+pub const REQUEST_BYTES_MAX: usize = 100 << 20;
+/// The largest frame before authentication.
+pub const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 512 << 10;
+/// Elements of one array in a request.
+pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
+/// Tagged fields of one structure.
+pub const TAGGED_FIELDS_MAX: usize = 10_000;
+/// `message.max.bytes`: the largest record batch of a topic by default.
+pub const MESSAGE_BYTES_MAX: usize = 1_048_588;
+/// `max.connections` of one broker.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Requests of one connection that are read but not yet answered.
+pub const CONNECTION_PIPELINE_MAX: usize = 64;
+
+/// One memory budget per broker: frames, proposals, unstable entries, peer queues, tail cache.
+pub const MEMORY_BUDGET_BYTES: usize = 64 << 20;
+/// Share of the budget the tail cache may hold.
+pub const TAIL_CACHE_BYTES_MAX: usize = 24 << 20;
+
+/// Inputs one turn of a shard takes.
+pub const TURN_INPUTS_MAX: usize = 256;
+/// Time one turn of a shard takes inputs for, microseconds.
+pub const TURN_US_MAX: u64 = 1_000;
+/// Inputs that wait in a shard's client lane.
+pub const SHARD_CLIENT_QUEUE_MAX: usize = 4_096;
+/// Inputs that wait in a shard's raft lane.
+pub const SHARD_RAFT_QUEUE_MAX: usize = 16_384;
+/// Requests one partition holds before they are stamped, in flight included.
+pub const PARTITION_REQUESTS_MAX: usize = 8_192;
+
+/// raft: bytes of one MsgAppend.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// raft: MsgAppends in flight to one peer.
+pub const INFLIGHT_APPENDS_MAX: usize = 128;
+/// raft: bytes of entries proposed and not yet committed, per group.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
+/// raft: bytes of committed entries handed out by one Ready.
+pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 8 << 20;
+/// Applied entries a group's log view keeps in memory for followers that are nearly up to date.
+pub const LOG_VIEW_KEEP_BYTES: usize = 1 << 20;
+/// Bytes of older entries read from segments for one lagging follower at a time.
+pub const CATCH_UP_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of raft messages that wait for one peer on its bulk lane.
+pub const PEER_BULK_BYTES_MAX: usize = 16 << 20;
+/// Messages that wait for one peer on its control lane.
+pub const PEER_CONTROL_MESSAGES_MAX: usize = 65_536;
+/// Bytes of one envelope between brokers.
+pub const ENVELOPE_BYTES_MAX: usize = 16 << 20;
+
+/// `producer.state` entries kept per partition.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Batches remembered per producer for dedupe (KIP-98).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Producer ids handed to a broker at once.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+/// Partitions of the cluster.
+pub const PARTITIONS_MAX: usize = 100_000;
+/// Length of a topic name.
+pub const TOPIC_NAME_LEN_MAX: usize = 249;
+
+/// Block size of journal writes.
+pub const JOURNAL_BLOCK_BYTES: usize = 4096;
+/// One journal file.
+pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+/// The journal as a whole, by default.
+pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+/// Bytes one journal sync covers.
+pub const JOURNAL_SYNC_BYTES_MAX: usize = 8 << 20;
+/// Bytes that wait for the journal before the client lane closes.
+pub const JOURNAL_QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Distance between two entries of a segment's sidecar.
+pub const SIDECAR_STRIDE_BYTES: u64 = 4096;
+/// `log.segment.bytes`.
+pub const SEGMENT_BYTES: u64 = 1 << 30;
+/// Open segment descriptors.
+pub const OPEN_SEGMENTS_MAX: usize = 1_024;
+/// Free bytes below which a broker refuses new records but keeps reads, votes and deletes.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+
+/// One tick of every raft group, milliseconds.
+pub const TICK_MS: u64 = 50;
+/// Heartbeats leave every so many ticks: 150 ms.
+pub const HEARTBEAT_TICKS: usize = 3;
+/// Shortest election time-out in ticks: 1.5 s. Later ranks add [`ELECTION_RANK_TICKS`].
+pub const ELECTION_TICKS: usize = 30;
+/// Stagger of the election time-out by replica rank: 0.3 s.
+pub const ELECTION_RANK_TICKS: usize = 6;
+/// Jitter on top, exclusive: below the stagger, so ranks never overlap.
+pub const ELECTION_JITTER_TICKS: usize = 4;
+/// A lease runs this long from the quorum-th newest echoed heartbeat, milliseconds.
+pub const LEASE_MS: u64 = 450;
+/// A replica refuses votes this long after it answered a heartbeat, and after its start.
+pub const VOTE_PROMISE_MS: u64 = 500;
+/// Candidates with evidence, and preferred first replicas, campaign this often.
+pub const CAMPAIGN_RETRY_MS: u64 = 100;
+/// `replica.lag.time.max.ms`.
+pub const REPLICA_LAG_MS_MAX: u64 = 30_000;
+/// A group whose core panicked is rebuilt at most once in this time, then quarantined.
+pub const REBUILD_INTERVAL_MS: u64 = 600_000;
