@@ -1,0 +1,181 @@
+//! The checkpoint: where recovery starts. What it covers may leave the journal.
+//!
+//! One file, replaced whole: written beside, synced, renamed, the directory synced. Layout:
+//! magic, format version, body length, body CRC-32C, body; little endian.
+//! Invariants: the segments it names were synced before it was written; it is never changed
+//! in place, so a reader sees the old one or the new one.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use model::{GroupId, HardState, Lsn, ReplicaId};
+
+use crate::codec::{Fields, put_bytes, put_count};
+use crate::disk::{Disk, DiskError, DiskPath, Op, Outcome, call};
+use crate::error::StorageError;
+use crate::journal::{Damage, GroupBirth};
+use crate::segment::SegmentPosition;
+
+/// Every group of one broker at one point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub groups: BTreeMap<GroupId, GroupCheckpoint>,
+    /// The node's own, opaque here.
+    pub extra: Bytes,
+}
+
+/// One group at one point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupCheckpoint {
+    pub replica: ReplicaId,
+    /// The body of the group's [`GroupBirth`].
+    pub birth: Bytes,
+    pub hard_state: HardState,
+    /// Hard states at or below this LSN are covered ([`SyncedState`](crate::SyncedState)).
+    pub as_of_lsn: Lsn,
+    pub suspect: Option<Damage>,
+    pub conf_state: Bytes,
+    /// Entries at or below it are in segments and `machine`.
+    pub applied_index: u64,
+    pub applied_term: u64,
+    /// The last index below the retained log; 0 when the log starts at 1.
+    pub start_index: u64,
+    /// The machine's snapshot, as of `machine_applied`.
+    pub machine: Bytes,
+    pub machine_applied: u64,
+    pub segments: SegmentPosition,
+    /// (first index, term), rising.
+    pub term_starts: Vec<(u64, u64)>,
+}
+
+const MAGIC: &[u8; 8] = b"GLCHKPT\0";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 8 + 4 + 8 + 4;
+const NAME: &str = "checkpoint";
+const NAME_BESIDE: &str = "checkpoint.tmp";
+/// The least bytes one group takes: what a claimed count is checked against.
+const GROUP_BYTES_MIN: usize = 128;
+
+impl Checkpoint {
+    /// Replaces the checkpoint in `dir`; on success it is durable.
+    pub fn write(&self, disk: &mut dyn Disk, dir: &DiskPath) -> Result<(), StorageError> {
+        let beside = dir.join(NAME_BESIDE);
+        let bufs = self.encode();
+        call(disk, Op::Create { path: beside.clone() })?;
+        call(disk, Op::Write { path: beside.clone(), at: 0, bufs })?;
+        call(disk, Op::Sync { path: beside.clone() })?;
+        call(disk, Op::Rename { from: beside, to: dir.join(NAME) })?;
+        call(disk, Op::SyncDir { path: dir.clone() })?;
+        Ok(())
+    }
+
+    /// The checkpoint in `dir`; `None` when there is none.
+    pub fn read(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Option<Checkpoint>, StorageError> {
+        let path = dir.join(NAME);
+        let len = match call(disk, Op::Len { path: path.clone() }) {
+            Ok(Outcome::Len(len)) => len,
+            Err(DiskError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+            Ok(other) => unreachable!("a length was asked for, not {other:?}"),
+        };
+        let damaged = |what| StorageError::Damaged { path: path.clone(), what };
+        let len = usize::try_from(len).map_err(|_| damaged("its length"))?;
+        let bytes = match call(disk, Op::Read { path: path.clone(), at: 0, len })? {
+            Outcome::Bytes(bytes) => bytes,
+            other => unreachable!("bytes were asked for, not {other:?}"),
+        };
+        let mut fields = Fields::new(bytes);
+        if fields.take(MAGIC.len()).as_deref() != Some(MAGIC) {
+            return Err(damaged("its magic"));
+        }
+        let found = fields.u32().ok_or_else(|| damaged("its header"))?;
+        if found != VERSION {
+            return Err(StorageError::Version { path, found, known: VERSION });
+        }
+        let body = fields.u64().zip(fields.u32()).and_then(|(len, crc)| {
+            let body = fields.take(usize::try_from(len).ok()?)?;
+            (crc32c::crc32c(&body) == crc).then_some(body)
+        });
+        let body = body.ok_or_else(|| damaged("its checksum"))?;
+        decode_body(body).map(Some).ok_or_else(|| damaged("its body"))
+    }
+
+    fn encode(&self) -> Vec<Bytes> {
+        let mut body = BytesMut::new();
+        put_bytes(&mut body, &self.extra);
+        put_count(&mut body, self.groups.len());
+        for (id, group) in &self.groups {
+            encode_group(&mut body, *id, group);
+        }
+        let mut header = BytesMut::with_capacity(HEADER_BYTES);
+        header.put_slice(MAGIC);
+        header.put_u32_le(VERSION);
+        header.put_u64_le(body.len() as u64);
+        header.put_u32_le(crc32c::crc32c(&body));
+        vec![header.freeze(), body.freeze()]
+    }
+}
+
+impl GroupCheckpoint {
+    pub fn group_birth(&self) -> GroupBirth {
+        GroupBirth { replica: self.replica, body: self.birth.clone() }
+    }
+}
+
+fn encode_group(out: &mut BytesMut, id: GroupId, group: &GroupCheckpoint) {
+    out.put_u64_le(id.0);
+    out.put_u64_le(group.replica.0);
+    put_bytes(out, &group.birth);
+    out.put_u64_le(group.hard_state.term);
+    out.put_u64_le(group.hard_state.vote);
+    out.put_u64_le(group.hard_state.commit);
+    out.put_u64_le(group.as_of_lsn.0);
+    out.put_u8(group.suspect.map_or(0, |damage| damage as u8));
+    put_bytes(out, &group.conf_state);
+    out.put_u64_le(group.applied_index);
+    out.put_u64_le(group.applied_term);
+    out.put_u64_le(group.start_index);
+    put_bytes(out, &group.machine);
+    out.put_u64_le(group.machine_applied);
+    group.segments.encode(out);
+    put_count(out, group.term_starts.len());
+    for (index, term) in &group.term_starts {
+        out.put_u64_le(*index);
+        out.put_u64_le(*term);
+    }
+}
+
+fn decode_body(body: Bytes) -> Option<Checkpoint> {
+    let mut fields = Fields::new(body);
+    let mut checkpoint = Checkpoint { extra: fields.bytes()?, ..Checkpoint::default() };
+    for _ in 0..fields.count(GROUP_BYTES_MIN)? {
+        let id = GroupId(fields.u64()?);
+        checkpoint.groups.insert(id, decode_group(&mut fields)?);
+    }
+    fields.is_empty().then_some(checkpoint)
+}
+
+fn decode_group(fields: &mut Fields) -> Option<GroupCheckpoint> {
+    let mut group = GroupCheckpoint {
+        replica: ReplicaId(fields.u64()?),
+        birth: fields.bytes()?,
+        hard_state: HardState { term: fields.u64()?, vote: fields.u64()?, commit: fields.u64()? },
+        as_of_lsn: Lsn(fields.u64()?),
+        ..GroupCheckpoint::default()
+    };
+    group.suspect = match fields.u8()? {
+        0 => None,
+        code => Some(Damage::from_u8(code)?),
+    };
+    group.conf_state = fields.bytes()?;
+    group.applied_index = fields.u64()?;
+    group.applied_term = fields.u64()?;
+    group.start_index = fields.u64()?;
+    group.machine = fields.bytes()?;
+    group.machine_applied = fields.u64()?;
+    group.segments = SegmentPosition::decode(fields)?;
+    for _ in 0..fields.count(16)? {
+        group.term_starts.push((fields.u64()?, fields.u64()?));
+    }
+    Some(group)
+}
