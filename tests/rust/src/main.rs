@@ -1,0 +1,53 @@
+//! The rust-rdkafka client of the cluster tests; `tests/README.md` states the contract that all
+//! clients share. It shares no code with the broker, so that a mistake in our own codec cannot
+//! cancel itself out.
+//!
+//! ```text
+//! produce BOOTSTRAP TOPIC CLIENT COUNT CODECS RATE     "partition offset sequence" per ack
+//! consume BOOTSTRAP TOPIC                              "partition offset key client sequence"
+//! load    BOOTSTRAP TOPIC RECORD_BYTES RATE SECONDS    "acked N failed N"
+//! probe   BOOTSTRAP TOPIC PARTITIONS SECONDS           "partition sent_us acked_us" per ack
+//! ```
+
+mod consume;
+mod produce;
+
+use std::process::ExitCode;
+
+/// Records that fail are final after this long; every test expects none.
+const DELIVERY_MS: &str = "120000";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        ["produce", bootstrap, topic, client, count, codecs, rate] => number(count)
+            .and_then(|count| Ok((count, number(rate)?)))
+            .and_then(|(count, rate)| {
+                produce::sequence(bootstrap, topic, client, count, codecs, rate)
+            }),
+        ["consume", bootstrap, topic] => consume::all(bootstrap, topic),
+        ["load", bootstrap, topic, bytes, rate, seconds] => number(bytes)
+            .and_then(|bytes| Ok((bytes, number(rate)?, number(seconds)?)))
+            .and_then(|(bytes, rate, seconds)| {
+                produce::load(bootstrap, topic, bytes, rate, seconds)
+            }),
+        ["probe", bootstrap, topic, partitions, seconds] => number(partitions)
+            .and_then(|partitions| Ok((partitions, number(seconds)?)))
+            .and_then(|(partitions, seconds)| {
+                produce::probe(bootstrap, topic, partitions, seconds)
+            }),
+        _ => Err("usage: produce | consume | load | probe, see src/main.rs".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number"))
+}
