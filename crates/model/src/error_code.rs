@@ -2,10 +2,11 @@
 //! Kafka chooses it, never for its sound.
 
 /// A Kafka protocol error, as in every response's `error_code`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i16)]
 pub enum ErrorCode {
     UnknownServerError = -1,
+    #[default]
     None = 0,
     OffsetOutOfRange = 1,
     CorruptMessage = 2,

@@ -1,0 +1,74 @@
+//! Which versions of which API this codec speaks, in one table.
+//!
+//! Invariants (held by tests): every range is the one its request and response declare, and
+//! contains what all surveyed clients speak; keys ascend.
+
+use std::ops::{RangeFrom, RangeInclusive};
+
+use model::ApiKey;
+
+use crate::api::{
+    api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
+    delete_topics::DeleteTopicsRequest, describe_cluster::DescribeClusterRequest,
+    describe_configs::DescribeConfigsRequest, fetch::FetchRequest,
+    init_producer_id::InitProducerIdRequest, list_offsets::ListOffsetsRequest,
+    metadata::MetadataRequest, offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+    produce::ProduceRequest,
+};
+use crate::codec::Message;
+
+/// The versions of one API. `min_advertised <= min_served <= max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiSupport {
+    pub key: ApiKey,
+    /// ApiVersions tells clients to start here.
+    pub min_advertised: i16,
+    /// Versions from here on are decoded; those below are refused.
+    pub min_served: i16,
+    pub max: i16,
+    /// Versions from here on are flexible (KIP-482).
+    pub first_flexible: i16,
+}
+
+impl ApiSupport {
+    pub fn serves(&self, version: i16) -> bool {
+        (self.min_served..=self.max).contains(&version)
+    }
+
+    pub fn is_flexible(&self, version: i16) -> bool {
+        version >= self.first_flexible
+    }
+}
+
+const fn of<M: Message>() -> ApiSupport {
+    const fn ends(versions: &RangeInclusive<i16>, flexible: &RangeFrom<i16>) -> [i16; 3] {
+        [*versions.start(), *versions.end(), flexible.start]
+    }
+    let [min, max, first_flexible] = ends(&M::VERSIONS, &M::FLEXIBLE);
+    ApiSupport { key: M::KEY, min_advertised: min, min_served: min, max, first_flexible }
+}
+
+static SUPPORTED: &[ApiSupport] = &[
+    // librdkafka compresses only if Produce is advertised from 0 (KAFKA-18659).
+    ApiSupport { min_advertised: 0, ..of::<ProduceRequest>() },
+    of::<FetchRequest>(),
+    of::<ListOffsetsRequest>(),
+    of::<MetadataRequest>(),
+    of::<ApiVersionsRequest>(),
+    of::<CreateTopicsRequest>(),
+    of::<DeleteTopicsRequest>(),
+    of::<InitProducerIdRequest>(),
+    of::<OffsetForLeaderEpochRequest>(),
+    of::<DescribeConfigsRequest>(),
+    of::<DescribeClusterRequest>(),
+];
+
+/// Every API this codec speaks, by ascending key.
+pub fn supported_versions() -> &'static [ApiSupport] {
+    SUPPORTED
+}
+
+/// The row of one API.
+pub fn support(key: ApiKey) -> Option<&'static ApiSupport> {
+    SUPPORTED.iter().find(|api| api.key == key)
+}
