@@ -44,6 +44,12 @@ pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 8 << 20;
 pub const LOG_VIEW_KEEP_BYTES: usize = 1 << 20;
 /// Bytes of older entries read from segments for one lagging follower at a time.
 pub const CATCH_UP_BYTES_MAX: u64 = 4 << 20;
+/// Voters one group can have; also the highest rank in the election stagger.
+pub const GROUP_VOTERS_MAX: usize = 16;
+/// Reads of older entries one group has in flight for lagging followers.
+pub const GROUP_FETCHES_MAX: usize = 4;
+/// Followers that wait for the same read of older entries.
+pub const FETCH_WAITERS_MAX: usize = 4;
 
 /// Bytes of raft messages that wait for one peer on its bulk lane.
 pub const PEER_BULK_BYTES_MAX: usize = 16 << 20;
@@ -51,6 +57,48 @@ pub const PEER_BULK_BYTES_MAX: usize = 16 << 20;
 pub const PEER_CONTROL_MESSAGES_MAX: usize = 65_536;
 /// Bytes of one envelope between brokers.
 pub const ENVELOPE_BYTES_MAX: usize = 16 << 20;
+/// An envelope is closed once it holds this much, although more is queued.
+pub const ENVELOPE_TARGET_BYTES: usize = 1 << 20;
+/// Items of one envelope.
+pub const ENVELOPE_ITEMS_MAX: usize = 65_536;
+/// Bytes of one gossip message, of one call between brokers and of its answer.
+pub const PEER_CALL_BYTES_MAX: usize = 8 << 20;
+/// HTTP/2 window of one stream between brokers.
+pub const PEER_STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// HTTP/2 window of one connection between brokers.
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 frame between brokers.
+pub const PEER_FRAME_BYTES: u32 = 64 << 10;
+/// Streams one connection between brokers may have open: a lane, handshakes and calls.
+pub const PEER_STREAMS_MAX: u32 = 1_024;
+/// Brokers one broker keeps an identity for.
+pub const PEERS_MAX: usize = 1_024;
+/// First wait before a peer is tried again, doubled up to [`PEER_BACKOFF_MS_MAX`].
+pub const PEER_BACKOFF_MS_MIN: u64 = 50;
+/// Longest wait before a peer is tried again.
+pub const PEER_BACKOFF_MS_MAX: u64 = 1_000;
+/// Longest wait for a TCP connection to a peer.
+pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
+/// Longest wait for a peer's half of a handshake.
+pub const PEER_HANDSHAKE_MS_MAX: u64 = 2_000;
+/// A peer whose connection just closed is tried this often at first ...
+pub const PEER_EVIDENCE_RETRY_MS: u64 = 5;
+/// ... for this long: a dying process may close its connections before its listener.
+pub const PEER_EVIDENCE_WINDOW_MS: u64 = 300;
+/// A peer whose process died is tried this often.
+pub const PEER_DEAD_RETRY_MS: u64 = 100;
+/// A broker without a birth record asks its peers for one this often.
+pub const PEER_UNBORN_HELLO_MS: u64 = 250;
+/// HTTP/2 ping to a peer after this much silence, and the time it has to answer.
+pub const PEER_KEEPALIVE_MS: u64 = 5_000;
+/// Longest wait for queued messages to leave at shutdown.
+pub const PEER_DRAIN_MS_MAX: u64 = 500;
+/// Voters of the metadata group; further initial brokers are its learners.
+pub const METADATA_VOTERS_MAX: usize = 5;
+/// Bytes of a birth record.
+pub const BIRTH_BYTES_MAX: usize = 64 << 10;
+/// Share of the memory budget that only control traffic may use.
+pub const CONTROL_RESERVE_BYTES: usize = 4 << 20;
 
 /// `producer.state` entries kept per partition.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
