@@ -152,3 +152,20 @@ pub const CAMPAIGN_RETRY_MS: u64 = 100;
 pub const REPLICA_LAG_MS_MAX: u64 = 30_000;
 /// A group whose core panicked is rebuilt at most once in this time, then quarantined.
 pub const REBUILD_INTERVAL_MS: u64 = 600_000;
+
+/// Loops the watchdog can see at once.
+pub const BEATS_MAX: usize = 128;
+/// The watchdog looks this often, milliseconds.
+pub const WATCHDOG_PERIOD_MS: u64 = 100;
+/// Requests whose stage is visible while they are in flight; more are served, but not seen.
+pub const INFLIGHT_TRACKED_MAX: usize = 4_096;
+/// Brokers with a label value of their own in metrics.
+pub const PEER_LABELS_MAX: usize = 16;
+/// Series one broker exports, whatever its number of partitions.
+pub const METRIC_SERIES_MAX: usize = 3_000;
+/// Log lines of one kind per [`LOG_WINDOW_MS`]; more are counted, not written.
+pub const LOG_BURST_MAX: u64 = 5;
+/// Window of the log's rate limit, milliseconds.
+pub const LOG_WINDOW_MS: u64 = 10_000;
+/// Log lines that wait for a slow stderr before lines are dropped and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
