@@ -1,0 +1,225 @@
+//! One lane of one link: a bounded queue that a shard fills without waiting, and the stream of
+//! envelopes that the connection draws from it when it has room.
+//!
+//! Invariants: what is queued is bounded in messages and in bytes; it is encoded only when the
+//! connection asks for more; an envelope never exceeds `limits::ENVELOPE_BYTES_MAX`; order is
+//! kept.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use model::{ClusterId, limits};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+use super::identity::{Identity, PeerHello};
+use super::{RaftItem, codec, proto};
+
+/// What one lane carries.
+pub(super) enum Load {
+    Raft(RaftItem),
+    Gossip(Bytes),
+}
+
+struct Queued {
+    load: Load,
+    cost: usize,
+}
+
+/// The filling end.
+pub(super) struct LaneQueue {
+    sender: mpsc::Sender<Queued>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+/// The drawing end: a stream of envelopes. The first is empty, so that the receiver knows whose
+/// stream it is before anything happens on it.
+pub(super) struct LaneStream {
+    receiver: mpsc::Receiver<Queued>,
+    bytes: Arc<AtomicUsize>,
+    /// Taken from the queue, but too large for the envelope it came up for.
+    carried: Option<Queued>,
+    identity: Identity,
+    peer: PeerHello,
+    route: proto::Route,
+    route_cluster: Option<ClusterId>,
+    opened: bool,
+}
+
+/// A lane to `peer` that holds at most `bytes_max` bytes.
+pub(super) fn lane(
+    identity: &Identity,
+    peer: &PeerHello,
+    bytes_max: usize,
+) -> (LaneQueue, LaneStream) {
+    let (sender, receiver) = mpsc::channel(limits::PEER_CONTROL_MESSAGES_MAX);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let stream = LaneStream {
+        receiver,
+        bytes: bytes.clone(),
+        carried: None,
+        identity: identity.clone(),
+        peer: peer.clone(),
+        route: identity.route(peer),
+        route_cluster: identity.cluster(),
+        opened: false,
+    };
+    (LaneQueue { sender, bytes, bytes_max }, stream)
+}
+
+impl LaneQueue {
+    /// Queues `load`, or hands it back if the lane is full or closed.
+    pub fn push(&self, load: Load) -> Result<(), Load> {
+        let cost = match &load {
+            Load::Raft(item) => codec::cost(item),
+            Load::Gossip(body) => body.len(),
+        };
+        let before = self.bytes.fetch_add(cost, Ordering::Relaxed);
+        if before + cost > self.bytes_max {
+            self.bytes.fetch_sub(cost, Ordering::Relaxed);
+            return Err(load);
+        }
+        self.sender.try_send(Queued { load, cost }).map_err(|e| {
+            self.bytes.fetch_sub(cost, Ordering::Relaxed);
+            e.into_inner().load
+        })
+    }
+
+    /// Bytes waiting.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Messages waiting.
+    pub fn messages(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+}
+
+impl LaneStream {
+    fn empty_envelope(&mut self) -> proto::Envelope {
+        let cluster = self.identity.cluster();
+        if cluster != self.route_cluster {
+            self.route = self.identity.route(&self.peer);
+            self.route_cluster = cluster;
+        }
+        proto::Envelope { route: Some(self.route.clone()), items: Vec::new(), gossip: Vec::new() }
+    }
+
+    /// `first` and whatever else is queued and fits.
+    fn fill(&mut self, first: Queued) -> proto::Envelope {
+        let mut envelope = self.empty_envelope();
+        let mut next = Some(first);
+        let (mut size, mut items) = (0, 0);
+        while let Some(queued) = next.take() {
+            if items > 0 && size + queued.cost > limits::ENVELOPE_BYTES_MAX {
+                self.carried = Some(queued);
+                break;
+            }
+            size += queued.cost;
+            items += 1;
+            self.bytes.fetch_sub(queued.cost, Ordering::Relaxed);
+            match queued.load {
+                Load::Raft(item) => envelope.items.push(codec::encode(item)),
+                Load::Gossip(body) => envelope.gossip.push(body),
+            }
+            if size < limits::ENVELOPE_TARGET_BYTES && items < limits::ENVELOPE_ITEMS_MAX {
+                next = self.receiver.try_recv().ok();
+            }
+        }
+        envelope
+    }
+}
+
+impl Stream for LaneStream {
+    type Item = proto::Envelope;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<proto::Envelope>> {
+        let lane = self.get_mut();
+        if !std::mem::replace(&mut lane.opened, true) {
+            return Poll::Ready(Some(lane.empty_envelope()));
+        }
+        let first = match lane.carried.take() {
+            Some(queued) => Some(queued),
+            None => ready!(lane.receiver.poll_recv(cx)),
+        };
+        Poll::Ready(first.map(|first| lane.fill(first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consensus::eraftpb;
+    use model::{BrokerId, DirectoryId, GroupId, Incarnation, ReplicaId};
+    use tokio_stream::StreamExt;
+
+    fn open(bytes_max: usize) -> (LaneQueue, LaneStream) {
+        let own = Identity::new(BrokerId(1), DirectoryId([1; 16]), Incarnation(1), None);
+        let peer = PeerHello {
+            version: 1,
+            broker: BrokerId(2),
+            directory: DirectoryId([2; 16]),
+            incarnation: Incarnation(2),
+            cluster: None,
+            birth: None,
+        };
+        lane(&own, &peer, bytes_max)
+    }
+
+    fn item(term: u64, bytes: usize) -> Load {
+        let mut message = eraftpb::Message { term, ..Default::default() };
+        message.context = Bytes::from(vec![1; bytes]);
+        Load::Raft(RaftItem::new(GroupId(1), ReplicaId(1), ReplicaId(2), message))
+    }
+
+    fn terms(envelope: proto::Envelope) -> Vec<u64> {
+        let items = envelope.items.into_iter();
+        items.map(|item| codec::decode(item).unwrap().message.term).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_leaves_in_one_envelope_and_a_full_lane_hands_back() {
+        let (queue, mut stream) = open(10_000);
+        assert_eq!(terms(stream.next().await.unwrap()), [], "the opening envelope");
+        let mut pushed = Vec::new();
+        for term in 1.. {
+            match queue.push(item(term, 1_000)) {
+                Ok(()) => pushed.push(term),
+                Err(Load::Raft(back)) => {
+                    assert_eq!(back.message.term, term);
+                    break;
+                }
+                Err(Load::Gossip(_)) => unreachable!(),
+            }
+        }
+        assert_eq!(pushed.len(), 9);
+        assert_eq!(queue.messages(), 9);
+        assert!(queue.bytes() <= 10_000);
+        assert_eq!(terms(stream.next().await.unwrap()), pushed);
+        assert_eq!((queue.bytes(), queue.messages()), (0, 0));
+        drop(queue);
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_envelope_keeps_to_its_bound_and_its_order() {
+        let (queue, mut stream) = open(64 << 20);
+        stream.next().await.unwrap();
+        let large = limits::ENVELOPE_BYTES_MAX - 500_000;
+        for (term, bytes) in [(1, 10), (2, 600_000), (3, large), (4, 10), (5, 10)] {
+            assert!(queue.push(item(term, bytes)).is_ok());
+        }
+        let mut seen = Vec::new();
+        drop(queue);
+        while let Some(envelope) = stream.next().await {
+            assert!(prost::Message::encoded_len(&envelope) <= limits::ENVELOPE_BYTES_MAX + 1_000);
+            seen.push(terms(envelope));
+        }
+        assert_eq!(seen, [vec![1, 2], vec![3], vec![4, 5]]);
+    }
+}

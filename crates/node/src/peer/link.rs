@@ -1,0 +1,462 @@
+//! Our link to one peer: opened, kept and opened again, by one task per peer.
+//!
+//! Invariants: both lanes stand or neither does; callbacks about one peer come from this one
+//! task, so in order; the published session is withdrawn before anyone is told that it ended.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use model::{BrokerId, DirectoryId, limits};
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+use super::evidence::{Evidence, Failure, Next};
+use super::identity::{Identity, PeerHello, Refusal};
+use super::lane::{LaneQueue, LaneStream, Load, lane};
+use super::proto::peer_client::PeerClient;
+use super::{CallError, Inbound, PeerError, PeerStatus, RaftItem, codec, proto};
+
+// So that whatever the bulk lane takes fits one envelope.
+const _: () = assert!(limits::PEER_BULK_BYTES_MAX <= limits::ENVELOPE_BYTES_MAX);
+
+pub(super) struct Link {
+    broker: BrokerId,
+    address: String,
+    endpoint: Endpoint,
+    identity: Identity,
+    inbound: Arc<dyn Inbound>,
+    /// The standing link, if any. Read on every send; written when a link comes or goes.
+    session: watch::Sender<Option<Session>>,
+    /// The directory raft is bound to. Held while a session is published.
+    bound: Mutex<Option<DirectoryId>>,
+    note: Mutex<Note>,
+}
+
+/// A standing link. Dropping it ends both lanes after what they hold.
+struct Session {
+    peer: PeerHello,
+    control: LaneQueue,
+    bulk: LaneQueue,
+    client: PeerClient<Channel>,
+    raft_allowed: AtomicBool,
+}
+
+/// For people.
+struct Note {
+    since: Instant,
+    last_error: Option<String>,
+    dead: bool,
+}
+
+/// Two connections whose other ends said who they are.
+struct Opened {
+    peer: PeerHello,
+    control: PeerClient<Channel>,
+    bulk: PeerClient<Channel>,
+    /// Our half of the handshake carried the birth record.
+    born: bool,
+}
+
+/// How an attempt or a link ended, for the evidence and for people.
+struct Fault {
+    kind: Failure,
+    line: String,
+}
+
+impl Fault {
+    fn new(kind: Failure, line: impl Into<String>) -> Fault {
+        Fault { kind, line: line.into() }
+    }
+}
+
+impl Link {
+    pub fn new(
+        broker: BrokerId,
+        address: String,
+        identity: Identity,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<Link, PeerError> {
+        let endpoint = endpoint(&address);
+        let endpoint = endpoint.ok_or_else(|| PeerError::Address { broker, address: address.clone() })?;
+        let note = Note { since: Instant::now(), last_error: None, dead: false };
+        Ok(Link {
+            broker,
+            address,
+            endpoint,
+            identity,
+            inbound,
+            session: watch::Sender::new(None),
+            bound: Mutex::new(None),
+            note: Mutex::new(note),
+        })
+    }
+
+    pub fn broker(&self) -> BrokerId {
+        self.broker
+    }
+
+    #[allow(clippy::result_large_err)] // the caller gets its own message back
+    pub fn send(&self, item: RaftItem) -> Result<(), RaftItem> {
+        let session = self.session.borrow();
+        let Some(session) = session.as_ref() else { return Err(item) };
+        if !session.raft_allowed.load(Ordering::Relaxed) {
+            self.inbound.refused(Some(self.broker), Refusal::Directory);
+            return Err(item);
+        }
+        let bulk = codec::is_bulk(&item.message);
+        let lane = if bulk { &session.bulk } else { &session.control };
+        match lane.push(Load::Raft(item)) {
+            Ok(()) => Ok(()),
+            Err(Load::Raft(item)) => {
+                if codec::cost(&item) > limits::ENVELOPE_BYTES_MAX {
+                    self.inbound.refused(Some(self.broker), Refusal::TooLarge);
+                }
+                Err(item)
+            }
+            Err(Load::Gossip(_)) => unreachable!("a lane hands back what it was given"),
+        }
+    }
+
+    pub fn gossip(&self, body: Bytes) {
+        if body.len() > limits::PEER_CALL_BYTES_MAX {
+            return self.inbound.refused(Some(self.broker), Refusal::TooLarge);
+        }
+        if let Some(session) = self.session.borrow().as_ref() {
+            // Best effort: gossip is repeated by whoever gossips.
+            let _ = session.control.push(Load::Gossip(body));
+        }
+    }
+
+    pub async fn call(&self, body: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
+        if body.len() > limits::PEER_CALL_BYTES_MAX {
+            return Err(CallError::TooLarge(body.len()));
+        }
+        let (mut client, route) = {
+            let session = self.session.borrow();
+            let session = session.as_ref().ok_or(CallError::NotConnected(self.broker))?;
+            (session.client.clone(), self.identity.route(&session.peer))
+        };
+        let request = proto::CallRequest { route: Some(route), body };
+        match tokio::time::timeout(deadline, client.call(request)).await {
+            Err(_) => Err(CallError::Deadline),
+            Ok(Ok(answer)) => Ok(answer.into_inner().body),
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                Err(CallError::Refused(status.message().to_owned()))
+            }
+            Ok(Err(status)) => Err(CallError::Lost(fault_of(&status).line)),
+        }
+    }
+
+    pub fn bind(&self, directory: DirectoryId) {
+        let mut bound = lock(&self.bound);
+        *bound = Some(directory);
+        if let Some(session) = self.session.borrow().as_ref() {
+            session.raft_allowed.store(session.peer.directory == directory, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    pub fn status(&self) -> PeerStatus {
+        let note = lock(&self.note);
+        let session = self.session.borrow();
+        let session = session.as_ref();
+        PeerStatus {
+            broker: self.broker,
+            address: self.address.clone(),
+            connected: session.is_some(),
+            dead: note.dead,
+            since: note.since,
+            last_error: note.last_error.clone(),
+            queued_bytes: session.map_or(0, |s| s.control.bytes() + s.bulk.bytes()),
+            queued_control: session.map_or(0, |s| s.control.messages()),
+        }
+    }
+
+    /// Keeps the link until told to stop.
+    pub async fn keep(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let started = Instant::now();
+        let seed = self.identity.incarnation().0 ^ (self.broker.0 as u64) << 48;
+        let mut evidence = Evidence::new(seed);
+        loop {
+            let opened = tokio::select! {
+                biased;
+                () = stop(&mut stopped) => return,
+                opened = self.open() => opened,
+            };
+            let next = match opened {
+                Ok(opened) => {
+                    evidence.connected();
+                    let stood = Instant::now();
+                    let Some(fault) = self.stand(opened, &mut stopped).await else { return };
+                    evidence.lost(millis(started), millis(stood), fault.kind)
+                }
+                Err(fault) => {
+                    self.note_failure(&fault);
+                    evidence.failed(millis(started), fault.kind)
+                }
+            };
+            self.heed(next, &evidence);
+            tokio::select! {
+                biased;
+                () = stop(&mut stopped) => return,
+                () = tokio::time::sleep(Duration::from_millis(next.wait_ms)) => {}
+            }
+        }
+    }
+
+    fn heed(&self, next: Next, evidence: &Evidence) {
+        lock(&self.note).dead = evidence.is_dead();
+        if next.died {
+            tracing::warn!(peer = %self.broker, address = %self.address, "peer process is gone");
+            self.inbound.died(self.broker);
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, Fault> {
+        let born = self.identity.cluster().is_some();
+        let mut control = self.connect().await?;
+        let peer = self.handshake(&mut control).await?;
+        let mut bulk = self.connect().await?;
+        let again = self.handshake(&mut bulk).await?;
+        if (again.directory, again.incarnation) != (peer.directory, peer.incarnation) {
+            return Err(Fault::new(Failure::Closed, "the peer restarted in the middle"));
+        }
+        Ok(Opened { peer: again, control, bulk, born })
+    }
+
+    async fn connect(&self) -> Result<PeerClient<Channel>, Fault> {
+        let bound = Duration::from_millis(limits::PEER_CONNECT_MS_MAX);
+        match tokio::time::timeout(bound, self.endpoint.connect()).await {
+            Err(_) => Err(Fault::new(Failure::Silent, "no connection in time")),
+            Ok(Err(e)) => Err(Fault::new(kind_of(&e, Failure::Silent), chain(&e))),
+            Ok(Ok(channel)) => {
+                let client = PeerClient::new(channel);
+                Ok(client.max_decoding_message_size(limits::PEER_CALL_BYTES_MAX + 1024))
+            }
+        }
+    }
+
+    async fn handshake(&self, client: &mut PeerClient<Channel>) -> Result<PeerHello, Fault> {
+        let bound = Duration::from_millis(limits::PEER_HANDSHAKE_MS_MAX);
+        let hello = self.identity.hello(self.broker);
+        let answer = match tokio::time::timeout(bound, client.handshake(hello)).await {
+            Err(_) => return Err(Fault::new(Failure::Silent, "no answer to our handshake")),
+            Ok(answer) => answer.map_err(|status| fault_of(&status))?,
+        };
+        let checked = self.identity.check_hello(answer.into_inner());
+        let peer = checked.map_err(|refused| {
+            self.inbound.refused(Some(self.broker), refused.why);
+            Fault::new(Failure::Rejected, refused.line)
+        })?;
+        if peer.broker != self.broker {
+            self.inbound.refused(Some(self.broker), Refusal::BrokerId);
+            let line = format!("broker {} answers at the address of broker {}", peer.broker, self.broker);
+            return Err(Fault::new(Failure::Rejected, line));
+        }
+        self.inbound.hello(&peer);
+        Ok(peer)
+    }
+
+    /// A link from its first to its last moment. None: told to stop.
+    async fn stand(&self, opened: Opened, stopped: &mut watch::Receiver<bool>) -> Option<Fault> {
+        let Opened { peer, control, bulk, born } = opened;
+        let bytes_max = limits::PEER_BULK_BYTES_MAX;
+        let (control_queue, control_stream) = lane(&self.identity, &peer, bytes_max);
+        let (bulk_queue, bulk_stream) = lane(&self.identity, &peer, bytes_max);
+        self.publish(&peer, control_queue, bulk_queue, control.clone());
+        let control_ends = run_control(control.clone(), control_stream);
+        let bulk_ends = run_bulk(bulk, bulk_stream);
+        tokio::pin!(control_ends, bulk_ends);
+        let fault = tokio::select! {
+            biased;
+            () = stop(stopped) => None,
+            fault = &mut control_ends => Some(fault),
+            fault = &mut bulk_ends => Some(fault),
+            fault = self.greet_again(control, &peer, born) => Some(fault),
+        };
+        self.session.send_replace(None); // both lanes end after what they hold
+        match fault {
+            None => {
+                let bound = Duration::from_millis(limits::PEER_DRAIN_MS_MAX);
+                let drained = async { tokio::join!(control_ends, bulk_ends) };
+                let _ = tokio::time::timeout(bound, drained).await;
+                None
+            }
+            Some(fault) => {
+                self.note_lost(&fault);
+                self.inbound.disconnected(self.broker);
+                Some(fault)
+            }
+        }
+    }
+
+    fn publish(
+        &self,
+        peer: &PeerHello,
+        control: LaneQueue,
+        bulk: LaneQueue,
+        client: PeerClient<Channel>,
+    ) {
+        tracing::info!(
+            peer = %self.broker, address = %self.address, directory = %peer.directory,
+            incarnation = %peer.incarnation, "connected to peer"
+        );
+        *lock(&self.note) = Note { since: Instant::now(), last_error: None, dead: false };
+        {
+            let bound = lock(&self.bound);
+            let allowed = bound.is_none_or(|directory| directory == peer.directory);
+            let raft_allowed = AtomicBool::new(allowed);
+            let peer = peer.clone();
+            self.session.send_replace(Some(Session { peer, control, bulk, client, raft_allowed }));
+        }
+        self.inbound.connected(peer);
+    }
+
+    /// Shakes hands again while either side may have news: until we are born, regularly, and
+    /// once at our birth. Ends only with the link.
+    async fn greet_again(
+        &self,
+        mut client: PeerClient<Channel>,
+        peer: &PeerHello,
+        mut told: bool,
+    ) -> Fault {
+        let mut births = self.identity.births();
+        let pause = Duration::from_millis(limits::PEER_UNBORN_HELLO_MS);
+        loop {
+            if told {
+                return std::future::pending().await;
+            }
+            if births.borrow_and_update().is_none() {
+                let _ = tokio::time::timeout(pause, births.changed()).await;
+            }
+            told = self.identity.cluster().is_some();
+            match self.handshake(&mut client).await {
+                Err(fault) => return fault,
+                Ok(now) if now.incarnation != peer.incarnation => {
+                    return Fault::new(Failure::Closed, "the peer restarted");
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn note_lost(&self, fault: &Fault) {
+        tracing::warn!(
+            peer = %self.broker, address = %self.address, error = %fault.line, "link to peer lost"
+        );
+        let last_error = Some(fault.line.clone());
+        *lock(&self.note) = Note { since: Instant::now(), last_error, dead: false };
+    }
+
+    /// Logs an attempt's failure when it is another one than before.
+    fn note_failure(&self, fault: &Fault) {
+        let mut note = lock(&self.note);
+        if note.last_error.as_ref() != Some(&fault.line) {
+            tracing::info!(
+                peer = %self.broker, address = %self.address, error = %fault.line,
+                "peer not reached, trying on"
+            );
+            note.last_error = Some(fault.line.clone());
+        }
+    }
+}
+
+async fn run_control(mut client: PeerClient<Channel>, stream: LaneStream) -> Fault {
+    ended(client.control(stream).await)
+}
+
+async fn run_bulk(mut client: PeerClient<Channel>, stream: LaneStream) -> Fault {
+    ended(client.bulk(stream).await)
+}
+
+fn ended(result: Result<Response<proto::Closed>, Status>) -> Fault {
+    match result {
+        Ok(_) => Fault::new(Failure::Closed, "the peer shut down"),
+        Err(status) => fault_of(&status),
+    }
+}
+
+fn endpoint(address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    if host.is_empty() {
+        return None;
+    }
+    let keepalive = Duration::from_millis(limits::PEER_KEEPALIVE_MS);
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+    let endpoint = endpoint
+        .tcp_nodelay(true)
+        .initial_stream_window_size(limits::PEER_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
+        .keep_alive_while_idle(true);
+    Some(endpoint)
+}
+
+/// Resolves when the transport stops (or was dropped).
+pub(super) fn stop(stopped: &mut watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
+    async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+fn fault_of(status: &Status) -> Fault {
+    if status.code() == Code::FailedPrecondition {
+        return Fault::new(Failure::Rejected, status.message());
+    }
+    let line = match status.source() {
+        Some(source) => chain(source),
+        None => status.message().to_owned(),
+    };
+    Fault::new(kind_of(status, Failure::Closed), line)
+}
+
+/// What the innermost I/O error says, or `otherwise` if there is none.
+fn kind_of(error: &(dyn Error + 'static), otherwise: Failure) -> Failure {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => return Failure::Refused,
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => return Failure::Closed,
+                io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => return Failure::Silent,
+                _ => {}
+            }
+        }
+        next = error.source();
+    }
+    otherwise
+}
+
+/// The innermost message: the outer ones say "transport error".
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+/// A poisoned lock guards plain values that are whole at every instant.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

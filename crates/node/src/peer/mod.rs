@@ -1,0 +1,278 @@
+//! The peer transport: raft messages, gossip and calls between brokers, over tonic.
+//!
+//! Per ordered pair of brokers there is one link of two connections, the *control* lane
+//! (heartbeats, votes, acknowledgements, gossip, calls) and the *bulk* lane (MsgAppend and
+//! MsgSnapshot, in order), so that a megabyte of log never stands before a heartbeat. The sender
+//! opens both; they live and die together.
+//!
+//! Invariants: `send` never blocks and never encodes: a full or missing lane hands the message
+//! back, so that its group can report the peer unreachable. What was queued when a link broke is
+//! gone with it (`Inbound::disconnected` says so); a new link starts empty. Nothing reaches raft
+//! from another cluster, another data directory or an earlier life of either side. eraftpb
+//! bytes travel verbatim. Death is claimed only of a peer whose connection closed *and* whose
+//! machine then refused a new one; silence is never death.
+
+mod codec;
+mod evidence;
+mod identity;
+mod lane;
+mod link;
+mod server;
+#[cfg(test)]
+mod tests;
+
+/// Generated from `proto/peer.proto`.
+mod proto {
+    #![allow(clippy::all, clippy::disallowed_methods, clippy::disallowed_types)]
+    tonic::include_proto!("glasslog.peer.v1");
+}
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use consensus::eraftpb;
+use model::{BrokerId, DirectoryId, GroupId, ReplicaId, limits};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use identity::{Identity, PeerHello, Refusal};
+use link::Link;
+use server::Registry;
+
+/// One raft message on its way between two replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RaftItem {
+    pub group: GroupId,
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: eraftpb::Message,
+    /// W3C trace context of a request that is being kept; empty for all others.
+    pub trace: Bytes,
+}
+
+impl RaftItem {
+    /// An item without trace context.
+    pub fn new(
+        group: GroupId,
+        from: ReplicaId,
+        to: ReplicaId,
+        message: eraftpb::Message,
+    ) -> RaftItem {
+        RaftItem { group, from, to, message, trace: Bytes::new() }
+    }
+}
+
+/// The answer to a call, in the making.
+pub type CallReply = Pin<Box<dyn Future<Output = Bytes> + Send>>;
+
+/// Whom the transport tells. Called on the transport's threads: return quickly, never block.
+/// Of one peer, `connected`, `disconnected` and `died` come in order, never side by side.
+pub trait Inbound: Send + Sync + 'static {
+    /// Messages of one envelope, in the order they were sent.
+    fn raft(&self, from: BrokerId, items: Vec<RaftItem>);
+    /// A peer said who it is, in either direction and again whenever it has news: food for
+    /// [`crate::formation::Formation`].
+    fn hello(&self, peer: &PeerHello);
+    /// Our link to this peer is up. Takes back an earlier `died`.
+    fn connected(&self, peer: &PeerHello);
+    /// Our link broke; everything queued for the peer, or under way to it, may be lost.
+    fn disconnected(&self, peer: BrokerId);
+    /// An established link closed and the peer's machine refuses a new one: its process is gone.
+    /// Holds until `connected`.
+    fn died(&self, peer: BrokerId);
+    /// Gossip, best effort.
+    fn gossip(&self, from: BrokerId, body: Bytes);
+    /// A request; the future is dropped when the caller gives up.
+    fn call(&self, from: BrokerId, body: Bytes) -> CallReply;
+    /// Something was refused before it could do harm: feeds `peer_refused_total{why}`.
+    fn refused(&self, peer: Option<BrokerId>, why: Refusal);
+}
+
+/// How a broker meets its peers.
+pub struct PeerConfig {
+    /// `host:port` to listen on.
+    pub listen: String,
+    /// The other brokers and their `host:port`; this broker itself is skipped.
+    pub peers: Vec<(BrokerId, String)>,
+    /// Must already offer the birth record if the disk holds one: an omission would read as
+    /// "holds none", on which a founder relies.
+    pub identity: Identity,
+}
+
+/// Why the transport did not start. One line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error("cannot listen for peers on {address}: {source}{}", hint(.source))]
+    Listen { address: String, source: std::io::Error },
+    #[error("the address of peer {broker}, `{address}`, is not host:port")]
+    Address { broker: BrokerId, address: String },
+}
+
+fn hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another process holds this port: stop it, or give this broker another peer listener"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+/// Why a call has no answer. `Deadline` and `Lost` mean *unknown*: the peer may have acted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    #[error("not connected to broker {0}")]
+    NotConnected(BrokerId),
+    #[error("no answer within the deadline")]
+    Deadline,
+    #[error("a body of {0} bytes is too large")]
+    TooLarge(usize),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("connection lost: {0}")]
+    Lost(String),
+}
+
+impl CallError {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            CallError::NotConnected(_) => "not_connected",
+            CallError::Deadline => "deadline",
+            CallError::TooLarge(_) => "too_large",
+            CallError::Refused(_) => "refused",
+            CallError::Lost(_) => "lost",
+        }
+    }
+}
+
+/// What is known about one peer, for people.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    pub broker: BrokerId,
+    pub address: String,
+    pub connected: bool,
+    /// Its process is known to be gone.
+    pub dead: bool,
+    /// Since when it is connected, or not.
+    pub since: Instant,
+    /// Why the last attempt or link failed; kept until the next link stands.
+    pub last_error: Option<String>,
+    /// Bytes of raft messages waiting on both lanes.
+    pub queued_bytes: usize,
+    /// Messages waiting on the control lane.
+    pub queued_control: usize,
+}
+
+/// The running transport.
+pub struct Peers {
+    links: BTreeMap<BrokerId, Arc<Link>>,
+    registry: Arc<Registry>,
+    listen: SocketAddr,
+    /// Dropping it ends every task.
+    stop: watch::Sender<bool>,
+    link_tasks: Vec<JoinHandle<()>>,
+    server_task: JoinHandle<()>,
+}
+
+impl Peers {
+    /// Listens, and keeps trying to reach every peer with backoff; absent peers are no error.
+    /// Runs on the calling tokio runtime.
+    pub async fn start(cfg: PeerConfig, inbound: Arc<dyn Inbound>) -> Result<Peers, PeerError> {
+        let own = cfg.identity.broker();
+        let (stop, stopped) = watch::channel(false);
+        let mut links = BTreeMap::new();
+        for (broker, address) in cfg.peers.into_iter().filter(|(broker, _)| *broker != own) {
+            let link = Link::new(broker, address, cfg.identity.clone(), inbound.clone())?;
+            links.insert(broker, Arc::new(link));
+        }
+        let registry = Arc::new(Registry::new(cfg.identity, inbound));
+        let (listen, server_task) =
+            server::serve(&cfg.listen, registry.clone(), stopped.clone()).await?;
+        let link_tasks = links.values().map(|link| {
+            tokio::spawn(link.clone().keep(stopped.clone()))
+        });
+        let link_tasks = link_tasks.collect();
+        Ok(Peers { links, registry, listen, stop, link_tasks, server_task })
+    }
+
+    /// Queues a raft message. Never blocks; an error hands the message back (no link, a full
+    /// lane, a peer on another disk, or a message above [`limits::ENVELOPE_BYTES_MAX`]).
+    #[allow(clippy::result_large_err)] // the caller gets its own message back
+    pub fn send(&self, to: BrokerId, item: RaftItem) -> Result<(), RaftItem> {
+        match self.links.get(&to) {
+            Some(link) => link.send(item),
+            None => Err(item),
+        }
+    }
+
+    /// Queues gossip for one peer; dropped if its control lane is full or down.
+    pub fn gossip(&self, to: BrokerId, body: Bytes) {
+        if let Some(link) = self.links.get(&to) {
+            link.gossip(body);
+        }
+    }
+
+    /// Queues gossip for every connected peer.
+    pub fn broadcast(&self, body: Bytes) {
+        for link in self.links.values() {
+            link.gossip(body.clone());
+        }
+    }
+
+    /// Asks a peer and waits for its answer, at most until `deadline` from now.
+    pub async fn call(
+        &self,
+        to: BrokerId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let link = self.links.get(&to).ok_or(CallError::NotConnected(to))?;
+        link.call(body, deadline).await
+    }
+
+    /// From now on raft messages are exchanged with `broker` only while it runs on `directory`
+    /// (birth record, registrations). Handshakes, gossip and calls stay possible, so that a
+    /// broker with a new disk can join.
+    pub fn bind(&self, broker: BrokerId, directory: DirectoryId) {
+        self.registry.bind(broker, directory);
+        if let Some(link) = self.links.get(&broker) {
+            link.bind(directory);
+        }
+    }
+
+    /// Peers to which our link is up.
+    pub fn connected(&self) -> Vec<BrokerId> {
+        self.links.values().filter(|l| l.is_connected()).map(|l| l.broker()).collect()
+    }
+
+    /// Every configured peer, by broker id.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        self.links.values().map(|link| link.status()).collect()
+    }
+
+    /// Where this broker listens; tells the port if the configuration said 0.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Lets queued messages leave (bounded by [`limits::PEER_DRAIN_MS_MAX`]), then closes links
+    /// and listener. No callback comes after it.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        let bound = Duration::from_millis(2 * limits::PEER_DRAIN_MS_MAX);
+        let ends = tokio::time::Instant::now() + bound;
+        for mut task in std::mem::take(&mut self.link_tasks) {
+            if tokio::time::timeout_at(ends, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        if tokio::time::timeout_at(ends, &mut self.server_task).await.is_err() {
+            self.server_task.abort();
+        }
+    }
+}
