@@ -1,1 +1,41 @@
-//! consensus
+//! One raft group as a pure value: messages, ticks and proposals go in; writes, messages,
+//! committed entries and events come out. Built on raft-rs 0.7.0 (`RawNode`), with our own log
+//! view, leases, elections and guards around it.
+//!
+//! Invariants (absences above all): nothing here reads a clock, draws a random number that
+//! matters, takes a lock, awaits, logs or touches a disk. Time is `model::Now`, and the same
+//! inputs give the same outputs. Nothing leaves that promises durability before
+//! [`Group::persisted`] said so.
+//!
+//! **Panics.** raft-rs panics on broken invariants (about thirty `fatal!` sites) and so do the
+//! assertions here. Every call on a [`Group`] except the queries may panic; the caller wraps
+//! calls in `catch_unwind`, drops the group after an unwind and rebuilds it from the journal.
+
+mod config;
+pub mod convert;
+mod elections;
+mod error;
+mod event;
+mod group;
+mod guard;
+mod lease;
+mod log_view;
+mod members;
+mod observe;
+mod output;
+mod peers;
+mod status;
+mod terms;
+
+pub use config::{GroupConfig, Restored, Timing};
+pub use error::{ConsensusError, DropReason, ProposeError};
+pub use event::{
+    ChangeReason, ElectionOutcome, ElectionReason, Event, Invariant, RefusedMessage, Role,
+    SuspectReason,
+};
+pub use group::Group;
+pub use log_view::EntryFetch;
+pub use output::{GroupOut, ReadIndexed, ReadyWrite};
+/// raft's wire types (Message, ConfState, ...): peers ship these bytes verbatim.
+pub use raft::eraftpb;
+pub use status::{GroupStatus, PeerProgress, ReplicationState};

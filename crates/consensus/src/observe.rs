@@ -1,0 +1,184 @@
+//! Turns changes of role, leader and lease into events, in one place: nothing else compares
+//! before and after.
+
+use model::{Now, ReplicaId};
+use raft::INVALID_ID;
+use raft::eraftpb::{Message, MessageType};
+
+use crate::event::{ChangeReason, ElectionOutcome, ElectionReason, Event, Role};
+use crate::group::Group;
+
+/// What the last event said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub role: Role,
+    pub term: u64,
+    pub leader: Option<u64>,
+}
+
+/// An election this replica began and that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    reason: ElectionReason,
+    began_ns: u64,
+    rounds: u32,
+    votes: u32,
+    refusals: u32,
+}
+
+impl Group {
+    /// Compares with what was seen last. `reason` overrides the derived one for a follower.
+    pub(crate) fn observe(&mut self, now: Now, reason: Option<ChangeReason>) {
+        let raft = &self.raw.raft;
+        let leader = (raft.leader_id != INVALID_ID).then_some(raft.leader_id);
+        let seen = Seen { role: raft.state.into(), term: raft.term, leader };
+        if seen == self.seen {
+            return;
+        }
+        let before = std::mem::replace(&mut self.seen, seen);
+        if seen.term != before.term {
+            self.lease.begin(seen.term);
+        }
+        if (seen.role == Role::Leader) != (before.role == Role::Leader) {
+            self.peers.clear();
+            self.raw.mut_store().forget_fetched();
+        }
+        if leader.is_some() {
+            self.elections.leader_seen();
+        }
+        if seen.role != Role::Follower && self.attempt.is_none() {
+            self.begin_attempt(now, before.term);
+        }
+        let reason = reason.unwrap_or_else(|| derive_reason(before, seen));
+        let leader = leader.map(ReplicaId);
+        let Seen { role: to, term, .. } = seen;
+        if to != before.role {
+            let from = before.role;
+            self.events.push(Event::RoleChanged { from, to, term, leader, reason });
+        } else if seen.leader != before.leader {
+            self.events.push(Event::LeaderChanged { term, leader, reason });
+        }
+        if matches!(seen.role, Role::Leader | Role::Follower) {
+            self.end_attempt(now, reason);
+            self.intent = None;
+        } else if reason == ChangeReason::PreVoteWon {
+            self.recount();
+        }
+    }
+
+    fn begin_attempt(&mut self, now: Now, term: u64) {
+        let reason = self.intent.take().unwrap_or(ElectionReason::Timeout);
+        let began_ns = now.boot_ns;
+        self.attempt = Some(Attempt { reason, began_ns, rounds: 1, votes: 1, refusals: 0 });
+        let ms_since_leader = now.ms_since(self.leader_contact_ns);
+        self.events.push(Event::ElectionStarted { term, reason, ms_since_leader });
+    }
+
+    fn end_attempt(&mut self, now: Now, reason: ChangeReason) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let outcome = match reason {
+            ChangeReason::ElectionWon => ElectionOutcome::Won,
+            ChangeReason::ElectionLost => ElectionOutcome::Refused,
+            _ => ElectionOutcome::Superseded,
+        };
+        let Attempt { reason, began_ns, rounds, votes, refusals } = attempt;
+        let (term, ms) = (self.seen.term, now.ms_since(began_ns));
+        self.events.push(Event::ElectionEnded {
+            term,
+            reason,
+            outcome,
+            rounds,
+            votes,
+            refusals,
+            ms,
+        });
+    }
+
+    /// The replica asks everybody once more.
+    pub(crate) fn next_round(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.rounds += 1;
+        }
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            (attempt.votes, attempt.refusals) = (1, 0);
+        }
+    }
+
+    pub(crate) fn count_vote(&mut self, msg: &Message) {
+        let round = match msg.get_msg_type() {
+            MessageType::MsgRequestVoteResponse => Role::Candidate,
+            _ => Role::PreCandidate,
+        };
+        // A granted pre-vote carries the term it was asked for, a refusal the voter's own.
+        let current = match (round, msg.reject) {
+            (Role::PreCandidate, false) => msg.term == self.seen.term + 1,
+            _ => msg.term == self.seen.term,
+        };
+        if let Some(attempt) = &mut self.attempt
+            && self.seen.role == round
+            && current
+        {
+            match msg.reject {
+                true => attempt.refusals += 1,
+                false => attempt.votes += 1,
+            }
+        }
+    }
+
+    pub(crate) fn note_lease(&mut self, now: Now) {
+        let has = self.lease_remaining_ms(now).is_some();
+        if has != self.had_lease {
+            self.had_lease = has;
+            let term = self.seen.term;
+            self.events.push(match has {
+                true => Event::LeaseAcquired { term },
+                false => Event::LeaseExpired { term },
+            });
+        }
+    }
+
+    /// A follower answered: when it was caught up, and what it says about itself.
+    pub(crate) fn note_contact(&mut self, now: Now, from: u64, kind: MessageType, reported: u64) {
+        let last_index = self.last_index();
+        let Some(matched) = self.raw.raft.prs().get(from).map(|pr| pr.matched) else { return };
+        if self.seen.role != Role::Leader {
+            return;
+        }
+        let readable = matched + 1 >= self.first_index();
+        let peer = self.peers.entry(from);
+        peer.contact(now, matched, last_index);
+        if kind == MessageType::MsgHeartbeatResponse {
+            peer.reported_last = Some(reported);
+        }
+        if readable {
+            peer.snapshot_needed = false;
+        }
+    }
+
+    /// Names peers for whom raft asked the log view for a snapshot, once each.
+    pub(crate) fn note_snapshots_wanted(&mut self) {
+        let first_index = self.first_index();
+        for id in self.raw.mut_store().take_snapshot_wanted() {
+            let peer = self.peers.entry(id);
+            if !std::mem::replace(&mut peer.snapshot_needed, true) {
+                self.events.push(Event::SnapshotNeeded { peer: ReplicaId(id), first_index });
+            }
+        }
+    }
+}
+
+fn derive_reason(before: Seen, after: Seen) -> ChangeReason {
+    match (before.role, after.role) {
+        (_, Role::Leader) => ChangeReason::ElectionWon,
+        (Role::PreCandidate, Role::Candidate) => ChangeReason::PreVoteWon,
+        (_, Role::PreCandidate | Role::Candidate) => ChangeReason::Campaign,
+        _ if after.leader.is_some() => ChangeReason::LeaderFound,
+        _ if after.term > before.term => ChangeReason::HigherTerm,
+        (Role::Leader, _) => ChangeReason::QuorumLost,
+        _ => ChangeReason::ElectionLost,
+    }
+}
