@@ -1,1 +1,56 @@
-fn main() {}
+//! `cargo xtask`: everything that is done *to* this repository - checks, tests with real brokers
+//! and real clients, measurements. README.md beside this crate lists the commands.
+//!
+//! Invariants: it shares no code with the broker (an oracle that did could share its mistakes),
+//! and it has one small dependency, because it is built in the dev profile beside the release
+//! build of everything else.
+
+mod bench;
+mod cases;
+mod clients;
+mod cluster;
+mod job;
+mod oracle;
+mod segments;
+mod tally;
+mod test;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  verify               format, arrows between crates, tidiness, generated pages, clippy
+  fix                  mends what verify can mend by itself
+  test [PHASE...]      build unit sim clients steady failover dev (all of them by default)
+  idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
+  failover             ten times: kill -9 of a leader to the next acknowledgement
+  bench --quick        produce throughput and latency beside the disk's own sync time
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        ["verify"] => verify::run(),
+        ["fix"] => verify::fix(),
+        ["test", ref phases @ ..] => test::run(phases),
+        ["idle"] => test::idle(300),
+        ["idle", "--seconds", seconds] => match seconds.parse() {
+            Ok(seconds) => test::idle(seconds),
+            Err(_) => Err(format!("--seconds {seconds}: no number")),
+        },
+        ["failover"] => test::failover(),
+        ["bench", "--quick"] => bench::quick(),
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

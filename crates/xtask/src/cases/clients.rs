@@ -1,0 +1,184 @@
+//! Stock clients write 100,000 records with acks=all while the leader of a partition is killed
+//! and started again; all of it is read back by each client, and the three brokers' segments are
+//! compared byte by byte.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::clients::{self, Client, Producing};
+use crate::cluster::Cluster;
+use crate::oracle::{self, Acked, Seen};
+use crate::segments;
+use crate::tally::Tally;
+
+const TOPIC: &str = "glass";
+const PARTITIONS: i32 = 3;
+const RECORDS: u64 = 100_000;
+/// Records a second of all clients together.
+const RATE: u64 = 8_000;
+/// From the clients' start to the kill, and from the kill to the new start.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+const DEAD_FOR: Duration = Duration::from_secs(3);
+const PRODUCE_LIMIT: Duration = Duration::from_secs(240);
+const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
+const PERFORMANCE_TOPIC: &str = "performance";
+const PERFORMANCE_RECORDS: u64 = 20_000;
+
+/// Runs the story with every client that is to be had on this machine.
+pub fn run(tally: &mut Tally) {
+    let mut able = Vec::new();
+    for client in Client::ALL {
+        match clients::prepare(client) {
+            Ok(()) => able.push(client),
+            Err(why) => tally.skip(&format!("client {}", client.as_str()), &why),
+        }
+    }
+    let mut cluster = None;
+    tally.check("three brokers form a cluster", || {
+        cluster = Some(Cluster::start("clients")?);
+        Ok(String::new())
+    });
+    let Some(mut cluster) = cluster else { return };
+    let failed = tally.failed;
+    story(tally, &mut cluster, &able);
+    if tally.failed == failed {
+        cluster.remove();
+    } else {
+        println!("      kept: {}", cluster.dir().display());
+    }
+}
+
+fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
+    let created = tally.check("a topic of 3 partitions, 3 replicas each", || {
+        cluster.create_topic(TOPIC, PARTITIONS)?;
+        let of_three = |p: &crate::cluster::kafka::Partition| p.replicas.len() == 3;
+        let all = cluster.partitions(TOPIC)?;
+        if all.iter().all(of_three) {
+            Ok(String::new())
+        } else {
+            Err(format!("{all:?}"))
+        }
+    });
+    if !created {
+        return;
+    }
+    let mut acked = Vec::new();
+    let produced = tally.check("acks=all through the death of a leader", || {
+        acked = produce(cluster, able)?;
+        Ok(format!("{} acknowledged", acked.len()))
+    });
+    if !produced {
+        return;
+    }
+    let mut first: Option<Vec<Seen>> = None;
+    for client in able {
+        let name = format!("{} reads everything back", client.as_str());
+        tally.check(&name, || {
+            let seen = client.consume(&cluster.bootstrap(), TOPIC, cluster.dir())?;
+            oracle::judge(&acked, &seen)?;
+            if seen.len() as u64 != RECORDS {
+                return Err(format!("{} records, not {RECORDS}", seen.len()));
+            }
+            let text = "0 lost, 0 duplicated, order kept".to_owned();
+            match &first {
+                Some(other) => oracle::same(other, &seen)?,
+                None => first = Some(seen),
+            }
+            Ok(text)
+        });
+    }
+    if able.contains(&Client::Java) {
+        tally.check("producer-perf-test, and its records counted", || {
+            performance(cluster)
+        });
+    }
+    tally.check("the brokers' segments are byte-identical", || {
+        identical(cluster)
+    });
+}
+
+/// All clients at once, and the leader of partition 0 killed in the middle.
+fn produce(cluster: &mut Cluster, able: &[Client]) -> Result<Vec<Acked>, String> {
+    let share = able.len() as u64;
+    let start = Instant::now();
+    let mut running: Vec<Producing> = Vec::new();
+    for (number, client) in (0..).zip(able) {
+        // The first client takes what does not divide.
+        let rest = if number == 0 { RECORDS % share } else { 0 };
+        running.push(client.produce(
+            &cluster.bootstrap(),
+            TOPIC,
+            RECORDS / share + rest,
+            RATE / share,
+            cluster.dir(),
+        )?);
+    }
+    std::thread::sleep(KILL_AFTER.saturating_sub(start.elapsed()));
+    let victim = cluster.leader(TOPIC, 0)?;
+    if !running.iter_mut().any(Producing::is_running) {
+        return Err("every client had ended before the kill: it proved nothing".to_owned());
+    }
+    cluster.kill(victim)?;
+    std::thread::sleep(DEAD_FOR);
+    cluster.launch(victim)?;
+    let mut acked = Vec::new();
+    for producing in running {
+        let left = PRODUCE_LIMIT.saturating_sub(start.elapsed());
+        acked.extend(producing.finish(left)?);
+    }
+    cluster.wait_ready()?;
+    cluster.assert_alive()?;
+    Ok(acked)
+}
+
+fn performance(cluster: &Cluster) -> Result<String, String> {
+    cluster.create_topic(PERFORMANCE_TOPIC, PARTITIONS)?;
+    let found = clients::producer_performance(
+        &cluster.bootstrap(),
+        PERFORMANCE_TOPIC,
+        (PERFORMANCE_RECORDS, 1024, 10_000),
+        &["compression.type=lz4"],
+        cluster.dir(),
+    )?;
+    let ends = cluster.high_watermarks(PERFORMANCE_TOPIC)?;
+    let stored: i64 = ends.iter().sum();
+    if u64::try_from(stored) != Ok(PERFORMANCE_RECORDS) {
+        return Err(format!("{stored} stored: {ends:?}"));
+    }
+    Ok(format!("p99 {} ms", found.p99_ms))
+}
+
+/// Waits until no segment grows any more, stops all brokers gracefully, compares.
+fn identical(cluster: &mut Cluster) -> Result<String, String> {
+    let watermarks = cluster.high_watermarks(TOPIC)?;
+    let dirs: Vec<PathBuf> = cluster
+        .ids()
+        .iter()
+        .map(|id| cluster.data_dir(*id))
+        .collect();
+    let start = Instant::now();
+    // Followers learn of the last commits a moment later; a graceful stop must not be what
+    // makes them equal.
+    loop {
+        let sizes: Result<Vec<u64>, String> = dirs.iter().map(|dir| segments::bytes(dir)).collect();
+        let sizes = sizes?;
+        if sizes[0] > 0 && sizes.iter().all(|size| *size == sizes[0]) {
+            break;
+        }
+        if start.elapsed() > CONVERGE_LIMIT {
+            return Err(format!("segments hold {sizes:?} bytes and do not converge"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    cluster.stop()?;
+    let mut ends: Vec<i64> = segments::compare(&dirs)?.into_values().collect();
+    let groups = ends.len();
+    for watermark in &watermarks {
+        // Which group is which partition is the metadata group's secret; each end is used once.
+        match ends.iter().position(|end| end == watermark) {
+            Some(at) => drop(ends.swap_remove(at)),
+            None => return Err(format!("{watermarks:?}: no segments end at {watermark}")),
+        }
+    }
+    Ok(format!("{groups} groups, high watermarks {watermarks:?}"))
+}

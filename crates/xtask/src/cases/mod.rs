@@ -1,0 +1,6 @@
+//! What is shown with real brokers and real clients, one file per story.
+
+pub mod clients;
+pub mod dev;
+pub mod failover;
+pub mod steady;

@@ -1,0 +1,415 @@
+//! A cluster of real brokers: three `glasslog server` processes on free ports of 127.0.0.1, that
+//! can be killed, started again, asked who leads and read off.
+//!
+//! Invariants: every process started here is dead when its [`Cluster`] is dropped; the folder of
+//! a cluster whose test failed stays where it is, with each broker's log.
+
+mod config;
+pub mod http;
+pub mod kafka;
+
+use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use http::Metrics;
+use kafka::{Kafka, Partition};
+
+use crate::{job, workspace};
+
+/// Brokers of a cluster.
+pub const BROKERS: usize = 3;
+/// Formation, from the start of the processes to the last `/readyz`.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// A graceful stop.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Ports of one broker.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    kafka: u16,
+    peer: u16,
+    admin: u16,
+}
+
+#[derive(Debug)]
+struct Broker {
+    id: i32,
+    ports: Ports,
+    process: Option<Child>,
+}
+
+/// Three brokers and the folder they live in.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    brokers: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Starts three brokers with empty data directories and waits until all are ready.
+    pub fn start(name: &str) -> Result<Cluster, String> {
+        let cluster = Cluster::prepare(name)?;
+        cluster.started()
+    }
+
+    fn prepare(name: &str) -> Result<Cluster, String> {
+        let dir = workspace::target().join("clusters").join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        }
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        let ports = free_ports(BROKERS * 3)?;
+        let brokers = (1..)
+            .zip(ports.chunks(3))
+            .map(|(id, ports)| Broker {
+                id,
+                ports: Ports {
+                    kafka: ports[0],
+                    peer: ports[1],
+                    admin: ports[2],
+                },
+                process: None,
+            })
+            .collect();
+        let cluster = Cluster { dir, brokers };
+        for broker in &cluster.brokers {
+            let text = config::text(&cluster, broker);
+            let path = cluster.config_file(broker.id);
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(cluster)
+    }
+
+    fn started(mut self) -> Result<Cluster, String> {
+        for id in self.ids() {
+            self.launch(id)?;
+        }
+        self.wait_ready()?;
+        Ok(self)
+    }
+
+    /// The brokers' ids.
+    pub fn ids(&self) -> Vec<i32> {
+        self.brokers.iter().map(|broker| broker.id).collect()
+    }
+
+    /// `host:port` of every broker, for a client.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> = self
+            .brokers
+            .iter()
+            .map(|broker| format!("127.0.0.1:{}", broker.ports.kafka))
+            .collect();
+        addresses.join(",")
+    }
+
+    /// The folder for whatever a test keeps beside the brokers.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The data directory of a broker.
+    pub fn data_dir(&self, id: i32) -> PathBuf {
+        self.dir.join(format!("data-{id}"))
+    }
+
+    fn config_file(&self, id: i32) -> PathBuf {
+        self.dir.join(format!("broker-{id}.toml"))
+    }
+
+    fn log_file(&self, id: i32) -> PathBuf {
+        self.dir.join(format!("broker-{id}.log"))
+    }
+
+    fn broker(&mut self, id: i32) -> &mut Broker {
+        let found = self.brokers.iter_mut().find(|broker| broker.id == id);
+        found.expect("a broker of this cluster")
+    }
+
+    fn ports(&self, id: i32) -> Ports {
+        let found = self.brokers.iter().find(|broker| broker.id == id);
+        found.expect("a broker of this cluster").ports
+    }
+
+    /// Starts one broker; what it prints is appended to its log file.
+    pub fn launch(&mut self, id: i32) -> Result<(), String> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file(id))
+            .map_err(|error| error.to_string())?;
+        let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let program = workspace::program("glasslog");
+        let process = Command::new(&program)
+            .args(["server", "--config"])
+            .arg(self.config_file(id))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        self.broker(id).process = Some(process);
+        Ok(())
+    }
+
+    /// Waits until every running broker answers `/readyz` with 200.
+    pub fn wait_ready(&mut self) -> Result<(), String> {
+        for id in self.ids() {
+            if self.broker(id).process.is_some() {
+                self.wait_ready_one(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until one broker is ready; an error with the end of its log if it dies meanwhile.
+    pub fn wait_ready_one(&mut self, id: i32) -> Result<(), String> {
+        let port = self.ports(id).admin;
+        let start = Instant::now();
+        loop {
+            let answer = http::get(port, "/readyz");
+            if matches!(answer, Ok((200, _))) {
+                return Ok(());
+            }
+            let process = self.broker(id).process.as_mut();
+            if let Some(Ok(Some(status))) = process.map(Child::try_wait) {
+                let text = format!("broker {id} ended with {status} while it started");
+                return Err(self.with_log(id, &text));
+            }
+            if start.elapsed() > READY_LIMIT {
+                let text = format!("broker {id} is not ready: {answer:?}");
+                return Err(self.with_log(id, &text));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// `kill -9`, and the process is gone on return.
+    pub fn kill(&mut self, id: i32) -> Result<(), String> {
+        let process = self.broker(id).process.take();
+        let mut process = process.ok_or_else(|| format!("broker {id} does not run"))?;
+        if let Ok(Some(status)) = process.try_wait() {
+            let text = format!("broker {id} had ended by itself with {status}");
+            return Err(self.with_log(id, &text));
+        }
+        process.kill().map_err(|error| error.to_string())?;
+        process.wait().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// SIGTERM to every running broker at once; an error unless each ends well and in time.
+    pub fn stop(&mut self) -> Result<(), String> {
+        let ids = self.ids();
+        for id in &ids {
+            if let Some(process) = &self.broker(*id).process {
+                signal(process, "TERM")?;
+            }
+        }
+        for id in ids {
+            let status = self.ended(id, STOP_LIMIT)?;
+            if !status.success() {
+                let text = format!("broker {id} ended with {status} after SIGTERM");
+                return Err(self.with_log(id, &text));
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, id: i32, limit: Duration) -> Result<ExitStatus, String> {
+        let Some(mut process) = self.broker(id).process.take() else {
+            return Ok(ExitStatus::default());
+        };
+        let start = Instant::now();
+        loop {
+            match process.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if start.elapsed() < limit => std::thread::sleep(POLL),
+                Ok(None) => {
+                    self.broker(id).process = Some(process);
+                    let text = format!("broker {id} still runs {limit:?} after SIGTERM");
+                    return Err(self.with_log(id, &text));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// An error unless every broker that was started still runs.
+    pub fn assert_alive(&mut self) -> Result<(), String> {
+        for id in self.ids() {
+            let process = self.broker(id).process.as_mut();
+            if let Some(Ok(Some(status))) = process.map(Child::try_wait) {
+                return Err(self.with_log(id, &format!("broker {id} ended with {status}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Processor time of all running brokers so far, seconds.
+    pub fn cpu_seconds(&self) -> Result<f64, String> {
+        let running = self.brokers.iter().filter_map(|b| b.process.as_ref());
+        running.map(|process| cpu_seconds(process.id())).sum()
+    }
+
+    /// One scrape of each running broker.
+    pub fn metrics(&self) -> Result<Vec<Metrics>, String> {
+        let running = self.brokers.iter().filter(|b| b.process.is_some());
+        running
+            .map(|broker| match http::get(broker.ports.admin, "/metrics")? {
+                (200, body) => Ok(Metrics::new(body)),
+                (status, _) => Err(format!("/metrics of broker {}: {status}", broker.id)),
+            })
+            .collect()
+    }
+
+    /// The sum of a metric over all running brokers and its series.
+    pub fn metric_sum(&self, name: &str) -> Result<f64, String> {
+        self.metrics()?.iter().map(|page| page.sum(name)).sum()
+    }
+
+    /// Creates a topic at any broker, and waits until each of its partitions has a leader.
+    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
+        let copies = i16::try_from(BROKERS).expect("three");
+        let mut broker = self.any()?;
+        let error = broker
+            .create_topic(topic, partitions, copies)
+            .map_err(|error| format!("CreateTopics: {error}"))?;
+        if error != 0 {
+            return Err(format!("CreateTopics of {topic}: error code {error}"));
+        }
+        self.wait_led(topic, partitions)
+    }
+
+    /// Waits until some broker names a live leader for every partition.
+    pub fn wait_led(&self, topic: &str, partitions: i32) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            let found = self.partitions(topic);
+            let led = |p: &Partition| p.error == 0 && self.is_running(p.leader);
+            if let Ok(found) = &found
+                && found.len() == usize::try_from(partitions).expect("a count")
+                && found.iter().all(led)
+            {
+                return Ok(());
+            }
+            if start.elapsed() > Duration::from_secs(30) {
+                return Err(format!(
+                    "{topic} has partitions without a leader: {found:?}"
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Who leads what, as the first broker that answers tells it.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<Partition>, String> {
+        self.any()?
+            .partitions(topic)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The broker that leads a partition.
+    pub fn leader(&self, topic: &str, partition: i32) -> Result<i32, String> {
+        let all = self.partitions(topic)?;
+        let found = all.iter().find(|p| p.index == partition && p.leader >= 0);
+        found
+            .map(|partition| partition.leader)
+            .ok_or_else(|| format!("{topic}-{partition} has no leader: {all:?}"))
+    }
+
+    /// The high watermark of each partition, asked of its leader.
+    pub fn high_watermarks(&self, topic: &str) -> Result<Vec<i64>, String> {
+        let ask = |partition: &Partition| {
+            let port = self.ports(partition.leader).kafka;
+            Kafka::connect(port)?.high_watermark(topic, partition.index)
+        };
+        let all = self.partitions(topic)?;
+        let asked: std::io::Result<Vec<i64>> = all.iter().map(ask).collect();
+        asked.map_err(|error| format!("{topic}: {error}"))
+    }
+
+    fn is_running(&self, id: i32) -> bool {
+        let mut running = self.brokers.iter().filter(|b| b.process.is_some());
+        running.any(|broker| broker.id == id)
+    }
+
+    /// A connection to the first running broker that takes one.
+    fn any(&self) -> Result<Kafka, String> {
+        let running = self.brokers.iter().filter(|b| b.process.is_some());
+        let mut refused = String::from("no broker runs");
+        for broker in running {
+            match Kafka::connect(broker.ports.kafka) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => refused = format!("broker {}: {error}", broker.id),
+            }
+        }
+        Err(refused)
+    }
+
+    /// `text` and the end of a broker's log.
+    pub fn with_log(&self, id: i32, text: &str) -> String {
+        let log = fs::read_to_string(self.log_file(id)).unwrap_or_default();
+        format!("{text}\n{}", job::tail(&log))
+    }
+
+    /// Removes the folder of a cluster that did well.
+    pub fn remove(mut self) {
+        self.brokers.clear();
+        // What cannot be removed now is removed by the next start of the same name.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // Both fail harmlessly when it has ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Sends a signal by name; the standard library knows only SIGKILL.
+pub fn signal(process: &Child, name: &str) -> Result<(), String> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("kill -{name} {}", process.id())]);
+    job::run("kill", &mut command)
+}
+
+/// Distinct ports that were free a moment ago.
+pub fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    // All are held until all are known, so that none is given twice.
+    let held: std::io::Result<Vec<TcpListener>> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect();
+    let held = held.map_err(|error| format!("no free port: {error}"))?;
+    let ports: std::io::Result<Vec<u16>> = held
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect();
+    ports.map_err(|error| error.to_string())
+}
+
+/// User and system time of a process, seconds.
+fn cpu_seconds(pid: u32) -> Result<f64, String> {
+    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, the unit of /proc on every Linux
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    // The command's name may hold anything; the fields start behind its parenthesis.
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let field = |at: usize| -> Result<f64, String> {
+        let text = fields.get(at).ok_or_else(|| format!("{path}: too short"))?;
+        text.parse().map_err(|_| format!("{path}: `{text}`"))
+    };
+    Ok((field(11)? + field(12)?) / TICKS_PER_SECOND)
+}
