@@ -1,1 +1,18 @@
-//! machine
+//! What committed entries mean: the partition machine and the metadata machine.
+//!
+//! A machine has two halves. `apply(entry)` runs on every replica for every committed entry and
+//! depends on nothing but the entries before it; the leader's half ([`partition::PartitionLead`],
+//! [`metadata::MetadataLead`]) turns requests into entries and decides everything there is to
+//! decide. Apply asserts those decisions, it never takes one.
+//!
+//! Invariants, all of them absences: nothing here reads a clock, draws a random number, locks,
+//! logs, waits or touches a file; no iteration order depends on a hash; time enters a machine's
+//! state only through entries. Hence two replicas that applied the same entries hold
+//! byte-identical snapshots.
+
+mod chain;
+mod error;
+pub mod partition;
+
+pub use chain::Mark;
+pub use error::{ApplyError, ConfigError, SnapshotError};

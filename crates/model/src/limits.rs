@@ -104,12 +104,24 @@ pub const CONTROL_RESERVE_BYTES: usize = 4 << 20;
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for dedupe (KIP-98).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Leader epochs a partition remembers; the oldest are forgotten first.
+pub const LEADER_EPOCHS_PER_PARTITION_MAX: usize = 4_096;
 /// Producer ids handed to a broker at once.
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Partitions of one topic.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Partitions of the cluster.
 pub const PARTITIONS_MAX: usize = 100_000;
+/// One encoded metadata request or command.
+pub const METADATA_COMMAND_BYTES_MAX: usize = 8 << 20;
+/// Brokers the metadata machine registers.
+pub const BROKERS_MAX: usize = 1_000;
+/// Listeners of one broker.
+pub const LISTENERS_PER_BROKER_MAX: usize = 16;
+/// Length of a host, a listener name or a rack.
+pub const BROKER_TEXT_LEN_MAX: usize = 255;
+/// Length of one config value.
+pub const CONFIG_VALUE_LEN_MAX: usize = 32_767;
 /// Length of a topic name.
 pub const TOPIC_NAME_LEN_MAX: usize = 249;
 
@@ -169,3 +181,30 @@ pub const LOG_BURST_MAX: u64 = 5;
 pub const LOG_WINDOW_MS: u64 = 10_000;
 /// Log lines that wait for a slow stderr before lines are dropped and counted.
 pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
+
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Listeners of one broker.
+pub const LISTENERS_MAX: usize = 16;
+/// Initial brokers of a cluster.
+pub const INITIAL_BROKERS_MAX: usize = 99;
+/// A broker asked to stop has gone after this long, drained or not, milliseconds.
+pub const SHUTDOWN_MS_MAX: u64 = 30_000;
+/// `glasslog dev`: broker processes it runs.
+pub const DEV_BROKERS_MAX: u16 = 9;
+/// `glasslog dev`: a broker that died is started again after this long, milliseconds.
+pub const DEV_RESTART_MS: u64 = 2_000;
+/// `glasslog dev`: a broker is asked for its state this often, milliseconds.
+pub const DEV_POLL_MS: u64 = 500;
+/// `glasslog dev`: one answer of a broker's admin HTTP takes at most this long, milliseconds.
+pub const DEV_POLL_MS_MAX: u64 = 1_000;
+/// `glasslog dev`: bytes of one admin answer.
+pub const DEV_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// `glasslog dev`: a broker that was told to stop is killed after this long, milliseconds.
+pub const DEV_DRAIN_MS_MAX: u64 = SHUTDOWN_MS_MAX + 5_000;
+/// `glasslog dev`: a broker's log file is set aside at start above this size.
+pub const DEV_LOG_BYTES_MAX: u64 = 64 << 20;
+/// `glasslog dev`: bytes at the end of a broker's log that are read for its last words.
+pub const DEV_LOG_TAIL_BYTES: u64 = 16 << 10;
+/// `glasslog dev`: events the screen keeps.
+pub const DEV_EVENTS_KEPT: usize = 8;
