@@ -20,7 +20,11 @@ pub struct Frame {
 
 impl Frame {
     pub(crate) fn new(chunks: Vec<Bytes>, bytes: usize) -> Frame {
-        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), bytes, "chunks make the frame");
+        assert_eq!(
+            chunks.iter().map(Bytes::len).sum::<usize>(),
+            bytes,
+            "chunks make the frame"
+        );
         Frame { chunks, bytes }
     }
 
@@ -53,14 +57,19 @@ pub fn frame_length(prefix: [u8; LENGTH_BYTES], max: usize) -> Result<usize, Wir
     let length = i32::from_be_bytes(prefix);
     match usize::try_from(length) {
         Ok(bytes) if bytes <= max => Ok(bytes),
-        _ => Err(WireError::FrameLength { length: i64::from(length), max }),
+        _ => Err(WireError::FrameLength {
+            length: i64::from(length),
+            max,
+        }),
     }
 }
 
 /// Takes the next whole frame, without its length, off the front of what was read; `None`
 /// until all of it is there. `max` as in [`frame_length`]; `model::limits` names the bounds.
 pub fn take_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, WireError> {
-    let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
     let length = frame_length(*prefix, max)?;
     if buffer.len() - LENGTH_BYTES < length {
         return Ok(None);

@@ -16,6 +16,7 @@ use crate::{Decoder, Message, WireError, decode_request, supported_versions};
 
 every_message!(survives);
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the list names pairs")]
 fn survives<Ours: Message + Arbitrary + Debug + PartialEq, Theirs>() {
     assert!(supported_versions().len() >= APIS);
     for version in Ours::VERSIONS {
