@@ -22,7 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  verify               format, arrows between crates, tidiness, generated pages, clippy
+  verify [CHECK...]    format arrows tidy pages clippy (all of them by default)
   fix                  mends what verify can mend by itself
   test [PHASE...]      build unit sim clients steady failover dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["verify"] => verify::run(),
+        ["verify", ref checks @ ..] => verify::run(checks),
         ["fix"] => verify::fix(),
         ["test", ref phases @ ..] => test::run(phases),
         ["idle"] => test::idle(300),

@@ -8,19 +8,54 @@ use crate::job;
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-/// Runs every check; the first failure does not hide the others.
-pub fn run() -> Result<(), String> {
-    let mut tally = Tally::new(workspace::is_ci());
-    tally.check("format", || {
-        job::run("cargo fmt", &mut cargo(&["fmt", "--all", "--check"])).map(|()| String::new())
-    });
-    tally.check("arrows", || arrows::check(&workspace::packages()?));
-    tally.check("tidy", || tidy::check(&workspace::root()));
-    tally.check("clippy", || {
+/// A named check; its text says what was looked at.
+type Check = (&'static str, fn() -> Result<String, String>);
+
+const CHECKS: [Check; 5] = [
+    ("format", format),
+    ("arrows", || arrows::check(&workspace::packages()?)),
+    ("tidy", || tidy::check(&workspace::root())),
+    ("pages", reference::check),
+    ("clippy", || {
         job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())
-    });
-    tally.check("generated pages", reference::check);
+    }),
+];
+
+/// Runs the named checks, or all of them; the first failure does not hide the others.
+pub fn run(names: &[&str]) -> Result<(), String> {
+    let known = CHECKS.map(|(name, _)| name);
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        let known = known.join(", ");
+        return Err(format!("there is no check `{unknown}`; there are {known}"));
+    }
+    let mut tally = Tally::new(workspace::is_ci());
+    for (name, check) in CHECKS {
+        if names.is_empty() || names.contains(&name) {
+            tally.check(name, check);
+        }
+    }
     tally.close()
+}
+
+/// The files that `cargo fmt` would change, by name.
+fn format() -> Result<String, String> {
+    let output = cargo(&["fmt", "--all", "--check", "--", "-l"])
+        .output()
+        .map_err(|error| format!("cargo fmt: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let root = format!("{}/", workspace::root().display());
+    let files: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix(&root).unwrap_or(line))
+        .collect();
+    if output.status.success() && files.is_empty() {
+        return Ok(String::new());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!(
+        "`cargo xtask fix` would change\n      {}\n{errors}",
+        files.join("\n      ")
+    ))
 }
 
 /// Formats, lets clippy mend, writes generated pages anew.
