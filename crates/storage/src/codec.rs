@@ -51,6 +51,11 @@ impl Fields {
         (count <= self.rest.len() / element_bytes).then_some(count)
     }
 
+    /// Everything that is left.
+    pub fn rest(self) -> Bytes {
+        self.rest
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

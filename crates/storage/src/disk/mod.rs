@@ -78,6 +78,9 @@ pub enum Op {
     Remove { path: DiskPath },
     /// Removes a directory and all in it; not finding it is success.
     RemoveDir { path: DiskPath },
+    /// Extends a file with zeroes up to `len` and reserves the space, so that a later write
+    /// below `len` does not find the disk full.
+    Allocate { path: DiskPath, len: u64 },
     /// Cuts or zero-extends a file.
     Truncate { path: DiskPath, len: u64 },
     /// Up to `len` bytes; fewer only at the end of the file.
@@ -103,6 +106,7 @@ pub enum OpKind {
     Rename,
     Remove,
     RemoveDir,
+    Allocate,
     Truncate,
     Read,
     List,
@@ -122,6 +126,7 @@ impl OpKind {
             OpKind::Rename => "rename",
             OpKind::Remove => "remove",
             OpKind::RemoveDir => "remove_dir",
+            OpKind::Allocate => "allocate",
             OpKind::Truncate => "truncate",
             OpKind::Read => "read",
             OpKind::List => "list",
@@ -143,6 +148,7 @@ impl Op {
             Op::Rename { .. } => OpKind::Rename,
             Op::Remove { .. } => OpKind::Remove,
             Op::RemoveDir { .. } => OpKind::RemoveDir,
+            Op::Allocate { .. } => OpKind::Allocate,
             Op::Truncate { .. } => OpKind::Truncate,
             Op::Read { .. } => OpKind::Read,
             Op::List { .. } => OpKind::List,
@@ -162,6 +168,7 @@ impl Op {
             | Op::WriteBack { path, .. }
             | Op::Remove { path }
             | Op::RemoveDir { path }
+            | Op::Allocate { path, .. }
             | Op::Truncate { path, .. }
             | Op::Read { path, .. }
             | Op::List { path }

@@ -95,6 +95,7 @@ impl RealDisk {
                 self.open.forget_below(&path);
                 absent_is_fine(std::fs::remove_dir_all(self.full(&path)))?;
             }
+            Op::Allocate { path, len } => allocate(self.file(&path)?, len)?,
             Op::Truncate { path, len } => self.file(&path)?.set_len(len)?,
             Op::Read { path, at, len } => {
                 return Ok(Outcome::Bytes(read_up_to(self.file(&path)?, at, len)?));
@@ -316,6 +317,21 @@ fn write_all_at(file: &File, at: u64, bufs: &[Bytes]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// fallocate; where the file system has none, the length alone is set.
+#[allow(unsafe_code)]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call; no memory is passed.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as i64) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            file.set_len(file.metadata()?.len().max(len))
+        }
+        error => Err(error),
+    }
 }
 
 /// sync_file_range(WRITE): only a hint, so its error says nothing a sync would not say.

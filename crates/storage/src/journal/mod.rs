@@ -8,10 +8,21 @@
 //! run (one life of the writer); a group's records keep the order they were enqueued in; only
 //! an `Append` truncates; nothing beyond the cut of a later run is ever read.
 
+mod assemble;
+mod evidence;
 mod files;
+mod frame;
+mod group;
+mod moving;
 mod recovery;
+mod replay;
+mod scan;
 mod writer;
 
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -51,7 +62,7 @@ pub struct GroupBirth {
 #[derive(Clone, Debug, Default)]
 pub struct JournalWrite {
     pub group: GroupId,
-    /// Comes back in [`JournalEvent::Durable`]; rises within a group.
+    /// Comes back in [`JournalEvent::Durable`]; rises within a group, from 1.
     pub token: u64,
     /// In index order. The first one truncates whatever the group has at or above its index.
     pub entries: Vec<LogEntry>,
@@ -192,6 +203,7 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
     pub damage: DamageReport,
     pub(crate) files: Vec<files::JournalFile>,
+    pub(crate) free: Vec<files::FreeFile>,
     /// Last sequence of the journal's own records.
     pub(crate) own_sequence: u64,
 }

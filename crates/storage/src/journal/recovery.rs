@@ -1,14 +1,267 @@
-//! Reading the journal back.
-use super::Recovered;
-use crate::disk::{Disk, DiskPath};
+//! Reading the journal back: which files there are, what their records prove, what they say.
+//!
+//! Two passes over the files: the first only collects evidence and judges, the second applies
+//! every record up to the cut. Invariants: what is returned is durable (files are synced
+//! before they are believed: a killed process may leave records only in the page cache);
+//! nothing is written except by those syncs.
+
+use bytes::Bytes;
+use model::Lsn;
+
+use super::evidence::{Corrupt, Evidence, Verdict};
+use super::files::{FreeFile, Run, slot_of};
+use super::frame::{BLOCK, DATA_START, FileHeader};
+use super::replay::Replay;
+use super::scan::{Body, Found, Ground, Next, scan_chunk};
+use super::{CorruptRecord, Damage, DamageReport, Recovered};
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, DiskError, DiskPath, Op, Outcome, call};
 use crate::error::StorageError;
 
-/// Reads the checkpoint in `checkpoint_dir` and the journal in `journal_dir` (both made when
-/// missing), and syncs what it found, so that all it returns is durable.
+/// Bytes read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A file with a readable header.
+#[derive(Clone, Debug)]
+pub(super) struct HeadedFile {
+    pub path: DiskPath,
+    pub header: FileHeader,
+    pub ground: Ground,
+    /// Its records above this are dead: a later run was cut there.
+    pub dead_above: Lsn,
+    pub has_records: bool,
+}
+
+/// All journal files of a directory.
+#[derive(Debug, Default)]
+struct Inventory {
+    headed: Vec<HeadedFile>,
+    free: Vec<FreeFile>,
+    unreadable: Vec<DiskPath>,
+}
+
+/// Reads the checkpoint in `checkpoint_dir` and the journal in `journal_dir` (both are made
+/// when missing) and syncs what it found. Damage is not an error: it is reported, per group.
 pub fn recover(
-    _disk: &mut dyn Disk,
-    _checkpoint_dir: &DiskPath,
-    _journal_dir: &DiskPath,
+    disk: &mut dyn Disk,
+    checkpoint_dir: &DiskPath,
+    journal_dir: &DiskPath,
 ) -> Result<Recovered, StorageError> {
-    unreachable!("lands with the journal's body")
+    for dir in [checkpoint_dir, journal_dir] {
+        call(disk, Op::MakeDir { path: dir.clone() })?;
+        call(disk, Op::SyncDir { path: dir.parent() })?;
+        call(disk, Op::SyncDir { path: dir.clone() })?;
+    }
+    let checkpoint = Checkpoint::read(disk, checkpoint_dir)?;
+    let mut inventory = take_inventory(disk, journal_dir)?;
+    let (verdict, max_lsn) = judge(disk, &mut inventory, checkpoint.as_ref())?;
+    for file in inventory.headed.iter().filter(|file| file.has_records) {
+        call(disk, Op::Sync { path: file.path.clone() })?;
+    }
+    let mut replay = Replay::new(checkpoint.as_ref(), verdict.cut);
+    for file in inventory.headed.iter().filter(|file| file.has_records) {
+        let damaged = verdict.corrupt.iter().any(|corrupt| corrupt.path == file.path);
+        replay.enter(file, damaged || !verdict.unreadable.is_empty());
+        walk(disk, file, |found| replay.record(found))?;
+    }
+    Ok(conclude(checkpoint, inventory, verdict, replay, max_lsn))
+}
+
+fn conclude(
+    checkpoint: Option<Checkpoint>,
+    inventory: Inventory,
+    verdict: Verdict,
+    replay: Replay,
+    max_lsn: Lsn,
+) -> Recovered {
+    let last_seq = inventory.headed.iter().map(|file| file.header.seq).max().unwrap_or(0);
+    let spares = inventory.headed.iter().filter(|file| !file.has_records);
+    let spares = spares.map(|file| FreeFile { path: file.path.clone(), bytes: file.ground.len });
+    let mut free: Vec<FreeFile> = inventory.free.into_iter().chain(spares).collect();
+    let mut suspects = verdict.suspects;
+    if !inventory.unreadable.is_empty() {
+        for group in replay.group_ids() {
+            suspects.entry(group).or_insert(Damage::FileUnreadable);
+        }
+    }
+    let (torn_records, torn_bytes, own_sequence) =
+        (replay.torn_records, replay.torn_bytes, replay.own_sequence);
+    let (groups, files) = replay.finish(&suspects);
+    // All its records are dead or torn: it is as free as a blank one.
+    let (files, dead): (Vec<_>, Vec<_>) = files.into_iter().partition(|it| it.first_lsn > Lsn(0));
+    free.extend(dead.into_iter().map(|file| FreeFile { path: file.path, bytes: file.bytes }));
+    let living = groups.iter().filter(|(_, group)| !group.removed);
+    let damage = DamageReport {
+        torn_records,
+        torn_bytes,
+        corrupt: verdict.corrupt.into_iter().map(name_corrupt).collect(),
+        unreadable: verdict.unreadable,
+        unreadable_files: inventory.unreadable,
+        groups: living.filter_map(|(id, group)| Some((*id, group.suspect?))).collect(),
+    };
+    Recovered {
+        cut_lsn: verdict.cut,
+        next_lsn: Lsn(max_lsn.0.max(verdict.cut.0) + 1),
+        next_file_seq: last_seq + 1,
+        checkpoint,
+        groups,
+        damage,
+        files,
+        free,
+        own_sequence,
+    }
+}
+
+fn name_corrupt(corrupt: Corrupt) -> CorruptRecord {
+    let Corrupt { path, at, header } = corrupt;
+    CorruptRecord { path, at, lsn: header.lsn, group: header.group }
+}
+
+/// Finds every journal file and reads its header.
+fn take_inventory(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Inventory, StorageError> {
+    let names = match call(disk, Op::List { path: dir.clone() })? {
+        Outcome::Names(names) => names,
+        other => unreachable!("names were asked for, not {other:?}"),
+    };
+    let mut inventory = Inventory::default();
+    for path in names.iter().map(|name| dir.join(name)).filter(|path| slot_of(path).is_some()) {
+        let bytes = length(disk, &path)?;
+        match read_header(disk, &path)? {
+            Some(header) => {
+                let ground = Ground { key: header.key, len: bytes.min(header.bytes) };
+                let dead_above = Lsn(u64::MAX);
+                let file = HeadedFile { path, header, ground, dead_above, has_records: false };
+                inventory.headed.push(file);
+            }
+            None if is_blank(disk, &path, bytes)? => inventory.free.push(FreeFile { path, bytes }),
+            None => inventory.unreadable.push(path),
+        }
+    }
+    inventory.headed.sort_by_key(|file| file.header.seq);
+    let mut later: Option<Run> = None;
+    let mut lowest_cut = Lsn(u64::MAX);
+    for file in inventory.headed.iter_mut().rev() {
+        if let Some(run) = later.filter(|run| *run != file.header.run) {
+            lowest_cut = lowest_cut.min(run.cut_lsn);
+        }
+        later = Some(file.header.run);
+        file.dead_above = lowest_cut;
+        #[cfg(test)]
+        if super::crash_test::planted::forget_cuts() {
+            file.dead_above = Lsn(u64::MAX);
+        }
+    }
+    Ok(inventory)
+}
+
+fn length(disk: &mut dyn Disk, path: &DiskPath) -> Result<u64, DiskError> {
+    match call(disk, Op::Len { path: path.clone() })? {
+        Outcome::Len(len) => Ok(len),
+        other => unreachable!("a length was asked for, not {other:?}"),
+    }
+}
+
+fn read(disk: &mut dyn Disk, path: &DiskPath, at: u64, len: usize) -> Result<Bytes, DiskError> {
+    match call(disk, Op::Read { path: path.clone(), at, len })? {
+        Outcome::Bytes(bytes) => Ok(bytes),
+        other => unreachable!("bytes were asked for, not {other:?}"),
+    }
+}
+
+/// The newer of the two copies; `None` when neither is readable.
+fn read_header(disk: &mut dyn Disk, path: &DiskPath) -> Result<Option<FileHeader>, StorageError> {
+    let mut newest: Option<FileHeader> = None;
+    for copy in 0..2 {
+        let bytes = read(disk, path, copy * BLOCK, BLOCK as usize)?;
+        match FileHeader::parse(&bytes) {
+            Ok(Some(header)) if newest.is_none_or(|it| it.seq < header.seq) => newest = Some(header),
+            Ok(_) => {}
+            Err(found) => {
+                let known = FileHeader::version();
+                return Err(StorageError::Version { path: path.clone(), found, known });
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// True when nothing was ever written behind the header: the file never came into use.
+fn is_blank(disk: &mut dyn Disk, path: &DiskPath, len: u64) -> Result<bool, DiskError> {
+    let mut at = DATA_START;
+    while at < len {
+        let bytes = read(disk, path, at, READ_BYTES)?;
+        if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+            return Ok(bytes.is_empty());
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(true)
+}
+
+/// The first pass.
+fn judge(
+    disk: &mut dyn Disk,
+    inventory: &mut Inventory,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(Verdict, Lsn), StorageError> {
+    let mut evidence = Evidence::default();
+    for file in &mut inventory.headed {
+        evidence.saw_run(file.header.run);
+        let mut has_records = false;
+        let (path, dead_above, run) = (file.path.clone(), file.dead_above, file.header.run);
+        walk(disk, file, |found| {
+            has_records = true;
+            weigh(&mut evidence, &path, dead_above, run, found);
+        })?;
+        file.has_records = has_records;
+    }
+    let max_lsn = Lsn(evidence.max_lsn);
+    Ok((evidence.judge(checkpoint), max_lsn))
+}
+
+fn weigh(evidence: &mut Evidence, path: &DiskPath, dead_above: Lsn, run: Run, found: Found) {
+    let Found { at, header, payload } = found;
+    evidence.vouch(&header);
+    if header.lsn > dead_above {
+        return;
+    }
+    evidence.enter(run);
+    if !evidence.record(&header) {
+        return;
+    }
+    match payload.and_then(|payload| Body::decode(&header, payload)) {
+        Some(Body::Mark(mark)) => evidence.mark(header.lsn, &mark),
+        Some(_) => {}
+        None => evidence.corrupt(Corrupt { path: path.clone(), at, header }),
+    }
+}
+
+/// Calls `each` for every record of a file, in order.
+pub(super) fn walk(
+    disk: &mut dyn Disk,
+    file: &HeadedFile,
+    mut each: impl FnMut(Found),
+) -> Result<(), DiskError> {
+    let mut next = Some(Next { at: DATA_START, need: 0 });
+    while let Some(Next { at, need }) = next {
+        let bytes = read(disk, &file.path, at, need.max(READ_BYTES))?;
+        if bytes.is_empty() || bytes.len() < need {
+            return Ok(());
+        }
+        next = scan_chunk(file.ground, at, &bytes, &mut each);
+    }
+    Ok(())
+}
+
+/// Every record with a readable header, in order, dead ones included: for tests.
+#[cfg(test)]
+pub(super) fn all_records(
+    disk: &mut dyn Disk,
+    dir: &DiskPath,
+) -> Result<Vec<(HeadedFile, Found)>, StorageError> {
+    let mut all = Vec::new();
+    for file in take_inventory(disk, dir)?.headed {
+        walk(disk, &file, |found| all.push((file.clone(), found)))?;
+    }
+    Ok(all)
 }

@@ -1,69 +1,529 @@
-//! The journal's writer.
-use super::{JournalConfig, JournalEvent, JournalWrite, Recovered, SyncedState};
-use crate::disk::{Completion, Disk};
-use model::{GroupId, Lsn};
+//! The journal's writer: what is enqueued, what is under way, what has become durable.
+//!
+//! Invariants: one write or one sync of records is under way at a time; a token is reported
+//! only when its records keep their promise under the policy; a failed write or sync poisons:
+//! from then on nothing is submitted and nothing reported.
 
-/// The writer. Feed it `enqueue`, then `submit` and `complete` in turn.
-pub struct Journal {}
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-#[allow(unused_variables)]
+use bytes::Bytes;
+use model::{GroupId, HardState, Lsn, SyncPolicy};
+
+use super::files::{FilePool, JournalFile, Run};
+use super::frame::{BLOCK, DATA_START};
+use super::group::{Forward, GroupState, Part, Promise, Unsynced, Waiting, split};
+use super::moving::Moving;
+use super::{FullReason, JournalConfig, JournalEvent, JournalWrite, Recovered, SyncedState};
+use crate::disk::{Completion, Disk, DiskError, Op, OpId, OpKind, Outcome};
+
+/// The writer. Feed it with `enqueue`, then call `submit`, and `complete` for each completion
+/// followed by `submit` again.
+#[derive(Debug)]
+pub struct Journal {
+    pub(super) config: JournalConfig,
+    pub(super) run: Run,
+    pub(super) pool: FilePool,
+    /// This run has a file to write to.
+    pub(super) active: bool,
+    /// That file is the one kept for votes while the disk is full.
+    pub(super) reserve_taken: bool,
+    started: bool,
+    poisoned: bool,
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
+    pub(super) queue: VecDeque<Part>,
+    pub(super) queued_bytes: u64,
+    pub(super) queued_urgent: usize,
+    /// Commit indices that ride along with the next write.
+    pub(super) notes: BTreeMap<GroupId, HardState>,
+    pub(super) moving: Option<Moving>,
+    pub(super) forward: VecDeque<Forward>,
+    pub(super) next_lsn: Lsn,
+    pub(super) written_lsn: Lsn,
+    pub(super) synced_lsn: Lsn,
+    durable_lsn: Lsn,
+    pub(super) own_sequence: u64,
+    /// The mark before, and who wrote since.
+    pub(super) marked_lsn: Lsn,
+    pub(super) since_mark: BTreeSet<GroupId>,
+    pub(super) mark_wanted: bool,
+    sync_wanted: bool,
+    /// Tokens that wait for the next sync.
+    awaiting: Vec<(GroupId, u64)>,
+    pub(super) unsynced: Unsynced,
+    under_way: Option<UnderWay>,
+    /// A write the disk had no room for, to be repeated byte by byte.
+    refused: Option<Written>,
+    /// Files wait to be freed until the newest one has begun.
+    free_deferred: bool,
+    retry_refused: bool,
+    pub(super) events: Vec<JournalEvent>,
+}
+
+#[derive(Debug)]
+enum UnderWay {
+    Write(OpId, Written),
+    Sync(OpId, Lsn),
+}
+
+/// A write and what it stands for.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub op: Op,
+    pub bytes: u64,
+    pub payload_bytes: u64,
+    pub records: u64,
+    pub last_lsn: Lsn,
+    pub done: Vec<(GroupId, u64)>,
+    /// To be synced whatever the policy.
+    pub sync: bool,
+    pub mark: bool,
+    /// The disk had no room for it the first time.
+    pub refused: bool,
+}
+
+/// What assembling came to.
+pub(super) enum Assembled {
+    Write(Box<Written>),
+    /// Earlier writes must be synced first.
+    SyncFirst,
+    Nothing,
+}
+
 impl Journal {
-    /// `file_key` is random: it seeds the checksums of this run's files.
+    /// Opens the journal behind what was recovered. Writing goes to a new file whose first
+    /// record names the cut. `file_key` is random: it seeds the checksums of this run's files.
+    ///
+    /// # Panics
+    /// When the configured sizes are not usable.
     pub fn open(recovered: &Recovered, config: JournalConfig, file_key: u64) -> Journal {
-        unreachable!("lands with the journal's body")
+        assert!(config.file_bytes.is_multiple_of(BLOCK), "a file is made of blocks");
+        assert!(config.file_bytes >= DATA_START + 8 * BLOCK, "a file holds some writes");
+        assert!(config.bytes_max >= 4 * config.file_bytes, "four files are the least to recycle");
+        let run = Run { first_lsn: recovered.next_lsn, cut_lsn: recovered.cut_lsn };
+        let (live, free) = (recovered.files.clone(), recovered.free.clone());
+        let pool = FilePool::new(&config, run, file_key, recovered.next_file_seq, live, free);
+        let groups = recovered.groups.iter();
+        let mut journal = Journal {
+            run,
+            pool,
+            active: false,
+            reserve_taken: false,
+            started: false,
+            poisoned: false,
+            groups: groups.map(|(id, group)| (*id, GroupState::recovered(group))).collect(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queued_urgent: 0,
+            notes: BTreeMap::new(),
+            moving: None,
+            forward: VecDeque::new(),
+            next_lsn: recovered.next_lsn,
+            written_lsn: Lsn(recovered.next_lsn.0 - 1),
+            synced_lsn: Lsn(recovered.next_lsn.0 - 1),
+            durable_lsn: Lsn(recovered.next_lsn.0 - 1),
+            own_sequence: recovered.own_sequence,
+            marked_lsn: Lsn(0),
+            since_mark: BTreeSet::new(),
+            mark_wanted: false,
+            sync_wanted: false,
+            awaiting: Vec::new(),
+            unsynced: Unsynced::default(),
+            under_way: None,
+            refused: None,
+            free_deferred: false,
+            retry_refused: false,
+            events: Vec::new(),
+            config,
+        };
+        journal.record_suspicions(recovered);
+        journal
     }
+
+    /// Suspicion outlives the damaged file: each is written forward with the first write.
+    fn record_suspicions(&mut self, recovered: &Recovered) {
+        for (id, group) in recovered.groups.iter().filter(|(_, group)| !group.removed) {
+            if group.suspect.is_some() {
+                let part = Part { group: *id, suspect: group.suspect, urgent: true, ..Part::default() };
+                self.push_part(Part { bytes: 128, ..part });
+            }
+        }
+    }
+
+    /// The largest entry (file bytes, header included) the journal takes.
+    pub fn entry_bytes_max(&self) -> u64 {
+        self.part_bytes()
+    }
+
+    fn part_bytes(&self) -> u64 {
+        let share = (self.config.file_bytes - DATA_START) / 4;
+        share.min((self.config.sync_bytes_max as u64).max(2 * BLOCK))
+    }
+
+    /// Takes one Ready of a group. A write that carries nothing but a newer commit index is a
+    /// note: raft relearns a commit index, so it is reported as soon as all before it is
+    /// durable, and its record rides along with the next write.
+    ///
+    /// # Panics
+    /// When the group is unknown and not created here, or was removed; when an entry is larger
+    /// than [`Journal::entry_bytes_max`].
     pub fn enqueue(&mut self, write: JournalWrite) {
-        unreachable!("lands with the journal's body")
+        let group = write.group;
+        assert_ne!(group, GroupId(0), "group 0 is the journal's own");
+        if self.poisoned {
+            return;
+        }
+        if let Some(birth) = &write.create {
+            let state = GroupState { birth: Some(birth.clone()), ..GroupState::default() };
+            assert!(self.groups.insert(group, state).is_none(), "group {group} is created twice");
+        }
+        let part_bytes = self.part_bytes();
+        let state = self.groups.get_mut(&group);
+        let state = state.unwrap_or_else(|| panic!("group {group} was never created"));
+        assert!(!state.removed, "group {group} was removed");
+        state.removed = write.remove;
+        state.suspect = state.suspect.or(write.suspect);
+        let note = write.entries.is_empty()
+            && !(write.urgent || write.remove || write.create.is_some() || write.suspect.is_some());
+        if note && state.waiting.is_empty() && self.started {
+            let done = vec![(group, write.token)];
+            self.events.push(JournalEvent::Durable { lsn: self.durable_lsn, done });
+        } else {
+            state.waiting.push_back(Waiting { token: write.token, note });
+        }
+        match (note, write.hard_state) {
+            (true, Some(hard_state)) => drop(self.notes.insert(group, hard_state)),
+            (false, Some(_)) => drop(self.notes.remove(&group)),
+            (_, None) => {}
+        }
+        if write.remove {
+            self.notes.remove(&group);
+        }
+        if !note {
+            for part in split(write, part_bytes) {
+                self.push_part(part);
+            }
+        }
     }
-    /// Hands over whatever may run now. Call after `enqueue` and after every `complete`.
+
+    fn push_part(&mut self, part: Part) {
+        let state = self.groups.get_mut(&part.group).expect("a part has its group");
+        state.queued += 1;
+        state.queued_urgent += usize::from(part.urgent);
+        self.queued_urgent += usize::from(part.urgent);
+        self.queued_bytes += part.bytes;
+        self.queue.push_back(part);
+    }
+
+    /// Hands over whatever may run now.
     pub fn submit(&mut self, disk: &mut dyn Disk) -> Vec<JournalEvent> {
-        unreachable!("lands with the journal's body")
+        if !self.poisoned {
+            self.pool.prepare(self.active, &mut self.events);
+            self.submit_records(disk);
+            if let Some(op) = self.pool.next_op() {
+                let id = disk.submit(op);
+                self.pool.under_way(id);
+            }
+            self.submit_moving(disk);
+        }
+        std::mem::take(&mut self.events)
     }
+
+    fn submit_records(&mut self, disk: &mut dyn Disk) {
+        if self.under_way.is_some() {
+            return;
+        }
+        if let Some(written) = self.refused.take() {
+            if !self.retry_refused {
+                self.refused = Some(written);
+                return;
+            }
+            self.retry_refused = false;
+            self.under_way = Some(UnderWay::Write(disk.submit(written.op.clone()), written));
+            return;
+        }
+        let sync_due = self.sync_wanted && self.written_lsn > self.synced_lsn;
+        let assembled = if sync_due { Assembled::SyncFirst } else { self.assemble() };
+        match assembled {
+            Assembled::Write(written) => {
+                let id = disk.submit(written.op.clone());
+                self.under_way = Some(UnderWay::Write(id, *written));
+            }
+            Assembled::SyncFirst => {
+                let path = self.pool.live.back().expect("what was written has a file").path.clone();
+                let id = disk.submit(Op::Sync { path });
+                self.under_way = Some(UnderWay::Sync(id, self.written_lsn));
+            }
+            Assembled::Nothing => {}
+        }
+    }
+
     /// Takes one of its own completions.
+    ///
+    /// # Panics
+    /// When the operation is not one of this journal.
     pub fn complete(&mut self, completion: Completion) -> Vec<JournalEvent> {
-        unreachable!("lands with the journal's body")
+        let Completion { id, result } = completion;
+        if self.poisoned {
+            return Vec::new();
+        }
+        if self.pool.owns(id) {
+            if let Err(error) = self.pool.complete(result.map(drop), &mut self.events) {
+                self.poison(OpKind::Write, error);
+            }
+        } else if self.moving.as_ref().is_some_and(|moving| moving.owns(id)) {
+            self.complete_moving(result);
+        } else {
+            self.complete_records(id, result);
+        }
+        std::mem::take(&mut self.events)
     }
-    /// Nothing was enqueued for a while: a sync mark is written if records lie unmarked.
+
+    fn complete_records(&mut self, id: OpId, result: Result<Outcome, DiskError>) {
+        match (self.under_way.take().expect("the journal has work under way"), result) {
+            (UnderWay::Write(own, written), result) => {
+                assert_eq!(own, id, "a completion of someone else");
+                match result {
+                    Ok(_) => self.has_written(written),
+                    Err(DiskError::Full { .. }) => {
+                        self.pool.set_full(Some(FullReason::Disk), &mut self.events);
+                        self.refused = Some(Written { refused: true, ..written });
+                    }
+                    Err(error) => self.poison(OpKind::Write, error),
+                }
+            }
+            (UnderWay::Sync(own, lsn), result) => {
+                assert_eq!(own, id, "a completion of someone else");
+                match result {
+                    Ok(_) => self.has_synced(lsn),
+                    Err(error) => self.poison(OpKind::Sync, error),
+                }
+            }
+        }
+    }
+
+    fn poison(&mut self, op: OpKind, error: DiskError) {
+        let op = if let DiskError::Io { op, .. } = &error { *op } else { op };
+        self.poisoned = true;
+        self.events.push(JournalEvent::Poisoned { op, error });
+    }
+
+    fn has_written(&mut self, written: Written) {
+        let Written { bytes, payload_bytes, records, .. } = written;
+        self.written_lsn = written.last_lsn;
+        self.events.push(JournalEvent::Written { bytes, payload_bytes, records });
+        if written.mark {
+            self.events.push(JournalEvent::SyncMark { lsn: written.last_lsn });
+        }
+        if written.refused && self.pool.spares() > 0 {
+            self.pool.set_full(None, &mut self.events);
+        }
+        self.awaiting.extend(written.done);
+        if self.config.sync == SyncPolicy::Group || written.sync || !self.started {
+            self.sync_wanted = true;
+        } else {
+            self.settle(written.last_lsn);
+            self.finish_moving();
+        }
+    }
+
+    fn has_synced(&mut self, lsn: Lsn) {
+        self.sync_wanted = false;
+        self.synced_lsn = lsn;
+        if !self.started {
+            self.started = true;
+            self.events.push(JournalEvent::Started { cut_lsn: self.run.cut_lsn });
+            let notes = self.groups.iter().filter(|(_, state)| !state.waiting.is_empty());
+            // Token 0 is below every token: it settles the notes that wait for nothing else.
+            let notes: Vec<_> = notes.map(|(group, _)| (*group, 0)).collect();
+            self.awaiting.extend(notes);
+        }
+        self.events.push(JournalEvent::Synced { lsn });
+        self.take_effect();
+        self.settle(lsn);
+        self.finish_moving();
+        if self.free_deferred {
+            self.free_files();
+        }
+    }
+
+    /// Reports every token that waited, and raises the durable LSN.
+    fn settle(&mut self, lsn: Lsn) {
+        self.durable_lsn = self.durable_lsn.max(lsn);
+        let mut done = Vec::new();
+        for (group, token) in std::mem::take(&mut self.awaiting) {
+            if let Some(state) = self.groups.get_mut(&group) {
+                state.settle(group, token, &mut done);
+            }
+        }
+        if !done.is_empty() {
+            self.events.push(JournalEvent::Durable { lsn: self.durable_lsn, done });
+        }
+    }
+
+    /// What was written is synced: older records that it supersedes pin nothing any more.
+    fn take_effect(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        for (group, index, before_seq) in unsynced.truncations {
+            for file in self.pool.live.iter_mut().filter(|file| file.seq < before_seq) {
+                if let Some(max) = file.max_index.get_mut(&group) {
+                    *max = (*max).min(index - 1);
+                }
+            }
+        }
+        for (group, hard_state, lsn) in unsynced.states {
+            let Some(state) = self.groups.get_mut(&group) else { continue };
+            (state.synced_state, state.pins.hard_state) = (hard_state, lsn);
+        }
+        for (group, promise, lsn) in unsynced.promises {
+            let Some(state) = self.groups.get_mut(&group) else { continue };
+            match promise {
+                Promise::Birth => (state.pins.birth, state.established) = (lsn, true),
+                Promise::Suspect => state.pins.suspect = lsn,
+                Promise::Remove => {
+                    state.pins.remove = lsn;
+                    (state.pins.hard_state, state.pins.birth) = (Lsn(0), Lsn(0));
+                    state.pins.suspect = Lsn(0);
+                }
+            }
+        }
+    }
+
+    /// Nothing was enqueued for a while: notes are written, and a sync mark, if anything lies
+    /// behind the last one.
     pub fn idle(&mut self) {
-        unreachable!("lands with the journal's body")
+        let unmarked = self.written_lsn > self.marked_lsn && !self.since_mark.is_empty();
+        self.mark_wanted |= self.started && (unmarked || !self.notes.is_empty());
     }
+
     /// `SyncPolicy::Interval`: the interval is over.
     pub fn sync_due(&mut self) {
-        unreachable!("lands with the journal's body")
+        self.sync_wanted |= self.written_lsn > self.synced_lsn;
     }
-    /// A checkpoint is synced: (group, applied index, as-of LSN) of every group in it.
+
+    /// A checkpoint is synced: (group, applied index, as-of LSN) of every group in it. Files
+    /// that nothing pins any more are recycled; what still pins the oldest one is written
+    /// forward once more than half of `bytes_max` is in use.
     pub fn checkpointed(&mut self, groups: &[(GroupId, u64, Lsn)]) {
-        unreachable!("lands with the journal's body")
+        let mut listed = BTreeSet::new();
+        for (group, applied, as_of) in groups {
+            listed.insert(*group);
+            if let Some(state) = self.groups.get_mut(group) {
+                state.pins.applied = state.pins.applied.max(*applied);
+                state.pins.last_index = state.pins.last_index.max(*applied);
+                state.pins.covered = state.pins.covered.max(*as_of);
+                if state.pins.birth <= state.pins.covered && state.established {
+                    state.birth = None;
+                }
+            }
+        }
+        self.groups.retain(|group, state| state.pins.remove == Lsn(0) || listed.contains(group));
+        self.free_files();
+        let oldest = self.pool.live.front().map_or(Lsn(0), |file| file.first_lsn);
+        for state in self.groups.values_mut() {
+            state.pins.fences.retain(|(_, lsn)| *lsn >= oldest);
+        }
+        self.begin_moving();
     }
-    /// Room may be there again: tries what the disk refused.
+
+    pub(super) fn free_files(&mut self) {
+        // The newest file must have begun for good: else a tear of its first write could not be
+        // told from the loss of an older file.
+        let begun = self.pool.live.back().is_some_and(|file| file.first_lsn <= self.synced_lsn);
+        self.free_deferred = !begun;
+        while self.started && begun && self.pool.live.len() > 1 && self.moving.is_none() {
+            if self.pins(&self.pool.live[0]).next().is_some() {
+                break;
+            }
+            self.pool.free_oldest();
+        }
+    }
+
+    /// The groups that still need something in `file`.
+    pub(super) fn pins<'a>(
+        &'a self,
+        file: &'a JournalFile,
+    ) -> impl Iterator<Item = GroupId> + use<'a> {
+        self.groups.iter().filter_map(move |(id, state)| {
+            let max = file.max_index.get(id).copied().unwrap_or(0);
+            let entries = max > state.pins.applied && state.pins.remove == Lsn(0);
+            (entries || state.pins.promises_lie_in(file)).then_some(*id)
+        })
+    }
+
+    /// Room may be there again: tries once more what the disk refused.
     pub fn retry_space(&mut self) {
-        unreachable!("lands with the journal's body")
+        self.pool.retry_space();
+        self.retry_refused = true;
     }
+
     /// For the checkpoint: every living group's synced promises.
     pub fn synced_states(&self) -> Vec<SyncedState> {
-        unreachable!("lands with the journal's body")
+        let living = self.groups.iter().filter(|(_, state)| state.established && !state.removed);
+        living
+            .map(|(group, state)| SyncedState {
+                group: *group,
+                hard_state: state.synced_state,
+                as_of_lsn: self.synced_lsn,
+                suspect: state.suspect,
+                birth: state.birth.clone(),
+            })
+            .collect()
     }
+
+    /// All at or below it keeps its promise under the sync policy.
     pub fn durable_lsn(&self) -> Lsn {
-        unreachable!("lands with the journal's body")
+        self.durable_lsn
     }
+
+    /// All at or below it is on the disk.
     pub fn synced_lsn(&self) -> Lsn {
-        unreachable!("lands with the journal's body")
+        self.synced_lsn
     }
+
+    /// LSN of the group's last record handed to the disk in this run.
     pub fn last_lsn_of(&self, group: GroupId) -> Option<Lsn> {
-        unreachable!("lands with the journal's body")
+        self.groups.get(&group).map(|state| state.last_lsn).filter(|lsn| *lsn > Lsn(0))
     }
-    pub fn queued_bytes(&self) -> usize {
-        unreachable!("lands with the journal's body")
+
+    /// File bytes of what waits.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
-    /// Bytes of the files in use.
+
+    /// Bytes of the files that hold records.
     pub fn bytes(&self) -> u64 {
-        unreachable!("lands with the journal's body")
+        self.pool.live_bytes()
     }
+
+    /// Its first record is synced ([`JournalEvent::Started`]).
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
     /// True when nothing is queued or under way.
     pub fn is_quiet(&self) -> bool {
-        unreachable!("lands with the journal's body")
+        let busy = self.under_way.is_some() || self.refused.is_some() || self.sync_wanted;
+        let more = self.pool.is_preparing() || self.moving.is_some() || !self.forward.is_empty();
+        !(busy || more || self.mark_wanted || !self.queue.is_empty()) && self.started
     }
+
+    /// The groups whose records keep the oldest file from being recycled.
     pub fn oldest_pinning_groups(&self) -> Vec<GroupId> {
-        unreachable!("lands with the journal's body")
+        match self.pool.live.front() {
+            Some(file) if self.pool.live.len() > 1 => self.pins(file).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Forces a sync before what was moved is forgotten where it was.
+    pub(super) fn want_sync(&mut self) {
+        self.sync_wanted = true;
     }
 }
+
+/// Nothing: for records without data.
+pub(super) const NO_DATA: Bytes = Bytes::new();
