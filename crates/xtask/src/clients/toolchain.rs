@@ -88,7 +88,7 @@ fn prepare_java() -> Result<(), String> {
     }
     let mut build = Command::new("mvn");
     build.args(["-q", "-B", "-f"]).arg(&inputs[0]);
-    build.arg(format!("-Dbuild.directory={}", java_dir().display()));
+    build.arg(format!("-Doutput.folder={}", java_dir().display()));
     build.args(["dependency:copy-dependencies", "package"]);
     job::run("mvn", &mut build)?;
     inputs
