@@ -11,7 +11,9 @@
 //! byte-identical snapshots.
 
 mod chain;
+pub mod config;
 mod error;
+pub mod metadata;
 pub mod partition;
 
 pub use chain::Mark;

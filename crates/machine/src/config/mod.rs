@@ -1,0 +1,28 @@
+//! Topic configuration: every topic config of Apache Kafka 4.x by name, what Glasslog does with
+//! it, and how overrides, broker settings and defaults become one typed [`TopicConfig`].
+//!
+//! Invariant: a config is honoured, accepted because it changes no promise here, or refused
+//! with the reason; none is silently dropped.
+
+mod resolve;
+mod table;
+mod value;
+
+pub use resolve::{ConfigSource, DescribedConfig, Synonym, TopicConfig, TopicDefaults};
+pub use table::{ConfigDef, Honour, TOPIC_CONFIGS, find};
+pub use value::{ConfigType, Range};
+
+use crate::ConfigError;
+use std::collections::BTreeMap;
+
+/// Checks topic overrides as CreateTopics and AlterConfigs receive them.
+pub fn validate(overrides: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    overrides.iter().try_for_each(|(name, value)| validate_one(name, value))
+}
+
+fn validate_one(name: &str, value: &str) -> Result<(), ConfigError> {
+    let Some(def) = find(name) else {
+        return Err(ConfigError::Unknown { name: name.into(), nearest: table::nearest(name) });
+    };
+    def.check(name, value)
+}

@@ -1,0 +1,244 @@
+//! Metadata at one point of its log, as readers see it.
+//!
+//! Invariants: an image never changes; cloning one costs a few reference counts; the three ways
+//! to find a topic (name, id, group) always agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{BrokerId, DirectoryId, GroupId, Incarnation, ReplicaId, TopicId};
+use serde::{Deserialize, Serialize};
+
+use super::ids;
+
+/// Where clients reach a broker under one listener name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// What a broker says about itself at every start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerRegistration {
+    #[serde(with = "ids::broker")]
+    pub id: BrokerId,
+    /// The data directory. Another one under a known id is a new disk: its replicas are new.
+    #[serde(with = "ids::directory")]
+    pub directory: DirectoryId,
+    #[serde(with = "ids::incarnation")]
+    pub incarnation: Incarnation,
+    pub listeners: Vec<Listener>,
+    #[serde(default)]
+    pub rack: Option<String>,
+    /// Feature name -> highest level this broker supports.
+    #[serde(default)]
+    pub features: BTreeMap<String, i16>,
+}
+
+/// One replica of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    #[serde(with = "ids::broker")]
+    pub broker: BrokerId,
+    #[serde(with = "ids::replica")]
+    pub replica: ReplicaId,
+    #[serde(with = "ids::directory")]
+    pub directory: DirectoryId,
+}
+
+/// One partition and its raft group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    pub index: i32,
+    #[serde(with = "ids::group")]
+    pub group: GroupId,
+    /// The target placement; the first is the preferred leader.
+    pub replicas: Vec<Replica>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    pub name: String,
+    #[serde(with = "ids::topic")]
+    pub id: TopicId,
+    /// Ascending by index, without gaps.
+    pub partitions: Vec<Partition>,
+    /// Overrides only; see [`crate::config::TopicConfig::resolve`].
+    pub configs: BTreeMap<String, String>,
+    pub created_ms: i64,
+}
+
+/// Groups whose topic was deleted, as ranges (first -> last): the committed reason, and the
+/// only one, to remove a group's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedGroups {
+    ranges: BTreeMap<u64, u64>,
+}
+
+impl DeletedGroups {
+    pub fn contains(&self, group: GroupId) -> bool {
+        self.ranges.range(..=group.0).next_back().is_some_and(|(_, last)| *last >= group.0)
+    }
+
+    /// Ranges (first, last), both inclusive, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ranges.iter().map(|(first, last)| (*first, *last))
+    }
+
+    /// Adds a group, joining the ranges it touches.
+    pub(super) fn insert(&mut self, group: GroupId) {
+        if self.contains(group) {
+            return;
+        }
+        let before = self.ranges.range(..group.0).next_back().map(|(first, last)| (*first, *last));
+        let first = match before {
+            Some((first, last)) if last + 1 == group.0 => first,
+            _ => group.0,
+        };
+        let after = group.0.checked_add(1).and_then(|next| self.ranges.remove(&next));
+        self.ranges.insert(first, after.unwrap_or(group.0));
+    }
+
+    /// Adds a range read from a snapshot; false if it does not lie behind the others.
+    pub(super) fn restore(&mut self, first: u64, last: u64) -> bool {
+        let behind = self.ranges.last_key_value().is_none_or(|(_, end)| end + 1 < first);
+        if behind && first <= last && last < u64::MAX {
+            self.ranges.insert(first, last);
+            return true;
+        }
+        false
+    }
+}
+
+/// A partition found by its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    topic: Arc<Topic>,
+    at: usize,
+}
+
+/// The metadata of the cluster, immutable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Index of the last entry that changed anything.
+    pub(super) version: u64,
+    brokers: Arc<BTreeMap<BrokerId, Arc<BrokerRegistration>>>,
+    by_name: Arc<BTreeMap<String, Arc<Topic>>>,
+    by_id: Arc<BTreeMap<TopicId, Arc<Topic>>>,
+    by_group: Arc<BTreeMap<GroupId, Place>>,
+    pub(super) deleted: Arc<DeletedGroups>,
+    pub(super) next_producer_id: i64,
+    pub(super) next_group: u64,
+    pub(super) next_replica: u64,
+    pub(super) feature_level: u16,
+}
+
+/// Group ids below belong to metadata and to groups yet to be invented.
+pub(super) const FIRST_GROUP: u64 = 2;
+/// Replica ids below belong to the metadata group, see its birth record.
+pub(super) const FIRST_REPLICA: u64 = 1_000;
+
+impl Default for Image {
+    fn default() -> Self {
+        Image {
+            version: 0,
+            brokers: Arc::default(),
+            by_name: Arc::default(),
+            by_id: Arc::default(),
+            by_group: Arc::default(),
+            deleted: Arc::default(),
+            next_producer_id: 0,
+            next_group: FIRST_GROUP,
+            next_replica: FIRST_REPLICA,
+            feature_level: 1,
+        }
+    }
+}
+
+impl Image {
+    /// Index of the last entry that changed anything.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What every broker of the cluster has to understand.
+    pub fn feature_level(&self) -> u16 {
+        self.feature_level
+    }
+
+    /// Registered brokers, ascending by id; dead ones too.
+    pub fn brokers(&self) -> impl ExactSizeIterator<Item = &Arc<BrokerRegistration>> {
+        self.brokers.values()
+    }
+
+    pub fn broker(&self, id: BrokerId) -> Option<&Arc<BrokerRegistration>> {
+        self.brokers.get(&id)
+    }
+
+    /// Topics, ascending by name.
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// The partition a group replicates.
+    pub fn partition_of(&self, group: GroupId) -> Option<(&Arc<Topic>, &Partition)> {
+        let place = self.by_group.get(&group)?;
+        Some((&place.topic, &place.topic.partitions[place.at]))
+    }
+
+    /// Every partition, ascending by group.
+    pub fn partitions(&self) -> impl Iterator<Item = (&Arc<Topic>, &Partition)> {
+        self.by_group.values().map(|place| (&place.topic, &place.topic.partitions[place.at]))
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.by_group.len()
+    }
+
+    /// Groups whose files may go.
+    pub fn deleted_groups(&self) -> &DeletedGroups {
+        &self.deleted
+    }
+
+    /// The next producer id a block will begin with.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    pub(super) fn put_broker(&mut self, broker: Arc<BrokerRegistration>) {
+        Arc::make_mut(&mut self.brokers).insert(broker.id, broker);
+    }
+
+    /// Adds a topic, or replaces the one with the same id and name.
+    pub(super) fn put_topic(&mut self, topic: &Arc<Topic>) {
+        Arc::make_mut(&mut self.by_name).insert(topic.name.clone(), Arc::clone(topic));
+        Arc::make_mut(&mut self.by_id).insert(topic.id, Arc::clone(topic));
+        let by_group = Arc::make_mut(&mut self.by_group);
+        for (at, partition) in topic.partitions.iter().enumerate() {
+            by_group.insert(partition.group, Place { topic: Arc::clone(topic), at });
+        }
+    }
+
+    /// Removes a topic and names its groups as deleted.
+    pub(super) fn remove_topic(&mut self, topic: &Topic) {
+        Arc::make_mut(&mut self.by_name).remove(&topic.name);
+        Arc::make_mut(&mut self.by_id).remove(&topic.id);
+        let by_group = Arc::make_mut(&mut self.by_group);
+        let deleted = Arc::make_mut(&mut self.deleted);
+        for partition in &topic.partitions {
+            by_group.remove(&partition.group);
+            deleted.insert(partition.group);
+        }
+    }
+}

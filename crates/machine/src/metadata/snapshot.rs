@@ -1,0 +1,135 @@
+//! The metadata machine's state as bytes: JSON and its CRC-32C.
+//!
+//! Invariants: lists ascend, so equal states are equal bytes; a restored image satisfies what an
+//! applied one does (ids below their counters, none twice), or restoring fails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::{GroupId, PrefixChecksum};
+use serde::{Deserialize, Serialize};
+
+use super::MetadataMachine;
+use super::image::{BrokerRegistration, FIRST_GROUP, FIRST_REPLICA, Image, Topic};
+use crate::SnapshotError;
+
+const FORMAT: u16 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    v: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State<B, T> {
+    v: u16,
+    applied_index: u64,
+    prefix: u32,
+    version: u64,
+    feature_level: u16,
+    next_producer_id: i64,
+    next_group: u64,
+    next_replica: u64,
+    brokers: Vec<B>,
+    topics: Vec<T>,
+    deleted_groups: Vec<(u64, u64)>,
+}
+
+type Restored = State<BrokerRegistration, Topic>;
+
+pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
+    let image = &machine.image;
+    let state: State<&BrokerRegistration, &Topic> = State {
+        v: FORMAT,
+        applied_index: machine.applied_index,
+        prefix: machine.prefix.0,
+        version: image.version,
+        feature_level: image.feature_level,
+        next_producer_id: image.next_producer_id,
+        next_group: image.next_group,
+        next_replica: image.next_replica,
+        brokers: image.brokers().map(Arc::as_ref).collect(),
+        topics: image.topics().map(Arc::as_ref).collect(),
+        deleted_groups: image.deleted.ranges().collect(),
+    };
+    let mut out = serde_json::to_vec(&state).expect("no maps with keys that are not text");
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<MetadataMachine, SnapshotError> {
+    let (json, crc) = bytes.split_last_chunk::<4>().ok_or(SnapshotError::Truncated)?;
+    if crc32c::crc32c(json) != u32::from_le_bytes(*crc) {
+        return Err(SnapshotError::Checksum);
+    }
+    let malformed = |error: serde_json::Error| SnapshotError::Inconsistent(error.to_string());
+    let Head { v } = serde_json::from_slice(json).map_err(malformed)?;
+    if v != FORMAT {
+        return Err(SnapshotError::Version(v));
+    }
+    let state: Restored = serde_json::from_slice(json).map_err(malformed)?;
+    let machine = (state.applied_index, PrefixChecksum(state.prefix));
+    let image = restore(state).map_err(SnapshotError::Inconsistent)?;
+    Ok(MetadataMachine { applied_index: machine.0, prefix: machine.1, image: Arc::new(image) })
+}
+
+fn restore(state: Restored) -> Result<Image, String> {
+    let Restored { next_producer_id, next_group, next_replica, .. } = state;
+    if next_group < FIRST_GROUP || next_replica < FIRST_REPLICA || next_producer_id < 0 {
+        return Err(format!("counters {next_group}, {next_replica}, {next_producer_id}"));
+    }
+    let mut image = Image::default();
+    image.version = state.version;
+    image.feature_level = state.feature_level;
+    image.next_producer_id = next_producer_id;
+    image.next_group = next_group;
+    image.next_replica = next_replica;
+    for broker in state.brokers {
+        if image.broker(broker.id).is_some() {
+            return Err(format!("broker {} twice", broker.id));
+        }
+        image.put_broker(Arc::new(broker));
+    }
+    let deleted = Arc::make_mut(&mut image.deleted);
+    for (first, last) in state.deleted_groups {
+        if first < FIRST_GROUP || last >= next_group || !deleted.restore(first, last) {
+            return Err(format!("deleted groups {first} to {last}"));
+        }
+    }
+    let mut replicas = BTreeSet::new();
+    for topic in state.topics {
+        check(&image, &topic, &mut replicas)?;
+        image.put_topic(&Arc::new(topic));
+    }
+    Ok(image)
+}
+
+fn check(image: &Image, topic: &Topic, replicas: &mut BTreeSet<u64>) -> Result<(), String> {
+    let name = &topic.name;
+    if image.topic(name).is_some() || image.topic_by_id(topic.id).is_some() {
+        return Err(format!("topic {name} twice"));
+    }
+    if topic.partitions.is_empty() {
+        return Err(format!("topic {name} without partitions"));
+    }
+    let mut groups = BTreeSet::new();
+    for (at, partition) in topic.partitions.iter().enumerate() {
+        let GroupId(group) = partition.group;
+        let known = image.partition_of(partition.group).is_some() || !groups.insert(group);
+        let possible = (FIRST_GROUP..image.next_group).contains(&group);
+        if known || !possible || image.deleted.contains(partition.group) {
+            return Err(format!("topic {name} with group {group}"));
+        }
+        if i64::from(partition.index) != at as i64 || partition.replicas.is_empty() {
+            return Err(format!("partition {} of topic {name}", partition.index));
+        }
+        for replica in &partition.replicas {
+            let id = replica.replica.0;
+            if !(FIRST_REPLICA..image.next_replica).contains(&id) || !replicas.insert(id) {
+                return Err(format!("replica {id} of topic {name}"));
+            }
+        }
+    }
+    Ok(())
+}
