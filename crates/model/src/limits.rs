@@ -61,6 +61,8 @@ pub const ENVELOPE_BYTES_MAX: usize = 16 << 20;
 pub const ENVELOPE_TARGET_BYTES: usize = 1 << 20;
 /// Items of one envelope.
 pub const ENVELOPE_ITEMS_MAX: usize = 65_536;
+/// A received raft message of at least this many bytes may keep its whole envelope in memory.
+pub const PEER_PIN_BYTES_MIN: usize = 64 << 10;
 /// Bytes of one gossip message, of one call between brokers and of its answer.
 pub const PEER_CALL_BYTES_MAX: usize = 8 << 20;
 /// HTTP/2 window of one stream between brokers.

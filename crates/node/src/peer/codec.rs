@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use consensus::eraftpb;
 use consensus::eraftpb::MessageType;
-use model::{GroupId, ReplicaId};
+use model::{GroupId, ReplicaId, limits};
 use protobuf::{CodedInputStream, Message as _};
 
 use super::identity::{Refused, garbled};
@@ -35,17 +35,29 @@ pub(super) fn encode(item: RaftItem) -> proto::Item {
     }
 }
 
-/// Parses without copying: entries' data and context are slices of the received frame.
-pub(super) fn decode(item: proto::Item) -> Result<RaftItem, Refused> {
+/// The raft messages of one envelope. Parsed without copying: entries' data and context are
+/// slices of the received frame. Except that a small message in a larger envelope is copied out
+/// of it as a whole: one entry kept by an idle group would otherwise pin the bytes of hundreds of
+/// other groups.
+pub(super) fn decode(items: Vec<proto::Item>) -> Result<Vec<RaftItem>, Refused> {
+    let envelope: usize = items.iter().map(|item| item.message.len()).sum();
+    items.into_iter().map(|item| decode_item(item, envelope)).collect()
+}
+
+fn decode_item(item: proto::Item, envelope: usize) -> Result<RaftItem, Refused> {
     if item.group == 0 || item.from == 0 || item.to == 0 {
         return Err(garbled("a raft message without group or replica"));
     }
+    let length = item.message.len();
+    let pins = length < limits::PEER_PIN_BYTES_MIN && length < envelope / 2;
+    let message = if pins { Bytes::copy_from_slice(&item.message) } else { item.message };
+    let trace = if item.trace.is_empty() { item.trace } else { Bytes::copy_from_slice(&item.trace) };
     Ok(RaftItem {
         group: GroupId(item.group),
         from: ReplicaId(item.from),
         to: ReplicaId(item.to),
-        message: parse(&item.message)?,
-        trace: item.trace,
+        message: parse(&message)?,
+        trace,
     })
 }
 
@@ -61,32 +73,42 @@ fn parse(bytes: &Bytes) -> Result<eraftpb::Message, Refused> {
 mod tests {
     use super::*;
 
+    fn append(bytes: usize) -> RaftItem {
+        let mut message = eraftpb::Message { term: 7, ..Default::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        let data = Bytes::from(vec![0x5a; bytes]);
+        message.mut_entries().push(eraftpb::Entry { data, ..Default::default() });
+        RaftItem::new(GroupId(3), ReplicaId(1), ReplicaId(2), message)
+    }
+
     #[test]
     fn entries_are_slices_of_the_frame_and_bytes_travel_verbatim() {
-        let mut message = eraftpb::Message::default();
-        message.set_msg_type(MessageType::MsgAppend);
-        message.set_term(7);
-        let mut entry = eraftpb::Entry::default();
-        entry.data = Bytes::from(vec![0x5a; 4096]);
-        message.mut_entries().push(entry);
-        let item = RaftItem::new(GroupId(3), ReplicaId(1), ReplicaId(2), message);
+        let item = append(4096);
         assert!(is_bulk(&item.message));
-
         let wire = encode(item.clone());
         assert!(prost::Message::encoded_len(&wire) <= cost(&item));
         let frame = wire.message.as_ptr_range();
-        let back = decode(wire.clone()).unwrap();
+        let back = decode(vec![wire.clone()]).unwrap().remove(0);
         assert_eq!(back, item);
         assert!(frame.contains(&back.message.entries[0].data.as_ptr()), "copied");
         assert_eq!(encode(back).message, wire.message);
     }
 
     #[test]
+    fn a_small_message_does_not_pin_a_large_envelope() {
+        let wire: Vec<_> = [1 << 20, 512].map(append).into_iter().map(encode).collect();
+        let frames: Vec<_> = wire.iter().map(|item| item.message.as_ptr_range()).collect();
+        let back = decode(wire).unwrap();
+        let sliced = |at: usize| frames[at].contains(&back[at].message.entries[0].data.as_ptr());
+        assert!(sliced(0) && !sliced(1));
+        assert_eq!(back[1], append(512));
+    }
+
+    #[test]
     fn garbled_messages_are_refused() {
-        let message = eraftpb::Message::default();
-        let good = encode(RaftItem::new(GroupId(3), ReplicaId(1), ReplicaId(2), message));
+        let good = encode(append(10));
         let bad = proto::Item { message: Bytes::from_static(&[0xff; 9]), ..good.clone() };
-        assert!(decode(bad).is_err());
-        assert!(decode(proto::Item { group: 0, ..good }).is_err());
+        assert!(decode(vec![good.clone(), bad]).is_err());
+        assert!(decode(vec![proto::Item { group: 0, ..good }]).is_err());
     }
 }

@@ -178,8 +178,7 @@ mod tests {
     }
 
     fn terms(envelope: proto::Envelope) -> Vec<u64> {
-        let items = envelope.items.into_iter();
-        items.map(|item| codec::decode(item).unwrap().message.term).collect()
+        codec::decode(envelope.items).unwrap().iter().map(|item| item.message.term).collect()
     }
 
     #[tokio::test]

@@ -137,8 +137,7 @@ impl Registry {
                 self.refuse(Some(sender.broker), &early);
             }
         } else if !envelope.items.is_empty() {
-            let items = envelope.items.into_iter().map(codec::decode);
-            self.inbound.raft(sender.broker, items.collect::<Result<_, _>>()?);
+            self.inbound.raft(sender.broker, codec::decode(envelope.items)?);
         }
         for body in envelope.gossip.into_iter().filter(|_| sender.same_cluster) {
             self.inbound.gossip(sender.broker, body);

@@ -98,24 +98,82 @@ async fn a_stopped_process_is_not_dead() {
     second.until_connected(2).await;
 }
 
+/// What a [`Proxy`] does with connections.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Forward,
+    /// Accepts, and never says a word.
+    Mute,
+    /// Accepts and closes, as a kernel does while it tears a process down.
+    Slam,
+}
+
+/// Stands before a broker and can cut its connections without closing its port.
+struct Proxy {
+    at: String,
+    mode: watch::Sender<Mode>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    async fn before(target: String) -> Proxy {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let (mode, modes) = watch::channel(Mode::Forward);
+        let task = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut modes = modes.clone();
+                let now = *modes.borrow_and_update();
+                match now {
+                    Mode::Slam => {}
+                    Mode::Mute => held.push(near),
+                    Mode::Forward => {
+                        let target = target.clone();
+                        tokio::spawn(async move {
+                            let Ok(mut far) = tokio::net::TcpStream::connect(target).await else {
+                                return;
+                            };
+                            tokio::select! {
+                                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                                _ = modes.changed() => {}
+                            }
+                        });
+                    }
+                }
+            }
+        });
+        Proxy { at, mode, task }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_link_to_a_machine_that_falls_silent_is_not_death() {
-    let at = free_address();
-    let mut broker = watcher(&at).await;
-    let two = TestBroker::start(identity(2, 21, Some(CLUSTER)), &at, &[]).await;
+    let two = TestBroker::start(identity(2, 21, Some(CLUSTER)), "127.0.0.1:0", &[]).await;
+    let proxy = Proxy::before(two.peers.listen_address().to_string()).await;
+    let mut broker = watcher(&proxy.at).await;
     broker.until_connected(2).await;
-    two.peers.shutdown().await;
-    // Somebody accepts in its place and never says a word.
-    let mute = tokio::net::TcpListener::bind(&at).await;
-    let Ok(mute) = mute else { panic!("the address is free: {mute:?}") };
-    let mut died_before = false;
-    for seen in broker.watch(Duration::from_millis(400)).await {
-        died_before |= seen == Seen::Died(BrokerId(2));
-    }
-    let wait = Duration::from_millis(limits::PEER_HANDSHAKE_MS_MAX + 500);
-    let seen = broker.watch(wait).await;
-    assert_eq!(seen, [], "died before the silence: {died_before}");
-    drop(mute);
+    proxy.mode.send_replace(Mode::Mute);
+    let seen = broker.watch(Duration::from_millis(2 * limits::PEER_HANDSHAKE_MS_MAX)).await;
+    assert_eq!(seen, [Seen::Disconnected(BrokerId(2))]);
+    assert!(!broker.peers.status()[0].dead);
+    proxy.mode.send_replace(Mode::Forward);
+    broker.until_connected(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_outlives_its_connections_delays_death_by_a_moment_only() {
+    let two = TestBroker::start(identity(2, 21, Some(CLUSTER)), "127.0.0.1:0", &[]).await;
+    let proxy = Proxy::before(two.peers.listen_address().to_string()).await;
+    let mut broker = watcher(&proxy.at).await;
+    broker.until_connected(2).await;
+    proxy.mode.send_replace(Mode::Slam);
+    let seen = broker.watch(Duration::from_millis(100)).await;
+    assert_eq!(seen, [Seen::Disconnected(BrokerId(2))]);
+    proxy.task.abort();
+    let closed = Instant::now();
+    broker.until("its death", |seen| (*seen == Seen::Died(BrokerId(2))).then_some(())).await;
+    assert!(closed.elapsed() < Duration::from_millis(50), "{:?}", closed.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
