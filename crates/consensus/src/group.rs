@@ -201,7 +201,7 @@ impl Group {
                 if self.leader() == Some(from) {
                     self.leader_contact_ns = now.boot_ns;
                     if kind == MessageType::MsgHeartbeat {
-                        self.elections.promise(now);
+                        self.promise(now);
                     }
                 }
             }
@@ -364,6 +364,15 @@ impl Group {
         self.raw.read_index(data);
     }
 
+    /// A heartbeat is answered.
+    pub(crate) fn promise(&mut self, now: Now) {
+        #[cfg(test)]
+        if self.planted.forgets_promise {
+            return;
+        }
+        self.elections.promise(now);
+    }
+
     fn facts(&self, now: Now) -> Facts<'_> {
         Facts {
             me: self.cfg.replica.0,
@@ -457,7 +466,10 @@ impl Group {
         let term = self.raw.raft.term;
         let ticks = elections::timeout_ticks(&self.cfg.timing, self.cfg.seed, me, term, rank);
         self.raw.raft.set_randomized_election_timeout(ticks);
-        self.observe(now, reason);
+        if self.observe(now, reason) {
+            // A lease should not wait for the first heartbeat's turn.
+            self.raw.ping();
+        }
         self.note_lease(now);
     }
 }

@@ -18,6 +18,8 @@ mod error;
 mod event;
 mod group;
 mod guard;
+#[cfg(test)]
+mod harness;
 mod lease;
 mod log_view;
 mod members;

@@ -177,10 +177,10 @@ impl LogView {
         self.entries.push_back(entry);
     }
 
-    /// Drops entries up to `limit` while more than `keep_bytes` would remain.
+    /// Drops entries up to `limit` while there are more than `keep_bytes` in memory.
     pub fn release(&mut self, limit: u64, keep_bytes: usize) {
         while let Some(front) = self.entries.front() {
-            if front.index > limit || self.bytes - weight(front) < keep_bytes {
+            if front.index > limit || self.bytes <= keep_bytes {
                 break;
             }
             self.bytes -= weight(front);

@@ -28,12 +28,13 @@ pub(crate) struct Attempt {
 
 impl Group {
     /// Compares with what was seen last. `reason` overrides the derived one for a follower.
-    pub(crate) fn observe(&mut self, now: Now, reason: Option<ChangeReason>) {
+    /// True: this replica leads from now on.
+    pub(crate) fn observe(&mut self, now: Now, reason: Option<ChangeReason>) -> bool {
         let raft = &self.raw.raft;
         let leader = (raft.leader_id != INVALID_ID).then_some(raft.leader_id);
         let seen = Seen { role: raft.state.into(), term: raft.term, leader };
         if seen == self.seen {
-            return;
+            return false;
         }
         let before = std::mem::replace(&mut self.seen, seen);
         if seen.term != before.term {
@@ -64,6 +65,7 @@ impl Group {
         } else if reason == ChangeReason::PreVoteWon {
             self.recount();
         }
+        to == Role::Leader && before.role != Role::Leader
     }
 
     fn begin_attempt(&mut self, now: Now, term: u64) {

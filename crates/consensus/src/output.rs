@@ -236,7 +236,7 @@ impl Group {
         for msg in messages {
             if msg.get_msg_type() == MessageType::MsgHeartbeatResponse {
                 msg.index = last_index;
-                self.elections.promise(now);
+                self.promise(now);
             }
         }
     }
