@@ -34,8 +34,8 @@ pub fn run(tally: &mut Tally) {
         }
     }
     let mut cluster = None;
-    tally.check("three brokers form a cluster", || {
-        cluster = Some(Cluster::start("clients")?);
+    tally.check("three brokers, started one by one, form a cluster", || {
+        cluster = Some(Cluster::start_slowly("clients", [3, 1, 2])?);
         Ok(String::new())
     });
     let Some(mut cluster) = cluster else { return };
@@ -92,6 +92,9 @@ fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
             performance(cluster)
         });
     }
+    tally.check("a topic is made by producing to it, at any broker", || {
+        auto_created(cluster)
+    });
     tally.check("the brokers' segments are byte-identical", || {
         identical(cluster)
     });
@@ -146,6 +149,22 @@ fn performance(cluster: &Cluster) -> Result<String, String> {
         return Err(format!("{stored} stored: {ends:?}"));
     }
     Ok(format!("p99 {} ms", found.p99_ms))
+}
+
+/// Produces through each broker to a topic that does not exist.
+fn auto_created(cluster: &Cluster) -> Result<String, String> {
+    const EACH: u64 = 500;
+    for id in cluster.ids() {
+        let topic = format!("auto-{id}");
+        let address = cluster.address(id);
+        let producing = Client::Rdkafka.produce(&address, &topic, EACH, EACH, cluster.dir())?;
+        producing.finish(Duration::from_secs(60))?;
+        let stored: i64 = cluster.high_watermarks(&topic)?.iter().sum();
+        if u64::try_from(stored) != Ok(EACH) {
+            return Err(format!("{topic}: {stored} of {EACH} records"));
+        }
+    }
+    Ok(String::new())
 }
 
 /// Waits until no segment grows any more, stops all brokers gracefully, compares.

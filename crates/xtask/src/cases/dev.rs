@@ -112,13 +112,10 @@ impl Dev {
         }
     }
 
-    /// Kills the child process that serves the last of the Kafka ports.
+    /// Kills one of the brokers.
     fn kill_one(&self) -> Result<(), String> {
-        let pid = self.process.id();
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        let text = fs::read_to_string(&children).map_err(|error| format!("{children}: {error}"))?;
-        let last = text
-            .split_whitespace()
+        let children = children(self.process.id()).map_err(|error| error.to_string())?;
+        let last = children
             .last()
             .ok_or("glasslog dev has no child processes")?;
         let mut kill = Command::new("sh");
@@ -174,6 +171,18 @@ impl Drop for Dev {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The child processes of a process, whichever of its threads started them.
+fn children(pid: u32) -> std::io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("children"))?;
+        let ids = text.split_whitespace();
+        found.extend(ids.filter_map(|word| word.parse::<u32>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// A base port with all nine ports of the command free a moment ago.

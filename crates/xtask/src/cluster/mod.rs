@@ -52,8 +52,25 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three brokers with empty data directories and waits until all are ready.
     pub fn start(name: &str) -> Result<Cluster, String> {
-        let cluster = Cluster::prepare(name)?;
-        cluster.started()
+        let mut cluster = Cluster::prepare(name)?;
+        for id in cluster.ids() {
+            cluster.launch(id)?;
+        }
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// The same, but one broker after the other in this order: the first ones find nobody and
+    /// must keep trying.
+    pub fn start_slowly(name: &str, order: [i32; BROKERS]) -> Result<Cluster, String> {
+        let mut cluster = Cluster::prepare(name)?;
+        for id in order {
+            cluster.launch(id)?;
+            std::thread::sleep(Duration::from_secs(1));
+            cluster.assert_alive()?;
+        }
+        cluster.wait_ready()?;
+        Ok(cluster)
     }
 
     fn prepare(name: &str) -> Result<Cluster, String> {
@@ -84,14 +101,6 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn started(mut self) -> Result<Cluster, String> {
-        for id in self.ids() {
-            self.launch(id)?;
-        }
-        self.wait_ready()?;
-        Ok(self)
-    }
-
     /// The brokers' ids.
     pub fn ids(&self) -> Vec<i32> {
         self.brokers.iter().map(|broker| broker.id).collect()
@@ -99,12 +108,13 @@ impl Cluster {
 
     /// `host:port` of every broker, for a client.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self
-            .brokers
-            .iter()
-            .map(|broker| format!("127.0.0.1:{}", broker.ports.kafka))
-            .collect();
+        let addresses: Vec<String> = self.ids().iter().map(|id| self.address(*id)).collect();
         addresses.join(",")
+    }
+
+    /// `host:port` of one broker.
+    pub fn address(&self, id: i32) -> String {
+        format!("127.0.0.1:{}", self.ports(id).kafka)
     }
 
     /// The folder for whatever a test keeps beside the brokers.
