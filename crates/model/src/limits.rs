@@ -210,3 +210,13 @@ pub const DEV_LOG_BYTES_MAX: u64 = 64 << 20;
 pub const DEV_LOG_TAIL_BYTES: u64 = 16 << 10;
 /// `glasslog dev`: events the screen keeps.
 pub const DEV_EVENTS_KEPT: usize = 8;
+/// A loop in one phase for this long is stalled, unless its phase has a bound of its own.
+pub const STALL_MS: u64 = 1_000;
+/// A turn's committed entries should be applied in this time.
+pub const STALL_APPLY_MS: u64 = 250;
+/// Phases that rightly take their time: housekeeping, connecting.
+pub const STALL_MAINTAIN_MS: u64 = 10_000;
+/// Recovery reads the whole journal.
+pub const STALL_RECOVER_MS: u64 = 60_000;
+/// A tick later than half a heartbeat is late.
+pub const TICK_LATE_MS: u64 = 75;

@@ -1,0 +1,147 @@
+//! The only place in Glasslog that reads a clock; everybody else is told the time.
+//!
+//! Two scales, never mixed: [`now`] is CLOCK_BOOTTIME plus wall time and decides (leases,
+//! elections, retention); [`mono_ns`] is for durations that are only *shown*. The latter reads
+//! the processor's time stamp counter where the kernel itself trusts it (clock source `tsc`),
+//! since 13 instead of 35 ns decide whether a lock may be timed at all.
+
+use std::sync::LazyLock;
+
+use model::Now;
+
+/// Both clocks, read once at the start of a turn.
+pub fn now() -> Now {
+    Now { boot_ns: boot_ns(), wall_ms: wall_ms() }
+}
+
+/// CLOCK_BOOTTIME in nanoseconds: never steps back, runs on through a suspend.
+pub fn boot_ns() -> u64 {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+/// Wall clock, milliseconds since the Unix epoch.
+pub fn wall_ms() -> i64 {
+    (read(libc::CLOCK_REALTIME) / 1_000_000) as i64
+}
+
+/// Nanoseconds on a scale of their own: subtract two of them, do nothing else.
+#[inline]
+pub fn mono_ns() -> u64 {
+    ticks_to_ns(ticks())
+}
+
+/// CPU time this thread has used, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time this process has used, nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Kernel id of this thread, as in `/proc/self/task`.
+pub fn thread_id() -> u32 {
+    thread_local! {
+        static ID: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    ID.with(|id| {
+        if id.get() == 0 {
+            // SAFETY: gettid takes nothing and cannot fail.
+            #[allow(unsafe_code)]
+            id.set(unsafe { libc::gettid() } as u32);
+        }
+        id.get()
+    })
+}
+
+#[allow(unsafe_code)]
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `at` is a valid timespec for the call to fill.
+    let result = unsafe { libc::clock_gettime(clock, &mut at) };
+    assert_eq!(result, 0, "this kernel lacks clock {clock}");
+    at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64
+}
+
+/// How ticks become nanoseconds: fixed for the life of the process, so durations never run
+/// backwards.
+struct Scale {
+    /// Nanoseconds per tick, 32 binary digits after the point; 0: ticks are nanoseconds.
+    factor: u64,
+}
+
+static SCALE: LazyLock<Scale> = LazyLock::new(Scale::measure);
+
+impl Scale {
+    const CALIBRATION_NS: u64 = 2_000_000;
+
+    fn measure() -> Scale {
+        if !tsc_is_trusted() {
+            return Scale { factor: 0 };
+        }
+        let (start_ns, start) = (read(libc::CLOCK_MONOTONIC_RAW), raw_ticks());
+        loop {
+            let (ns, ticks) = (read(libc::CLOCK_MONOTONIC_RAW) - start_ns, raw_ticks() - start);
+            if ns >= Self::CALIBRATION_NS {
+                return Scale { factor: ((u128::from(ns) << 32) / u128::from(ticks)) as u64 };
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// The kernel has checked that the counters run alike on all processors and never stop.
+fn tsc_is_trusted() -> bool {
+    let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    cfg!(target_arch = "x86_64")
+        && std::fs::read_to_string(source).is_ok_and(|name| name.trim() == "tsc")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[allow(unsafe_code)]
+fn raw_ticks() -> u64 {
+    // SAFETY: the instruction exists on every x86-64 and touches no memory.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn raw_ticks() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// Raw ticks: the cheapest reading, for [`ticks_to_ns`].
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    if SCALE.factor == 0 { read(libc::CLOCK_MONOTONIC) } else { raw_ticks() }
+}
+
+/// Ticks, or a difference of ticks, in nanoseconds.
+#[inline]
+pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
+    match SCALE.factor {
+        0 => ticks,
+        factor => ((u128::from(ticks) * u128::from(factor)) >> 32) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mono_runs_as_fast_as_the_kernels_clock() {
+        let (mono, boot) = (mono_ns(), boot_ns());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let (mono, boot) = (mono_ns() - mono, boot_ns() - boot);
+        assert!(mono.abs_diff(boot) < boot / 50, "mono {mono} ns, boot {boot} ns");
+    }
+
+    #[test]
+    fn now_reads_both_clocks() {
+        let first = now();
+        let second = now();
+        assert!(second.boot_ns >= first.boot_ns && first.wall_ms > 1_600_000_000_000);
+    }
+}

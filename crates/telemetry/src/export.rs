@@ -1,0 +1,129 @@
+//! The Prometheus text of everything in the catalogue, and of the process.
+//!
+//! Invariant: a scrape takes no lock that a broker thread holds while it works, so it answers
+//! while every one of them hangs; ages and counts of what is stuck are taken at the scrape.
+
+use std::sync::LazyLock;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{TextEncoder, proto};
+
+use crate::labels::DropKind;
+use crate::metric::AnyFamily;
+use crate::{clock, logging, metrics, watchdog};
+
+/// `Content-Type` of [`render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+static PROCESS: LazyLock<ProcessCollector> = LazyLock::new(ProcessCollector::for_self);
+static STARTED_NS: LazyLock<u64> = LazyLock::new(clock::boot_ns);
+
+/// The process starts now: uptime counts from here. Without it, from the first scrape.
+pub fn started() {
+    LazyLock::force(&STARTED_NS);
+}
+
+/// All metrics in Prometheus' text format 0.0.4.
+pub fn render() -> String {
+    let before_ns = clock::thread_cpu_ns();
+    publish();
+    let mut families: Vec<MetricFamily> = metrics().families().iter().map(|f| f.collect()).collect();
+    families.extend(PROCESS.collect());
+    count_series(&mut families);
+    let text = TextEncoder::new().encode_to_string(&families);
+    let used_ns = clock::thread_cpu_ns().saturating_sub(before_ns);
+    metrics().telemetry_cpu_seconds_total.add(used_ns);
+    text.unwrap_or_else(|error| format!("# the catalogue does not encode: {error}\n"))
+}
+
+/// Gauges and counters that are known only to those who ask.
+fn publish() {
+    watchdog::publish();
+    let uptime_ns = clock::boot_ns().saturating_sub(*STARTED_NS);
+    metrics().process_uptime_seconds.set(uptime_ns as i64);
+    let cpu = &metrics().process_cpu_time_seconds_total;
+    cpu.add(clock::process_cpu_ns().saturating_sub(cpu.get()));
+    metrics().build_info.at(crate::label::BuildVersion, crate::label::BuildRevision).set(1);
+    let dropped = metrics().telemetry_dropped_total.at(DropKind::LogQueue);
+    dropped.add(logging::lines_dropped().saturating_sub(dropped.get()));
+}
+
+/// Sets `metrics_series` and renews its sample in `families`.
+fn count_series(families: &mut [MetricFamily]) {
+    let rows = |family: &MetricFamily| {
+        let lines = |metric: &proto::Metric| match family.get_field_type() {
+            MetricType::HISTOGRAM => metric.get_histogram().get_bucket().len() + 3,
+            _ => 1,
+        };
+        family.get_metric().iter().map(lines).sum::<usize>()
+    };
+    let series: usize = families.iter().map(rows).sum();
+    let own = &metrics().metrics_series;
+    own.set(series as i64);
+    if let Some(family) = families.iter_mut().find(|family| family.name() == own.info().name) {
+        *family = own.collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::{Loop, Outcome};
+
+    #[test]
+    fn every_counter_is_there_for_every_label_value_before_anything_happened() {
+        let text = render();
+        let mut counters = 0;
+        for family in metrics().families().iter().filter(|f| f.kind() == MetricType::COUNTER) {
+            let info = family.info();
+            let rows: usize = info.labels.iter().map(|label| (label.values)().len()).product();
+            let start = (format!("{} ", info.name), format!("{}{{", info.name));
+            let is_row = |line: &&str| line.starts_with(&start.0) || line.starts_with(&start.1);
+            assert_eq!(text.lines().filter(is_row).count(), rows, "{}", info.name);
+            counters += rows;
+        }
+        assert!(counters > 500);
+        // One nobody in this crate moves, exactly.
+        assert!(text.contains("glasslog_peer_dropped_total{lane=\"bulk\",why=\"too_large\"} 0\n"));
+    }
+
+    #[test]
+    fn seconds_are_seconds_and_the_process_is_there() {
+        metrics().kafka_request_seconds.at(model::ApiKey::DescribeAcls).observe(1_500_000_000);
+        metrics().kafka_requests_total.at(model::ApiKey::DescribeAcls, Outcome::Ok).inc();
+        let text = render();
+        for line in [
+            "glasslog_kafka_request_seconds_sum{api=\"DescribeAcls\"} 1.5\n",
+            "glasslog_kafka_request_seconds_bucket{api=\"DescribeAcls\",le=\"2.5\"} 1\n",
+            "glasslog_kafka_requests_total{api=\"DescribeAcls\",outcome=\"ok\"} 1\n",
+            "glasslog_build_info{version=\"",
+            "process_resident_memory_bytes ",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+        assert!(!text.contains("api=\"CreateAcls\",le="), "sparse series appear with their first");
+    }
+
+    #[test]
+    fn the_series_count_is_the_number_of_lines() {
+        let text = render();
+        let lines = text.lines().filter(|line| !line.starts_with('#')).count();
+        let told = metrics().metrics_series.get();
+        // Other tests may add a sparse row between count and text; never hundreds.
+        assert!((lines as i64 - told).abs() < 100, "{lines} lines, {told} told");
+        assert!(lines < model::limits::METRIC_SERIES_MAX);
+    }
+
+    #[test]
+    fn it_answers_while_loops_hang_with_their_locks_held() {
+        let lock = crate::Lock::new(crate::labels::LockClass::TestOuter, ());
+        let (beat, _held) = (crate::Beat::task(Loop::Test, 910), lock.lock());
+        beat.phase(crate::labels::Phase::Apply);
+        let scrape = std::thread::spawn(render);
+        let text = scrape.join().expect("no panic");
+        let held = text.lines().find(|l| l.contains("lock_held_oldest_seconds{class=\"test_outer\"}"));
+        assert!(held.is_some_and(|line| !line.ends_with(" 0")), "{held:?}");
+    }
+}

@@ -1,0 +1,594 @@
+//! Every label of the catalogue, as a closed enum.
+//!
+//! Labels that name something another room knows (an election's reason, a disk operation)
+//! carry that room's own words, so `X::from_name(theirs.as_str())` is the whole conversion.
+
+use crate::label_enum;
+
+label_enum! {
+    /// How a Kafka request ended.
+    pub enum Outcome {
+        /// Answered without any error code.
+        Ok = "ok",
+        /// Answered with at least one error code.
+        Error = "error",
+        /// Refused before a handler saw it: unknown API, bad version, bytes that lie.
+        Refused = "refused",
+        /// The connection ended before the answer.
+        Abandoned = "abandoned",
+    }
+}
+
+label_enum! {
+    /// The way of a produce request, in order. What follows the reply (`apply` on the leader)
+    /// is left out of a request that does not wait for it.
+    pub enum ProduceStage {
+        /// Bytes of the frame are here -> decoded, validated, charged.
+        Parse = "parse",
+        /// -> the shard took it from its inbox.
+        Queue = "queue",
+        /// -> stamped and proposed.
+        Propose = "propose",
+        /// -> written to the journal file of this broker.
+        JournalAppend = "journal_append",
+        /// -> synced on this broker.
+        Fsync = "fsync",
+        /// -> acknowledged by enough followers.
+        Replicate = "replicate",
+        /// -> the shard saw the commit index pass it.
+        Commit = "commit",
+        /// -> applied, where the reply waits for that.
+        Apply = "apply",
+        /// -> the reply is in the socket.
+        Ack = "ack",
+    }
+}
+
+label_enum! {
+    /// The way of a fetch request, in order.
+    pub enum FetchStage {
+        /// Bytes of the frame are here -> decoded.
+        Parse = "parse",
+        /// -> enough bytes, or the deadline (long poll).
+        Wait = "wait",
+        /// -> read from tail cache or segment, lease checked.
+        Read = "read",
+        /// -> the reply is in the socket.
+        Send = "send",
+    }
+}
+
+label_enum! {
+    /// What a request that is in flight waits for.
+    pub enum InflightStage {
+        ProduceParse = "produce_parse",
+        ProduceQueue = "produce_queue",
+        ProducePropose = "produce_propose",
+        ProduceJournalAppend = "produce_journal_append",
+        ProduceFsync = "produce_fsync",
+        ProduceReplicate = "produce_replicate",
+        ProduceCommit = "produce_commit",
+        ProduceApply = "produce_apply",
+        ProduceAck = "produce_ack",
+        FetchParse = "fetch_parse",
+        FetchWait = "fetch_wait",
+        FetchRead = "fetch_read",
+        FetchSend = "fetch_send",
+        /// Any other API, as a whole.
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// A loop the watchdog sees.
+    pub enum Loop {
+        Shard = "shard",
+        Journal = "journal",
+        Segment = "segment",
+        Checkpoint = "checkpoint",
+        /// A thread that executes disk operations for others.
+        Disk = "disk",
+        PeerSend = "peer_send",
+        PeerReceive = "peer_receive",
+        Formation = "formation",
+        Acceptor = "acceptor",
+        /// Answers long polls whose bytes arrived or whose deadline passed.
+        Waiter = "waiter",
+        Retention = "retention",
+        Reconcile = "reconcile",
+        /// A probe task that shows whether the async runtime still schedules.
+        Runtime = "runtime",
+        Admin = "admin",
+        /// For tests and tools.
+        Test = "test",
+    }
+}
+
+impl Loop {
+    /// True for a loop that wakes by itself at least every second: silence is a defect there.
+    /// Any other may rest in `idle` for ever.
+    pub const fn never_rests(self) -> bool {
+        matches!(self, Loop::Shard | Loop::Runtime)
+    }
+}
+
+label_enum! {
+    /// What a loop does right now.
+    pub enum Phase {
+        /// Waits for input.
+        Idle = "idle",
+        /// Takes inputs from its queues.
+        Drain = "drain",
+        /// One input through the pure core.
+        Step = "step",
+        Tick = "tick",
+        /// Proposes and readies of the turn's dirty groups.
+        Flush = "flush",
+        /// Committed entries through the state machines.
+        Apply = "apply",
+        /// Turns events into counters and log lines.
+        Observe = "observe",
+        /// Hands writes to the journal.
+        Persist = "persist",
+        Publish = "publish",
+        Send = "send",
+        Receive = "receive",
+        Reply = "reply",
+        Read = "read",
+        Write = "write",
+        Sync = "sync",
+        Recover = "recover",
+        Maintain = "maintain",
+        Connect = "connect",
+        /// Waits for room in a full queue.
+        ChannelFull = "channel_full",
+    }
+}
+
+label_enum! {
+    /// What a step was given.
+    pub enum InputKind {
+        None = "none",
+        Tick = "tick",
+        Produce = "produce",
+        Message = "message",
+        Durable = "durable",
+        EntriesRead = "entries_read",
+        Applied = "applied",
+        ReadIndex = "read_index",
+        Request = "request",
+        Image = "image",
+        PeerState = "peer_state",
+        Segment = "segment",
+        Retention = "retention",
+        Open = "open",
+        Close = "close",
+        Control = "control",
+    }
+}
+
+label_enum! {
+    /// What used the time a tick came late by.
+    pub enum BlockedBy {
+        Apply = "apply",
+        Persist = "persist",
+        Send = "send",
+        Lock = "lock",
+        Step = "step",
+        /// The loop was not running: starved of CPU, or the whole process stood still.
+        Cpu = "cpu",
+    }
+}
+
+label_enum! {
+    pub enum GroupKind {
+        Metadata = "metadata",
+        Partition = "partition",
+    }
+}
+
+label_enum! {
+    /// Why an election began; consensus' own words.
+    pub enum ElectionReason {
+        Timeout = "timeout",
+        DeathEvidence = "death_evidence",
+        Preferred = "preferred",
+        NewGroup = "new_group",
+        SingleVoter = "single_voter",
+        Transfer = "transfer",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// How an election ended for the replica that began it; consensus' own words.
+    pub enum ElectionOutcome {
+        Won = "won",
+        Refused = "refused",
+        Superseded = "superseded",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// Why a replica follows another leader, or none; consensus' own words.
+    pub enum LeaderChangeReason {
+        Campaign = "campaign",
+        PreVoteWon = "pre_vote_won",
+        ElectionWon = "election_won",
+        ElectionLost = "election_lost",
+        LeaderFound = "leader_found",
+        HigherTerm = "higher_term",
+        QuorumLost = "quorum_lost",
+        DeathEvidence = "death_evidence",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    pub enum RaftRole {
+        Follower = "follower",
+        PreCandidate = "pre_candidate",
+        Candidate = "candidate",
+        Leader = "leader",
+    }
+}
+
+label_enum! {
+    /// raft messages that travel between brokers.
+    pub enum MessageType {
+        /// MsgAppend with entries.
+        Append = "append",
+        /// MsgAppend without entries: probes and commit news. A follower that gets only these
+        /// never moves.
+        AppendEmpty = "append_empty",
+        AppendResponse = "append_response",
+        Heartbeat = "heartbeat",
+        HeartbeatResponse = "heartbeat_response",
+        PreVote = "pre_vote",
+        PreVoteResponse = "pre_vote_response",
+        Vote = "vote",
+        VoteResponse = "vote_response",
+        TimeoutNow = "timeout_now",
+        Snapshot = "snapshot",
+        ReadIndex = "read_index",
+        ReadIndexResponse = "read_index_response",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    pub enum Direction {
+        Sent = "sent",
+        Received = "received",
+    }
+}
+
+label_enum! {
+    pub enum MessageOutcome {
+        Ok = "ok",
+        /// No room, or nobody there; raft sends again.
+        Dropped = "dropped",
+        /// A guard withheld it from raft.
+        Refused = "refused",
+    }
+}
+
+label_enum! {
+    /// Why a message never reached raft; consensus' own words.
+    pub enum MessageRefusal {
+        WrongSender = "wrong_sender",
+        WrongReceiver = "wrong_receiver",
+        UnknownSender = "unknown_sender",
+        UnknownGroup = "unknown_group",
+        LocalKind = "local_kind",
+        Malformed = "malformed",
+        Snapshot = "snapshot",
+        AckBeyondLog = "ack_beyond_log",
+        TimeoutNow = "timeout_now",
+        CommitBeyondLog = "commit_beyond_log",
+        VotePromise = "vote_promise",
+        Suspect = "suspect",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// Why a replica no longer trusts its own memory.
+    pub enum SuspectReason {
+        CommitBeyondLog = "commit_beyond_log",
+        Restored = "restored",
+        /// The journal found damage below what was known to be synced.
+        Damage = "damage",
+        /// `sync = interval` and the machine went down unclean.
+        UncleanInterval = "unclean_interval",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// Where a panic was contained.
+    pub enum PanicRoom {
+        /// Inside one raft group: it is rebuilt or quarantined.
+        Group = "group",
+        /// In a state machine: the machine is held.
+        Apply = "apply",
+        /// In the handler of one request.
+        Handler = "handler",
+        Task = "task",
+        /// In a loop the broker cannot live without.
+        Loop = "loop",
+    }
+}
+
+label_enum! {
+    /// A disk operation; storage's own words.
+    pub enum IoOp {
+        Create = "create",
+        Write = "write",
+        Sync = "sync",
+        SyncDir = "sync_dir",
+        WriteBack = "write_back",
+        Rename = "rename",
+        Remove = "remove",
+        RemoveDir = "remove_dir",
+        Allocate = "allocate",
+        Truncate = "truncate",
+        Read = "read",
+        List = "list",
+        Len = "len",
+        MakeDir = "make_dir",
+        FreeSpace = "free_space",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    pub enum CheckpointOutcome {
+        Ok = "ok",
+        Failed = "failed",
+        /// Nothing had changed.
+        Skipped = "skipped",
+    }
+}
+
+label_enum! {
+    /// Where bytes of the one memory budget, or beside it, wait.
+    pub enum BufferStage {
+        Frames = "frames",
+        Proposals = "proposals",
+        LogViews = "log_views",
+        PeerQueues = "peer_queues",
+        JournalQueue = "journal_queue",
+        TailCache = "tail_cache",
+        SegmentQueue = "segment_queue",
+        Responses = "responses",
+    }
+}
+
+label_enum! {
+    pub enum BudgetPool {
+        Clients = "clients",
+        /// The reserve for votes, heartbeats and operators.
+        Control = "control",
+    }
+}
+
+label_enum! {
+    pub enum LeaseResult {
+        Valid = "valid",
+        Expired = "expired",
+        NotLeader = "not_leader",
+        /// A hand-over has begun in this term: no lease until the next.
+        Transferring = "transferring",
+    }
+}
+
+label_enum! {
+    /// The two streams between a pair of brokers.
+    pub enum Lane {
+        Control = "control",
+        Bulk = "bulk",
+    }
+}
+
+label_enum! {
+    pub enum PeerDropWhy {
+        QueueFull = "queue_full",
+        NotConnected = "not_connected",
+        StreamFailed = "stream_failed",
+        TooLarge = "too_large",
+        NoRoute = "no_route",
+        ShardFull = "shard_full",
+    }
+}
+
+label_enum! {
+    /// Why another broker's connection or envelope was refused; the transport's own words.
+    pub enum PeerRefusedWhy {
+        Version = "version",
+        Cluster = "cluster",
+        BrokerId = "broker_id",
+        Directory = "directory",
+        Incarnation = "incarnation",
+        Unborn = "unborn",
+        Garbled = "garbled",
+        TooLarge = "too_large",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// Why a client's frame was refused.
+    pub enum FrameRefusedWhy {
+        TooLarge = "too_large",
+        NegativeLength = "negative_length",
+        Truncated = "truncated",
+        Malformed = "malformed",
+        UnknownApi = "unknown_api",
+        UnsupportedVersion = "unsupported_version",
+        Unauthenticated = "unauthenticated",
+    }
+}
+
+label_enum! {
+    pub enum ConnectionOutcome {
+        Accepted = "accepted",
+        /// `max.connections` reached.
+        RefusedLimit = "refused_limit",
+        ClosedByClient = "closed_by_client",
+        ClosedByBroker = "closed_by_broker",
+        Idle = "idle",
+        ProtocolError = "protocol_error",
+        IoError = "io_error",
+    }
+}
+
+label_enum! {
+    pub enum ReadSource {
+        TailCache = "tail_cache",
+        Segment = "segment",
+    }
+}
+
+label_enum! {
+    /// What must never happen, and is checked all the same.
+    pub enum Invariant {
+        LogViewMismatch = "log_view_mismatch",
+        FetchedEntriesMismatch = "fetched_entries_mismatch",
+        ConfChangeInapplicable = "conf_change_inapplicable",
+        /// An entry's stamp is not the running record count.
+        StampMismatch = "stamp_mismatch",
+        PrefixChecksumMismatch = "prefix_checksum_mismatch",
+        /// A batch's bytes changed on their way.
+        BatchChanged = "batch_changed",
+        AckedBeyondDurable = "acked_beyond_durable",
+        CommittedBeyondDurable = "committed_beyond_durable",
+        HighWatermarkMovedBack = "high_watermark_moved_back",
+        /// A heartbeat commits what this replica forgot.
+        CommitBeyondLog = "commit_beyond_log",
+        ShutdownManifest = "shutdown_manifest",
+        LockOrder = "lock_order",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// Why the broker ends itself.
+    pub enum FatalReason {
+        /// A journal write or sync failed: nothing more may be acknowledged.
+        JournalFailed = "journal_failed",
+        SegmentFailed = "segment_failed",
+        CheckpointFailed = "checkpoint_failed",
+        Invariant = "invariant",
+        Panic = "panic",
+        /// An operation outlived every budget.
+        Fenced = "fenced",
+        PeerConflict = "peer_conflict",
+    }
+}
+
+label_enum! {
+    /// What telemetry could not keep.
+    pub enum DropKind {
+        /// A line over the rate limit of its kind.
+        LogLimited = "log_limited",
+        /// A line that found stderr's queue full.
+        LogQueue = "log_queue",
+        BeatSlot = "beat_slot",
+        InflightSlot = "inflight_slot",
+        PeerLabel = "peer_label",
+    }
+}
+
+label_enum! {
+    /// Classes of locks **in the order they may be taken**: the position is the rank, and
+    /// whoever holds one takes only later ones. All are leaf caches; nothing waits for I/O or
+    /// another loop inside.
+    pub enum LockClass {
+        Formation = "formation",
+        Lifecycle = "lifecycle",
+        Peers = "peers",
+        PeerQueue = "peer_queue",
+        Router = "router",
+        Image = "image",
+        Connections = "connections",
+        Waiters = "waiters",
+        ProducerIds = "producer_ids",
+        Budget = "budget",
+        Views = "views",
+        View = "view",
+        SegmentList = "segment_list",
+        TailCache = "tail_cache",
+        OpenFiles = "open_files",
+        Disk = "disk",
+        Inbox = "inbox",
+        Debug = "debug",
+        /// For tests of the order itself.
+        TestOuter = "test_outer",
+        TestInner = "test_inner",
+    }
+}
+
+impl LockClass {
+    /// Higher ranks are taken later.
+    pub const fn rank(self) -> u32 {
+        self as u32
+    }
+}
+
+label_enum! {
+    /// Kinds of log lines: the unit of the rate limit, and `event` in the structured line.
+    pub enum LogEvent {
+        BrokerStarted = "broker_started",
+        BrokerStopping = "broker_stopping",
+        BrokerStopped = "broker_stopped",
+        Fatal = "fatal",
+        Recovered = "recovered",
+        Formation = "formation",
+        PeerConnected = "peer_connected",
+        PeerLost = "peer_lost",
+        PeerRefused = "peer_refused",
+        PeerDropped = "peer_dropped",
+        ElectionStarted = "election_started",
+        ElectionEnded = "election_ended",
+        LeaderChanged = "leader_changed",
+        GroupSuspect = "group_suspect",
+        GroupHeld = "group_held",
+        GroupRebuilt = "group_rebuilt",
+        GroupQuarantined = "group_quarantined",
+        GroupOpened = "group_opened",
+        GroupDeleted = "group_deleted",
+        LogTruncated = "log_truncated",
+        MessageRefused = "message_refused",
+        MembershipChanged = "membership_changed",
+        SnapshotNeeded = "snapshot_needed",
+        Lease = "lease",
+        InvariantViolated = "invariant_violated",
+        Panic = "panic",
+        JournalFull = "journal_full",
+        JournalDamage = "journal_damage",
+        JournalFailed = "journal_failed",
+        Checkpoint = "checkpoint",
+        DiskFull = "disk_full",
+        DiskFailed = "disk_failed",
+        DiskSlow = "disk_slow",
+        Retention = "retention",
+        TopicCreated = "topic_created",
+        TopicDeleted = "topic_deleted",
+        ConfigChanged = "config_changed",
+        ConnectionRefused = "connection_refused",
+        ConnectionFailed = "connection_failed",
+        FrameRefused = "frame_refused",
+        RequestFailed = "request_failed",
+        RequestSlow = "request_slow",
+        MemoryBudgetSpent = "memory_budget_spent",
+        TickLate = "tick_late",
+        StallBegan = "stall_began",
+        StallEnded = "stall_ended",
+        HostPaused = "host_paused",
+        LockOrder = "lock_order",
+        AdminRequest = "admin_request",
+        ConfigWeak = "config_weak",
+    }
+}

@@ -1,0 +1,516 @@
+//! Counters, gauges and histograms in arrays indexed by label: no hashing, no lock, no float
+//! where they are moved. Only the exposition format comes from the `prometheus` crate.
+//!
+//! Invariants: values are integers in the metric's raw unit (seconds are kept in
+//! *nanoseconds*); a [`LocalHistogram`] has one writer, so observing costs two plain stores,
+//! and its observations are visible at the next scrape without any flush.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::proto;
+
+use crate::label::Label;
+
+/// What a metric's numbers mean; the name ends in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Kept in nanoseconds, exposed in seconds.
+    Seconds,
+    Bytes,
+    /// Things, named by the metric.
+    Count,
+}
+
+impl Unit {
+    /// The unit a metric's name ends in.
+    pub fn of_name(name: &str) -> Unit {
+        let stem = name.strip_suffix("_total").unwrap_or(name);
+        let stem = stem.strip_suffix("_max").or(stem.strip_suffix("_min")).unwrap_or(stem);
+        match stem.rsplit('_').next() {
+            Some("seconds") => Unit::Seconds,
+            Some("bytes") => Unit::Bytes,
+            _ => Unit::Count,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::Seconds => "seconds",
+            Unit::Bytes => "bytes",
+            Unit::Count => "count",
+        }
+    }
+
+    fn expose(self, raw: f64) -> f64 {
+        if self == Unit::Seconds { raw / 1e9 } else { raw }
+    }
+}
+
+/// One label of a metric and its closed set of values.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelInfo {
+    pub name: &'static str,
+    /// Values exported now.
+    pub values: fn() -> Vec<&'static str>,
+}
+
+/// One line of the catalogue.
+#[derive(Debug)]
+pub struct MetricInfo {
+    /// The heading it stands under.
+    pub section: &'static str,
+    /// With prefix.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub labels: &'static [LabelInfo],
+    /// Upper bounds in the raw unit; empty unless a histogram.
+    pub buckets: &'static [u64],
+    /// Histogram series appear with their first observation. For products of labels of which
+    /// most never happen; counters are never sparse, `increase()` would miss their first step.
+    pub sparse: bool,
+}
+
+impl MetricInfo {
+    pub fn unit(&self) -> Unit {
+        Unit::of_name(self.name)
+    }
+}
+
+/// A number that only grows. On a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// In the raw unit: nanoseconds for a `_seconds_total`.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down. On a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// In the raw unit: nanoseconds for a `_seconds`.
+    #[inline]
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn sub(&self, n: i64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    #[inline]
+    pub fn dec(&self) {
+        self.sub(1);
+    }
+
+    /// Sets it unless it is higher already.
+    pub fn raise(&self, value: i64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets and sum of one writer, or of all that share it.
+#[derive(Debug)]
+struct Cells {
+    /// One per bound, and one for everything above.
+    counts: Box<[AtomicU64]>,
+    sum: AtomicU64,
+}
+
+impl Cells {
+    fn new(bounds: usize) -> Cells {
+        Cells { counts: (0..=bounds).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+    }
+
+    fn add_to(&self, counts: &mut [u64], sum: &mut u64) {
+        for (total, count) in counts.iter_mut().zip(&self.counts) {
+            *total += count.load(Ordering::Relaxed);
+        }
+        *sum = sum.wrapping_add(self.sum.load(Ordering::Relaxed));
+    }
+}
+
+/// A distribution. Shared: observing costs two atomic additions; a loop takes a
+/// [`LocalHistogram`].
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [u64],
+    shared: Cells,
+    locals: Mutex<Vec<Arc<Cells>>>,
+}
+
+/// What a histogram held at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistogramTotals {
+    /// Per bucket, not cumulative; the last one lies above every bound.
+    pub counts: Vec<u64>,
+    pub count: u64,
+    /// In the raw unit.
+    pub sum: u64,
+}
+
+#[inline]
+fn bucket(bounds: &[u64], value: u64) -> usize {
+    bounds.iter().position(|bound| value <= *bound).unwrap_or(bounds.len())
+}
+
+impl Histogram {
+    /// `bounds`: rising upper bounds, inclusive, in the raw unit.
+    pub fn new(bounds: &'static [u64]) -> Histogram {
+        assert!(!bounds.is_empty(), "a histogram has buckets");
+        assert!(bounds.is_sorted_by(|a, b| a < b), "bucket bounds rise");
+        Histogram { bounds, shared: Cells::new(bounds.len()), locals: Mutex::new(Vec::new()) }
+    }
+
+    /// One observation in the raw unit: nanoseconds for a `_seconds`.
+    #[inline]
+    pub fn observe(&self, value: u64) {
+        self.shared.counts[bucket(self.bounds, value)].fetch_add(1, Ordering::Relaxed);
+        self.shared.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// A writer's own share of this histogram.
+    pub fn local(&'static self) -> LocalHistogram {
+        let cells = Arc::new(Cells::new(self.bounds.len()));
+        self.locals().push(cells.clone());
+        LocalHistogram { target: self, cells, one_writer: PhantomData }
+    }
+
+    pub fn totals(&self) -> HistogramTotals {
+        let mut counts = vec![0; self.bounds.len() + 1];
+        let mut sum = 0;
+        let locals = self.locals();
+        self.shared.add_to(&mut counts, &mut sum);
+        for cells in locals.iter() {
+            cells.add_to(&mut counts, &mut sum);
+        }
+        drop(locals);
+        let count = counts.iter().sum();
+        HistogramTotals { counts, count, sum }
+    }
+
+    /// Held for a push, a removal or a sum, never while anything else is waited for.
+    fn locals(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {
+        self.locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One writer's share of a [`Histogram`]; may move between threads, but is never shared.
+/// What it observed outlives it.
+#[derive(Debug)]
+pub struct LocalHistogram {
+    target: &'static Histogram,
+    cells: Arc<Cells>,
+    one_writer: PhantomData<Cell<()>>,
+}
+
+impl LocalHistogram {
+    /// One observation in the raw unit: nanoseconds for a `_seconds`.
+    #[inline]
+    pub fn observe(&self, value: u64) {
+        let count = &self.cells.counts[bucket(self.target.bounds, value)];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let sum = &self.cells.sum;
+        sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+    }
+}
+
+impl Drop for LocalHistogram {
+    fn drop(&mut self) {
+        let mut locals = self.target.locals();
+        locals.retain(|cells| !Arc::ptr_eq(cells, &self.cells));
+        for (shared, own) in self.target.shared.counts.iter().zip(&self.cells.counts) {
+            shared.fetch_add(own.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let sum = self.cells.sum.load(Ordering::Relaxed);
+        self.target.shared.sum.fetch_add(sum, Ordering::Relaxed);
+    }
+}
+
+/// One row of a family, owned by one writer.
+#[derive(Debug)]
+pub struct Local<L> {
+    items: Box<[LocalHistogram]>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label> Local<L> {
+    #[inline]
+    pub fn at(&self, label: L) -> &LocalHistogram {
+        &self.items[label.index()]
+    }
+}
+
+/// Counter, gauge or histogram.
+pub trait Instrument: Sized + 'static {
+    const KIND: proto::MetricType;
+    fn create(info: &MetricInfo) -> Self;
+    /// `None`: nothing to show (a sparse histogram without observations).
+    fn sample(&self, info: &MetricInfo) -> Option<proto::Metric>;
+}
+
+impl Instrument for Counter {
+    const KIND: proto::MetricType = proto::MetricType::COUNTER;
+
+    fn create(info: &MetricInfo) -> Counter {
+        assert!(!info.sparse, "{}: counters exist from the start", info.name);
+        Counter::default()
+    }
+
+    fn sample(&self, info: &MetricInfo) -> Option<proto::Metric> {
+        let mut counter = proto::Counter::default();
+        counter.set_value(info.unit().expose(self.get() as f64));
+        let mut metric = proto::Metric::default();
+        metric.set_counter(counter);
+        Some(metric)
+    }
+}
+
+impl Instrument for Gauge {
+    const KIND: proto::MetricType = proto::MetricType::GAUGE;
+
+    fn create(_: &MetricInfo) -> Gauge {
+        Gauge::default()
+    }
+
+    fn sample(&self, info: &MetricInfo) -> Option<proto::Metric> {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(info.unit().expose(self.get() as f64));
+        Some(proto::Metric::from_gauge(gauge))
+    }
+}
+
+impl Instrument for Histogram {
+    const KIND: proto::MetricType = proto::MetricType::HISTOGRAM;
+
+    fn create(info: &MetricInfo) -> Histogram {
+        Histogram::new(info.buckets)
+    }
+
+    fn sample(&self, info: &MetricInfo) -> Option<proto::Metric> {
+        let totals = self.totals();
+        if info.sparse && totals.count == 0 {
+            return None;
+        }
+        let unit = info.unit();
+        let mut below = 0;
+        let buckets = self.bounds.iter().zip(&totals.counts).map(|(bound, count)| {
+            below += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(unit.expose(*bound as f64));
+            bucket.set_cumulative_count(below);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(totals.count);
+        histogram.set_sample_sum(unit.expose(totals.sum as f64));
+        let mut metric = proto::Metric::default();
+        metric.set_histogram(histogram);
+        Some(metric)
+    }
+}
+
+/// The labels of one family, as a tuple.
+pub trait Key: 'static {
+    const LEN: usize;
+    /// The values at a position; `None` where one of them is not exported.
+    fn values(position: usize) -> Option<Vec<&'static str>>;
+}
+
+fn value<L: Label>(index: usize) -> Option<&'static str> {
+    let value = L::ALL[index];
+    value.exported().then(|| value.as_str())
+}
+
+impl Key for () {
+    const LEN: usize = 1;
+    fn values(_: usize) -> Option<Vec<&'static str>> {
+        Some(Vec::new())
+    }
+}
+
+impl<A: Label> Key for (A,) {
+    const LEN: usize = A::ALL.len();
+    fn values(position: usize) -> Option<Vec<&'static str>> {
+        Some(vec![value::<A>(position)?])
+    }
+}
+
+impl<A: Label, B: Label> Key for (A, B) {
+    const LEN: usize = A::ALL.len() * B::ALL.len();
+    fn values(position: usize) -> Option<Vec<&'static str>> {
+        let width = B::ALL.len();
+        Some(vec![value::<A>(position / width)?, value::<B>(position % width)?])
+    }
+}
+
+impl<A: Label, B: Label, C: Label> Key for (A, B, C) {
+    const LEN: usize = A::ALL.len() * B::ALL.len() * C::ALL.len();
+    fn values(position: usize) -> Option<Vec<&'static str>> {
+        let mut values = <(A, B)>::values(position / C::ALL.len())?;
+        values.push(value::<C>(position % C::ALL.len())?);
+        Some(values)
+    }
+}
+
+/// All series of one metric. Without labels it stands for its only series.
+pub struct Family<T, K> {
+    info: &'static MetricInfo,
+    items: Box<[T]>,
+    key: PhantomData<fn(K)>,
+}
+
+impl<T: Instrument, K: Key> Family<T, K> {
+    pub(crate) fn new(info: &'static MetricInfo) -> Family<T, K> {
+        let items = (0..K::LEN).map(|_| T::create(info)).collect();
+        Family { info, items, key: PhantomData }
+    }
+}
+
+impl<T: Instrument> Deref for Family<T, ()> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.items[0]
+    }
+}
+
+impl<T: Instrument, A: Label> Family<T, (A,)> {
+    #[inline]
+    pub fn at(&self, a: A) -> &T {
+        &self.items[a.index()]
+    }
+}
+
+impl<T: Instrument, A: Label, B: Label> Family<T, (A, B)> {
+    #[inline]
+    pub fn at(&self, a: A, b: B) -> &T {
+        &self.items[a.index() * B::ALL.len() + b.index()]
+    }
+}
+
+impl<T: Instrument, A: Label, B: Label, C: Label> Family<T, (A, B, C)> {
+    #[inline]
+    pub fn at(&self, a: A, b: B, c: C) -> &T {
+        &self.items[(a.index() * B::ALL.len() + b.index()) * C::ALL.len() + c.index()]
+    }
+}
+
+impl<A: Label> Family<Histogram, (A,)> {
+    /// One writer's share of every series.
+    pub fn local(&'static self) -> Local<A> {
+        Local { items: self.items.iter().map(Histogram::local).collect(), label: PhantomData }
+    }
+}
+
+impl<A: Label, B: Label> Family<Histogram, (A, B)> {
+    /// One writer's share of the series of `a`.
+    pub fn local_row(&'static self, a: A) -> Local<B> {
+        let row = self.items.chunks(B::ALL.len()).nth(a.index()).expect("one row per label value");
+        Local { items: row.iter().map(Histogram::local).collect(), label: PhantomData }
+    }
+}
+
+/// A family whatever its type and labels.
+pub trait AnyFamily: Sync {
+    fn info(&self) -> &'static MetricInfo;
+    fn kind(&self) -> proto::MetricType;
+    fn collect(&self) -> proto::MetricFamily;
+}
+
+impl<T: Instrument + Sync, K: Key> AnyFamily for Family<T, K> {
+    fn info(&self) -> &'static MetricInfo {
+        self.info
+    }
+
+    fn kind(&self) -> proto::MetricType {
+        T::KIND
+    }
+
+    fn collect(&self) -> proto::MetricFamily {
+        let sample = |(position, item): (usize, &T)| {
+            let values = K::values(position)?;
+            let mut metric = item.sample(self.info)?;
+            let pairs = self.info.labels.iter().zip(values).map(|(label, value)| {
+                let mut pair = proto::LabelPair::default();
+                pair.set_name(label.name.to_owned());
+                pair.set_value(value.to_owned());
+                pair
+            });
+            metric.set_label(pairs.collect());
+            Some(metric)
+        };
+        let mut family = proto::MetricFamily::default();
+        family.set_name(self.info.name.to_owned());
+        family.set_help(self.info.help.trim().to_owned());
+        family.set_field_type(T::KIND);
+        family.set_metric(self.items.iter().enumerate().filter_map(sample).collect());
+        family
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static BOUNDS: &[u64] = &[10, 100];
+
+    #[test]
+    fn local_observations_are_seen_at_once_and_outlive_their_writer() {
+        let histogram: &'static Histogram = Box::leak(Box::new(Histogram::new(BOUNDS)));
+        histogram.observe(10);
+        let local = histogram.local();
+        local.observe(11);
+        local.observe(1_000);
+        let seen = histogram.totals();
+        assert_eq!((seen.counts.as_slice(), seen.count, seen.sum), (&[1, 1, 1][..], 3, 1_021));
+        drop(local);
+        assert_eq!(histogram.totals(), seen);
+        assert!(histogram.locals().is_empty());
+    }
+
+    #[test]
+    fn the_unit_is_what_the_name_ends_in() {
+        assert_eq!(Unit::of_name("glasslog_step_seconds"), Unit::Seconds);
+        assert_eq!(Unit::of_name("glasslog_telemetry_cpu_seconds_total"), Unit::Seconds);
+        assert_eq!(Unit::of_name("glasslog_lease_remaining_seconds_min"), Unit::Seconds);
+        assert_eq!(Unit::of_name("glasslog_peer_sent_bytes_total"), Unit::Bytes);
+        assert_eq!(Unit::of_name("glasslog_apply_backlog_entries_max"), Unit::Count);
+    }
+}

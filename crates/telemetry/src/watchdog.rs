@@ -1,0 +1,252 @@
+//! The watchdog: an OS thread of its own that reads every loop's slot ten times a second and
+//! says which loop stays where, since when, and what it waits for.
+//!
+//! Invariants: it reads atomics and takes no lock a broker thread ever holds while working;
+//! a stall is told once when it begins and once when it ends; when the watchdog itself woke
+//! late, the host stood still and no loop is blamed for that look. Following the wait-for edges
+//! to the root cause builds on [`LoopView`] and [`crate::lock::LockCell`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use model::limits;
+
+use crate::beat::{self, LoopView};
+use crate::labels::{IoOp, LockClass, LogEvent, Loop, Phase};
+use crate::{clock, inflight, lock, metrics};
+
+const MS: u64 = 1_000_000;
+/// Later than this beyond its period, the watchdog was not running: the host was paused.
+const PAUSE_NS: u64 = 1_000 * MS;
+
+/// How long a loop may stay in a phase, nanoseconds; `None`: for ever.
+pub fn threshold_ns(kind: Loop, phase: Phase) -> Option<u64> {
+    let ms = match phase {
+        Phase::Idle if !kind.never_rests() => return None,
+        Phase::Apply => limits::STALL_APPLY_MS,
+        Phase::Recover => limits::STALL_RECOVER_MS,
+        Phase::Maintain | Phase::Connect => limits::STALL_MAINTAIN_MS,
+        _ => limits::STALL_MS,
+    };
+    Some(ms * MS)
+}
+
+/// A loop that stays in one phase beyond its threshold.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    pub view: LoopView,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LoopView { kind, index, phase, input, age_ns, .. } = &self.view;
+        write!(f, "{kind}/{index} in {phase} for {:.1} s (input {input})", seconds(*age_ns))?;
+        if let Some(group) = self.view.group {
+            write!(f, ", group {group}")?;
+        }
+        if let Some(io) = self.view.io {
+            write!(f, "; {} of {} bytes in flight for {:.1} s", io.op, io.bytes, seconds(io.age_ns))?;
+        }
+        let Some(wait) = &self.view.lock else { return Ok(()) };
+        let class = wait.lock.class().map_or("unknown", LockClass::as_str);
+        write!(f, "; waits for lock {class}")?;
+        if let Some(site) = wait.site {
+            write!(f, " at {site}")?;
+        }
+        let Some(held) = wait.lock.held() else { return Ok(()) };
+        write!(f, "; it is held [{}] by thread {}", held.mode.as_str(), thread_name(held.thread))?;
+        if let Some(site) = held.site {
+            write!(f, ", taken at {site}")?;
+        }
+        write!(f, ", for {:.1} s", seconds(held.held_ns))
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Name and kernel id of a thread of this process.
+pub fn thread_name(thread: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+    name.map_or_else(|_| thread.to_string(), |name| format!("{} ({thread})", name.trim()))
+}
+
+/// What one look found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    Began(Stall),
+    /// The stall as it was when last seen.
+    Ended(Stall),
+    /// The watchdog woke this much late.
+    HostPaused { late_ns: u64 },
+}
+
+/// The judgement, without thread and clock. One per process counts into the metrics.
+#[derive(Default)]
+pub struct Watchdog {
+    /// By slot: the stay that is being reported.
+    stalled: BTreeMap<usize, Stall>,
+    last_look_ns: Option<u64>,
+}
+
+impl Watchdog {
+    /// One look at all loops, as [`beat::loops`] saw them at `now_ns`.
+    pub fn look(&mut self, now_ns: u64, views: Vec<LoopView>) -> Vec<Finding> {
+        let period_ns = limits::WATCHDOG_PERIOD_MS * MS;
+        let since_ns = self.last_look_ns.replace(now_ns).map_or(0, |last| now_ns.saturating_sub(last));
+        if since_ns > period_ns + PAUSE_NS {
+            return vec![Finding::HostPaused { late_ns: since_ns - period_ns }];
+        }
+        let mut findings = Vec::new();
+        let mut before = std::mem::take(&mut self.stalled);
+        for view in views {
+            let Some(threshold) = threshold_ns(view.kind, view.phase) else { continue };
+            if view.age_ns < threshold {
+                continue;
+            }
+            let known = before.get(&view.slot).is_some_and(|stall| stall.view.token == view.token);
+            let (slot, stall) = (view.slot, Stall { view });
+            if known {
+                before.remove(&slot);
+            } else {
+                findings.push(Finding::Began(stall.clone()));
+            }
+            self.stalled.insert(slot, stall);
+        }
+        findings.extend(before.into_values().map(Finding::Ended));
+        findings
+    }
+
+    /// Stalls that last.
+    pub fn active(&self) -> impl Iterator<Item = &Stall> {
+        self.stalled.values()
+    }
+}
+
+/// The running watchdog; dropping it ends the thread.
+pub struct Handle {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panicking watchdog has already said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+static LAST_LOOK_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the watchdog. `on_finding` runs on its thread and must not block.
+pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Result<Handle> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let run = move || {
+        let mut watchdog = Watchdog::default();
+        let mut cpu_ns = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            let now_ns = clock::mono_ns();
+            for finding in watchdog.look(now_ns, beat::loops(now_ns)) {
+                tell(&finding);
+                on_finding(&finding);
+            }
+            count_active(&watchdog);
+            LAST_LOOK_NS.store(now_ns, Ordering::Relaxed);
+            let used_ns = clock::thread_cpu_ns();
+            metrics().telemetry_cpu_seconds_total.add(used_ns - cpu_ns);
+            cpu_ns = used_ns;
+            thread::park_timeout(Duration::from_millis(limits::WATCHDOG_PERIOD_MS));
+        }
+    };
+    let thread = thread::Builder::new().name("watchdog".into()).spawn(run)?;
+    Ok(Handle { stop, thread: Some(thread) })
+}
+
+/// Counts a finding and writes its line.
+fn tell(finding: &Finding) {
+    match finding {
+        Finding::Began(stall) => {
+            metrics().stalls_total.at(stall.view.kind, stall.view.phase).inc();
+            crate::log_limited!(warn, LogEvent::StallBegan, "{stall}");
+        }
+        Finding::Ended(stall) => crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}"),
+        Finding::HostPaused { late_ns } => {
+            metrics().host_pauses_total.inc();
+            crate::log_limited!(warn, LogEvent::HostPaused, late_ms = late_ns / MS, "the host stood still");
+        }
+    }
+}
+
+fn count_active(watchdog: &Watchdog) {
+    let mut active = [0; Loop::ALL.len()];
+    watchdog.active().for_each(|stall| active[stall.view.kind.index()] += 1);
+    for kind in Loop::ALL {
+        metrics().stalls_active.at(*kind).set(active[kind.index()]);
+    }
+}
+
+/// CPU time of the thread in each slot when last read, so that the counters only grow.
+static CPU_SEEN: [AtomicU64; limits::BEATS_MAX] = [const { AtomicU64::new(0) }; limits::BEATS_MAX];
+
+/// Sets every gauge that is an age or a count of loops, requests or locks. Part of a scrape, so
+/// that the numbers are right even when the watchdog is dead.
+pub(crate) fn publish() {
+    let now_ns = clock::mono_ns();
+    let mut age = [0i64; Loop::ALL.len()];
+    let mut count = [0i64; Loop::ALL.len()];
+    let mut io_age = [0i64; IoOp::ALL.len()];
+    for view in beat::loops(now_ns) {
+        let kind = view.kind.index();
+        count[kind] += 1;
+        if view.phase != Phase::Idle || view.kind.never_rests() {
+            age[kind] = age[kind].max(view.age_ns as i64);
+        }
+        if let Some(io) = view.io.filter(|_| view.kind == Loop::Journal) {
+            io_age[io.op.index()] = io_age[io.op.index()].max(io.age_ns as i64);
+        }
+        count_cpu(&view);
+    }
+    for kind in Loop::ALL {
+        metrics().loop_heartbeat_age_seconds.at(*kind).set(age[kind.index()]);
+        metrics().loops.at(*kind).set(count[kind.index()]);
+    }
+    for op in IoOp::ALL {
+        metrics().journal_inflight_seconds.at(*op).set(io_age[op.index()]);
+    }
+    let mut held = [0i64; LockClass::ALL.len()];
+    for lock in lock::held(0) {
+        held[lock.class.index()] = held[lock.class.index()].max(lock.held_ns as i64);
+    }
+    for class in LockClass::ALL {
+        metrics().lock_held_oldest_seconds.at(*class).set(held[class.index()]);
+    }
+    let last_look_ns = LAST_LOOK_NS.load(Ordering::Relaxed);
+    let look_age = if last_look_ns == 0 { 0 } else { now_ns.saturating_sub(last_look_ns) };
+    metrics().watchdog_heartbeat_age_seconds.set(look_age as i64);
+    inflight::publish(now_ns);
+}
+
+fn count_cpu(view: &LoopView) {
+    if view.thread == 0 {
+        return;
+    }
+    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", view.thread)) else {
+        return;
+    };
+    let used_ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+    let seen_ns = CPU_SEEN[view.slot].swap(used_ns, Ordering::Relaxed);
+    // Less than before: a new loop, on a new thread, took the slot.
+    let new_ns = if used_ns >= seen_ns { used_ns - seen_ns } else { used_ns };
+    metrics().loop_cpu_seconds_total.at(view.kind).add(new_ns);
+}
