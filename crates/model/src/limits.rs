@@ -36,6 +36,8 @@ pub const PARTITION_REQUESTS_MAX: usize = 8_192;
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 /// raft: MsgAppends in flight to one peer.
 pub const INFLIGHT_APPENDS_MAX: usize = 128;
+/// Bytes of MsgAppends in flight to one peer of one group; one turn may overshoot it.
+pub const INFLIGHT_APPEND_BYTES_MAX: u64 = 8 << 20;
 /// raft: bytes of entries proposed and not yet committed, per group.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
 /// raft: bytes of committed entries handed out by one Ready.
