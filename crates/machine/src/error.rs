@@ -11,7 +11,9 @@ pub enum ApplyError {
     Index { index: u64, applied: u64 },
     #[error("entry {index}: its context is not one Glasslog wrote")]
     Foreign { index: u64 },
-    #[error("entry {index}: log prefix checksum is {computed:#010x}, the entry says {stored:#010x}")]
+    #[error(
+        "entry {index}: log prefix checksum is {computed:#010x}, the entry says {stored:#010x}"
+    )]
     Prefix { index: u64, stored: u32, computed: u32 },
     #[error("entry {index}: kind {kind:?} does not belong to this machine")]
     Kind { index: u64, kind: EntryKind },

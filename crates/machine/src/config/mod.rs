@@ -6,6 +6,8 @@
 
 mod resolve;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use resolve::{ConfigSource, DescribedConfig, Synonym, TopicConfig, TopicDefaults};

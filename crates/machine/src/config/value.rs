@@ -41,7 +41,9 @@ impl Range {
     pub(super) fn check(&self, kind: ConfigType, value: &str) -> Result<(), String> {
         let valid = match (kind, self) {
             (ConfigType::Boolean, _) => parse_bool(value).is_some(),
-            (ConfigType::Int, _) => in_numbers(self, value.trim().parse::<i32>().ok().map(i64::from)),
+            (ConfigType::Int, _) => {
+                in_numbers(self, value.trim().parse::<i32>().ok().map(i64::from))
+            }
             (ConfigType::Long, _) => in_numbers(self, value.trim().parse::<i64>().ok()),
             (ConfigType::Double, Range::Fractions(min, max)) => {
                 value.trim().parse::<f64>().is_ok_and(|v| v >= *min && v <= *max)

@@ -53,9 +53,7 @@ pub(super) mod assignments {
         to.collect_seq(lists.iter().map(|list| list.iter().map(|id| id.0).collect::<Vec<i32>>()))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<Vec<BrokerId>>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<BrokerId>>, D::Error> {
         let lists = Vec::<Vec<i32>>::deserialize(from)?;
         Ok(lists.into_iter().map(|list| list.into_iter().map(BrokerId).collect()).collect())
     }

@@ -16,11 +16,11 @@ mod names;
 mod placement;
 mod protocol;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use decide::decide;
-pub use image::{
-    BrokerRegistration, DeletedGroups, Image, Listener, Partition, Replica, Topic,
-};
+pub use image::{BrokerRegistration, DeletedGroups, Image, Listener, Partition, Replica, Topic};
 pub use machine::{Change, MetadataLead, MetadataMachine};
 pub use names::{is_internal, validate_topic_name};
 pub use protocol::{

@@ -19,7 +19,10 @@ pub fn validate_topic_name(name: &str) -> Result<(), String> {
         return Err("topic name cannot be \".\" or \"..\"".into());
     }
     if name.len() > TOPIC_NAME_LEN_MAX {
-        return Err(format!("topic name is {} bytes, the limit is {TOPIC_NAME_LEN_MAX}", name.len()));
+        return Err(format!(
+            "topic name is {} bytes, the limit is {TOPIC_NAME_LEN_MAX}",
+            name.len()
+        ));
     }
     if !name.chars().all(legal) {
         return Err(format!(

@@ -57,7 +57,8 @@ fn seats<'a>(image: &'a Image, alive: &dyn Fn(BrokerId) -> bool, seed: u64) -> V
         .brokers()
         .enumerate()
         .map(|(at, broker)| {
-            let (cluster_leaders, cluster_replicas) = load.get(&broker.id).copied().unwrap_or((0, 0));
+            let (cluster_leaders, cluster_replicas) =
+                load.get(&broker.id).copied().unwrap_or((0, 0));
             Seat {
                 id: broker.id,
                 dead: !alive(broker.id),
@@ -76,7 +77,14 @@ fn deal(seats: &mut [Seat<'_>], replication_factor: usize) -> Vec<BrokerId> {
     let leader = (0..seats.len())
         .min_by_key(|at| {
             let s = &seats[*at];
-            (s.dead, s.topic_leaders, s.topic_replicas, s.cluster_leaders, s.cluster_replicas, s.rotation)
+            (
+                s.dead,
+                s.topic_leaders,
+                s.topic_replicas,
+                s.cluster_leaders,
+                s.cluster_replicas,
+                s.rotation,
+            )
         })
         .expect("at least as many seats as replicas");
     seats[leader].topic_leaders += 1;

@@ -138,10 +138,16 @@ pub enum Response {
         id: TopicId,
     },
     /// `first..first + count` are the caller's alone.
-    ProducerIds { first: i64, count: i64 },
+    ProducerIds {
+        first: i64,
+        count: i64,
+    },
     TopicConfigsSet,
     /// Kafka's code and a text for the user.
-    Rejected { code: i16, message: String },
+    Rejected {
+        code: i16,
+        message: String,
+    },
 }
 
 impl Response {

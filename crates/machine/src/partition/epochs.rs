@@ -25,6 +25,10 @@ impl Epochs {
         if self.starts.last().is_some_and(|(last, _)| *last >= epoch) {
             return;
         }
+        // An epoch whose records are all gone yields its place to the one that follows it.
+        while self.starts.last().is_some_and(|(_, start)| *start >= offset) {
+            self.starts.pop();
+        }
         if self.starts.len() == LEADER_EPOCHS_PER_PARTITION_MAX {
             self.starts.remove(0);
         }
@@ -36,12 +40,8 @@ impl Epochs {
     }
 
     /// The log now starts at `offset`: lines that lie wholly below it go, the one it falls
-    /// into is moved up to it.
-    pub(super) fn truncate_start(&mut self, offset: i64, next_offset: i64) {
-        if offset >= next_offset {
-            self.starts.clear();
-            return;
-        }
+    /// into (the newest, if nothing is left of the log) is moved up to it.
+    pub(super) fn truncate_start(&mut self, offset: i64) {
         let covering = self.starts.partition_point(|(_, start)| *start <= offset);
         if covering > 0 {
             self.starts.drain(..covering - 1);
@@ -65,7 +65,9 @@ impl Epochs {
         let leader_epoch = self.starts[after - 1].0;
         match self.starts.get(after) {
             Some((_, start)) => Some(EpochEnd { leader_epoch, end_offset: *start }),
-            None if leader_epoch == epoch => Some(EpochEnd { leader_epoch, end_offset: next_offset }),
+            None if leader_epoch == epoch => {
+                Some(EpochEnd { leader_epoch, end_offset: next_offset })
+            }
             None => None,
         }
     }

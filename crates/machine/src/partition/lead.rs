@@ -164,9 +164,6 @@ impl PartitionLead {
         let (id, epoch) = (header.producer_id, header.producer_epoch);
         let applied = machine.producers.get(id);
         let in_flight = self.in_flight.get(&id);
-        if let Some(first) = resend_of(header, applied, in_flight) {
-            return Verdict::Resend(first);
-        }
         // Nothing known: the producer is new, or so old that it was forgotten. Any sequence.
         let Some(latest) = latest(applied, in_flight) else { return Verdict::New };
         if epoch < latest.epoch {
@@ -174,6 +171,9 @@ impl PartitionLead {
                 ErrorCode::InvalidProducerEpoch,
                 format!("producer {id} has epoch {}, the batch says {epoch}", latest.epoch),
             );
+        }
+        if let Some(first) = resend_of(header, applied, in_flight) {
+            return Verdict::Resend(first);
         }
         let sequence = header.base_sequence;
         let sound = if epoch > latest.epoch {
@@ -229,7 +229,10 @@ impl PartitionLead {
 
     /// The machine has applied everything below `next_offset`: that part of the tail retires.
     pub fn applied(&mut self, next_offset: i64) {
-        assert!(next_offset <= self.next_offset, "the machine applied what this leader never stamped");
+        assert!(
+            next_offset <= self.next_offset,
+            "the machine applied what this leader never stamped"
+        );
         while let Some((last_offset, id)) = self.tail.front().copied() {
             if last_offset >= next_offset {
                 break;

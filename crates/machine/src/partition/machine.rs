@@ -6,7 +6,7 @@ use wire::records::{BatchHeader, NO_TIMESTAMP};
 use super::control::Proposal;
 use super::epochs::{EpochEnd, Epochs};
 use super::lead::PartitionLead;
-use super::producers::{Producers, ProducerView};
+use super::producers::{ProducerView, Producers};
 use super::snapshot;
 use crate::{ApplyError, SnapshotError, chain};
 
@@ -15,10 +15,19 @@ use crate::{ApplyError, SnapshotError, chain};
 pub enum Applied {
     /// raft's own entry, or a log start that was reached before.
     Nothing,
-    Batch { base_offset: i64, last_offset: i64, max_timestamp: i64, leader_epoch: i32 },
+    Batch {
+        base_offset: i64,
+        last_offset: i64,
+        max_timestamp: i64,
+        leader_epoch: i32,
+    },
     Roll,
-    LogStart { offset: i64 },
-    ProducersExpired { count: usize },
+    LogStart {
+        offset: i64,
+    },
+    ProducersExpired {
+        count: usize,
+    },
 }
 
 /// A partition's replicated state. `Clone` is for tests; nodes keep one.
@@ -97,9 +106,12 @@ impl PartitionMachine {
                 entry.data.len()
             )));
         }
-        let BatchHeader { base_offset, leader_epoch, last_offset_delta, records_count, .. } = header;
+        let BatchHeader { base_offset, leader_epoch, last_offset_delta, records_count, .. } =
+            header;
         if last_offset_delta < 0 || i64::from(records_count) != i64::from(last_offset_delta) + 1 {
-            return Err(malformed(format!("{records_count} records, last delta {last_offset_delta}")));
+            return Err(malformed(format!(
+                "{records_count} records, last delta {last_offset_delta}"
+            )));
         }
         if base_offset != self.next_offset {
             let count = self.next_offset;
@@ -144,7 +156,7 @@ impl PartitionMachine {
             Proposal::LogStart { offset } if offset <= self.log_start => Applied::Nothing,
             Proposal::LogStart { offset } => {
                 self.log_start = offset;
-                self.epochs.truncate_start(offset, self.next_offset);
+                self.epochs.truncate_start(offset);
                 if self.max_timestamp_offset < offset {
                     // Only segments know the maximum of what is left; a partition that starts
                     // beyond it answers from them.
@@ -187,7 +199,8 @@ impl PartitionMachine {
     /// Largest timestamp of the applied batches and the last offset of the batch that has it.
     /// `None` without one, or when the log start went past it.
     pub fn max_timestamp(&self) -> Option<(i64, i64)> {
-        (self.max_timestamp != NO_TIMESTAMP).then_some((self.max_timestamp, self.max_timestamp_offset))
+        (self.max_timestamp != NO_TIMESTAMP)
+            .then_some((self.max_timestamp, self.max_timestamp_offset))
     }
 
     /// Leader epoch of the newest applied batch.

@@ -15,8 +15,8 @@ mod machine;
 mod producers;
 mod retention;
 mod snapshot;
-
-
+#[cfg(test)]
+mod tests;
 
 pub use crate::chain::Mark;
 pub use control::Proposal;

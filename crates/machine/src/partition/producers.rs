@@ -156,6 +156,8 @@ impl Producers {
     /// Puts back a producer read from a snapshot. False: it contradicts the ones before it.
     pub(super) fn restore(&mut self, id: i64, producer: Producer) -> bool {
         let offset = producer.newest().last_offset;
-        self.by_age.insert(offset, id).is_none() && self.by_id.insert(id, producer).is_none()
+        let ascending = self.by_id.last_key_value().is_none_or(|(last, _)| *last < id);
+        self.by_id.insert(id, producer);
+        ascending && self.by_age.insert(offset, id).is_none()
     }
 }

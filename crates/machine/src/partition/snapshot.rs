@@ -30,9 +30,8 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
     let epochs = &machine.epochs.starts;
     let batches: usize = machine.producers.iter().map(|(_, p)| p.batches().len()).sum();
     let producers = machine.producers.len();
-    let mut out = Vec::with_capacity(
-        66 + epochs.len() * EPOCH_LEN + producers * 11 + batches * BATCH_LEN,
-    );
+    let mut out =
+        Vec::with_capacity(66 + epochs.len() * EPOCH_LEN + producers * 11 + batches * BATCH_LEN);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&machine.applied_index.to_le_bytes());
     out.extend_from_slice(&machine.next_offset.to_le_bytes());
@@ -108,7 +107,7 @@ fn read_epochs(reader: &mut Reader<'_>, next_offset: i64) -> Result<Epochs, Snap
     let mut last = (-1, -1);
     for _ in 0..count {
         let line = (i32::from_le_bytes(reader.array()?), reader.i64()?);
-        if line.0 <= last.0 || line.1 <= last.1 || line.1 >= next_offset {
+        if line.0 <= last.0 || line.1 <= last.1 || line.1 > next_offset {
             return Err(inconsistent(format!("leader epoch {} at {}", line.0, line.1)));
         }
         starts.push(line);

@@ -69,7 +69,9 @@ pub enum RecordError {
     Truncated { need: usize, have: usize },
     #[error("batchLength {0} cannot hold a record batch")]
     Length(i32),
-    #[error("message format v{0} is not supported: Produce 3 and newer carries record batches of magic 2 only")]
+    #[error(
+        "message format v{0} is not supported: Produce 3 and newer carries record batches of magic 2 only"
+    )]
     OldMagic(i8),
     #[error("unknown magic {0}")]
     UnknownMagic(i8),
@@ -91,7 +93,9 @@ pub enum RecordError {
     DeleteHorizon,
     #[error("clients may not set the log append time attribute")]
     LogAppendTime,
-    #[error("base sequence {base_sequence} and epoch {producer_epoch} with producer id {producer_id}")]
+    #[error(
+        "base sequence {base_sequence} and epoch {producer_epoch} with producer id {producer_id}"
+    )]
     Sequence { producer_id: i64, producer_epoch: i16, base_sequence: i32 },
     #[error("record {at}: {why}")]
     Record { at: i32, why: &'static str },

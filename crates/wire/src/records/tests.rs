@@ -66,11 +66,7 @@ fn every_refusal_has_its_name_and_code() {
         (with(&good, AT_RECORDS_COUNT, &4i32.to_be_bytes()), "count", ErrorCode::InvalidRecord),
         (with(&good, AT_BASE_SEQUENCE, &[0xff; 4]), "sequence", ErrorCode::InvalidRecord),
         (with(&good, AT_PRODUCER_EPOCH, &[0xff; 2]), "sequence", ErrorCode::InvalidRecord),
-        (
-            with(&good, AT_PRODUCER_ID, &(-5i64).to_be_bytes()),
-            "sequence",
-            ErrorCode::InvalidRecord,
-        ),
+        (with(&good, AT_PRODUCER_ID, &(-5i64).to_be_bytes()), "sequence", ErrorCode::InvalidRecord),
     ];
     for (bytes, text, code) in cases {
         let error = validate(&bytes, &RULES).unwrap_err();
