@@ -29,5 +29,6 @@ pub use journal::{
     JournalWrite, Recovered, RecoveredGroup, SyncedState, recover,
 };
 pub use segment::{
-    SegmentEntry, SegmentList, SegmentLog, SegmentPosition, SegmentSummary, TermStart, TimestampHit,
+    SegmentEntry, SegmentList, SegmentLog, SegmentMark, SegmentPosition, SegmentSummary, TermStart,
+    TimestampHit, delete_segments,
 };

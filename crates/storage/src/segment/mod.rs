@@ -8,16 +8,21 @@
 //! sum of the records before it; a file is removed only when no view holds it; bytes beyond
 //! the checkpointed position are never trusted; an empty group has no files.
 
+mod batch;
 mod list;
 mod log;
 mod position;
+mod sidecar;
+mod walk;
 
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use model::{EntryKind, LogEntry};
 
 pub use list::{SegmentList, SegmentSummary};
-pub use log::SegmentLog;
+pub use log::{SegmentLog, delete_segments};
 pub use position::{SegmentMark, SegmentPosition, TermStart};
 
 /// One committed entry on its way to a segment.

@@ -23,7 +23,7 @@ pub struct SegmentPosition {
 }
 
 /// One segment at one point.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentMark {
     /// Index of its first entry.
     pub base_index: u64,
