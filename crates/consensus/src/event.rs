@@ -134,6 +134,8 @@ labels! {
         CommitBeyondLog => "commit_beyond_log",
         /// The broker restored it as suspect.
         Restored => "restored",
+        /// The journal found damage below what was synced.
+        Journal => "journal",
     }
 }
 
@@ -145,7 +147,8 @@ labels! {
         LogViewMismatch => "log_view_mismatch",
         /// Entries read back for a follower are not the ones in the log; they are not sent.
         FetchedEntriesMismatch => "fetched_entries_mismatch",
-        /// A committed membership change does not apply; it is skipped, on every replica alike.
+        /// A committed membership change does not apply here: this replica has another idea of
+        /// who votes. The group does nothing more.
         ConfChangeInapplicable => "conf_change_inapplicable",
     }
 }

@@ -173,7 +173,7 @@ impl Group {
         if let Err(why) = guard::check(&self.facts(now), from.0, &msg) {
             self.events.push(Event::MessageRefused { from, kind: guard::kind_str(kind), why });
             if why == RefusedMessage::CommitBeyondLog {
-                self.turn_suspect(msg.commit);
+                self.turn_suspect(SuspectReason::CommitBeyondLog, msg.commit);
             }
             return;
         }
@@ -188,6 +188,9 @@ impl Group {
             MessageType::MsgTimeoutNow => self.intent = Some(ElectionReason::Transfer),
             MessageType::MsgRequestPreVoteResponse | MessageType::MsgRequestVoteResponse => {
                 self.count_vote(&msg);
+            }
+            MessageType::MsgAppendResponse if !msg.reject && msg.term == self.term() => {
+                self.make_room(from.0, msg.index);
             }
             _ => {}
         }
@@ -333,6 +336,13 @@ impl Group {
         self.transfer_leader(self.last_now, None);
     }
 
+    /// The journal no longer trusts what this replica wrote: it is suspect from now on. It
+    /// neither votes nor campaigns, and a leader has no lease and hands over; it still follows.
+    pub fn distrust(&mut self) {
+        self.turn_suspect(SuspectReason::Journal, self.commit_index());
+        self.transfer_leader(self.last_now, None);
+    }
+
     /// Hands leadership to `to`, or to the voter that has most of the log (`None`). Without a
     /// candidate, or when not leading, nothing happens. Proposals are dropped until it is done
     /// or an election time-out has passed.
@@ -388,10 +398,9 @@ impl Group {
         }
     }
 
-    fn turn_suspect(&mut self, commit: u64) {
-        if !self.suspect {
-            self.suspect = true;
-            let (why, last_index) = (SuspectReason::CommitBeyondLog, self.last_index());
+    fn turn_suspect(&mut self, why: SuspectReason, commit: u64) {
+        if !std::mem::replace(&mut self.suspect, true) {
+            let last_index = self.last_index();
             self.events.push(Event::Suspected { why, commit, last_index });
         }
     }

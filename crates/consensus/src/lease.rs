@@ -11,6 +11,7 @@
 //! no lease for the rest of the term, because a delayed one may still depose us.
 
 use bytes::{Bytes, BytesMut};
+use model::limits;
 
 use crate::members::Members;
 
@@ -125,9 +126,15 @@ impl Lease {
             true => Some(now_ns),
             false => self.echoes.iter().find(|(from, _)| from == id).map(|(_, ns)| *ns),
         };
-        let mut stamps: Vec<u64> = voters.iter().filter_map(stamp_of).collect();
-        stamps.sort_unstable_by(|a, b| b.cmp(a));
-        stamps.get(voters.len() / 2).copied()
+        // On the stack: this runs for every message.
+        let mut stamps = [0; limits::GROUP_VOTERS_MAX];
+        let mut heard = 0;
+        for (slot, stamp) in stamps.iter_mut().zip(voters.iter().filter_map(stamp_of)) {
+            *slot = stamp;
+            heard += 1;
+        }
+        stamps[..heard].sort_unstable_by(|a, b| b.cmp(a));
+        stamps[..heard].get(voters.len() / 2).copied()
     }
 }
 

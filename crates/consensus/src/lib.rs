@@ -16,6 +16,7 @@ pub mod convert;
 mod elections;
 mod error;
 mod event;
+mod flow;
 mod group;
 mod guard;
 #[cfg(test)]

@@ -41,6 +41,7 @@ impl Group {
             self.lease.begin(seen.term);
         }
         if (seen.role == Role::Leader) != (before.role == Role::Leader) {
+            self.open_windows();
             self.peers.clear();
             self.raw.mut_store().forget_fetched();
         }
@@ -150,10 +151,12 @@ impl Group {
         if self.seen.role != Role::Leader {
             return;
         }
+        let heartbeat = kind == MessageType::MsgHeartbeatResponse;
+        self.check_flight(now, from, heartbeat.then_some(reported));
         let readable = matched + 1 >= self.first_index();
         let peer = self.peers.entry(from);
         peer.contact(now, matched, last_index);
-        if kind == MessageType::MsgHeartbeatResponse {
+        if heartbeat {
             peer.reported_last = Some(reported);
         }
         if readable {

@@ -137,6 +137,7 @@ impl Group {
         self.raw.advance_append_async(ready);
 
         self.stamp(turn_boot_ns, &mut messages);
+        self.count_flight(&messages);
         out.messages.append(&mut messages);
         let written = self.write(number, hard_state, entries, out);
         self.hold_back(now, number, written, held, out);
@@ -250,11 +251,17 @@ impl Group {
     }
 
     fn deliver(&mut self, entry: Entry, out: &mut GroupOut) {
+        if self.broken {
+            return;
+        }
         assert_eq!(entry.index, self.delivered + 1, "committed entries are delivered in order");
-        self.delivered = entry.index;
         if entry.get_entry_type() != EntryType::EntryNormal {
             self.change_membership(&entry);
+            if self.broken {
+                return;
+            }
         }
+        self.delivered = entry.index;
         out.committed.push(convert::from_raft(entry));
     }
 
@@ -270,6 +277,8 @@ impl Group {
                 .and_then(|change: ConfChangeV2| self.raw.apply_conf_change(&change)),
         };
         let Ok(state) = applied else {
+            // With another idea of who votes this replica could elect itself.
+            self.broken = true;
             let invariant = Invariant::ConfChangeInapplicable;
             self.events.push(Event::InvariantViolated { invariant });
             return;

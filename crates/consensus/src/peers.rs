@@ -4,6 +4,8 @@
 //!
 //! Invariants: held for one term of leadership only; driven by messages, never by a clock.
 
+use std::collections::VecDeque;
+
 use model::Now;
 
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,39 @@ pub(crate) struct Peer {
     /// Last index the peer reported for its own log.
     pub reported_last: Option<u64>,
     pub snapshot_needed: bool,
+    pub flight: Flight,
+}
+
+/// Appends on their way to a peer, by their last index. raft-rs counts messages only; large
+/// batches to a slow peer would pile up unseen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flight {
+    sent: VecDeque<(u64, u64)>,
+    pub bytes: u64,
+    /// raft's window was closed because of the bytes.
+    pub closed: bool,
+    /// ((matched, reported last index), since when) while the window is full.
+    pub stalled: Option<((u64, u64), u64)>,
+}
+
+impl Flight {
+    pub fn sent(&mut self, last_index: u64, bytes: u64) {
+        self.sent.push_back((last_index, bytes));
+        self.bytes += bytes;
+    }
+
+    pub fn acknowledged(&mut self, index: u64) {
+        while let Some((_, bytes)) = self.sent.pop_front_if(|(last, _)| *last <= index) {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// The peer is probed anew: raft forgot what was in flight.
+    pub fn forget(&mut self) {
+        self.sent.clear();
+        self.bytes = 0;
+        self.stalled = None;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +67,10 @@ impl Peers {
 
     pub fn get(&self, id: u64) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    pub fn closed_windows(&self) -> Vec<u64> {
+        self.peers.iter().filter(|peer| peer.flight.closed).map(|peer| peer.id).collect()
     }
 
     pub fn entry(&mut self, id: u64) -> &mut Peer {

@@ -42,6 +42,8 @@ pub struct PeerProgress {
     /// Nothing is sent until it answers.
     pub paused: bool,
     pub recently_active: bool,
+    /// Bytes of entries sent and not acknowledged.
+    pub inflight_bytes: u64,
     /// Boot time at which it had everything we had; `None`: not in this term.
     pub caught_up_ns: Option<u64>,
     /// Boot time of its last response; `None`: none in this term.
@@ -264,6 +266,7 @@ impl Group {
                     },
                     paused: progress.is_paused(),
                     recently_active: progress.recent_active,
+                    inflight_bytes: peer.map_or(0, |peer| peer.flight.bytes),
                     caught_up_ns: peer.and_then(|peer| at(peer.caught_up_ns)),
                     contact_ns: peer.and_then(|peer| at(peer.contact_ns)),
                     reported_last_index: peer.and_then(|peer| peer.reported_last),

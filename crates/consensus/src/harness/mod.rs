@@ -16,7 +16,7 @@ mod scripts_log;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use model::{Now, ReplicaId};
+use model::{Now, RaftEntryType, ReplicaId};
 use raft::eraftpb::{Message, MessageType};
 
 use crate::{Event, Group, GroupOut, Role};
@@ -268,7 +268,8 @@ impl World {
             Some(_) => {}
             None => {
                 let durable = self.nodes.values().filter(|node| node.holds(&entry)).count();
-                if durable * 2 <= self.nodes.len() {
+                let voters = self.group(id).members.voters.len();
+                if durable * 2 <= voters && entry.entry_type == RaftEntryType::Normal {
                     let index = entry.index;
                     self.violations.push(format!("index {index} committed on {durable} disks"));
                 }

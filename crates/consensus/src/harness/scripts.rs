@@ -290,6 +290,20 @@ fn a_held_replica_hands_over_and_does_not_lead() {
 }
 
 #[test]
+fn a_replica_whose_journal_is_damaged_stops_leading_and_voting() {
+    let mut world = World::formed(3, 1);
+    world.turn(1, |group, _, _| group.distrust());
+    assert_eq!(lease(&world, 1), None);
+    world.run_ms(200);
+    let leader = world.leader().unwrap();
+    assert!(leader != 1 && world.group(1).is_suspect());
+    world.crash(leader, 9);
+    world.run_ms(6_000);
+    assert_eq!(world.leader(), None, "one healthy voter of three is no majority");
+    world.expect_sound();
+}
+
+#[test]
 fn reads_are_confirmed_by_a_majority_on_leaders_and_followers() {
     let mut world = World::formed(3, 1);
     let index = world.propose(1, "x").unwrap();

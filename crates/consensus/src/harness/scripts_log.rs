@@ -151,6 +151,80 @@ fn a_lagging_follower_is_fed_from_segments() {
 }
 
 #[test]
+fn bytes_in_flight_to_a_slow_follower_are_bounded() {
+    let mut world = World::formed(3, 1);
+    for node in world.nodes.values_mut() {
+        node.releases_log = true;
+    }
+    world.isolate(3);
+    let block = "x".repeat(512 << 10);
+    for n in 0..100 {
+        world.propose(1, &format!("{n} {block}")).unwrap();
+        world.run_ms(10);
+    }
+    world.cut.clear();
+    world.disk_ms = (40, 60);
+    let target = world.group(1).last_index();
+    let (mut most, mut closed) = (0, false);
+    while world.group(3).applied_index() < target {
+        world.run_ms(1);
+        let peer = &world.group(1).progress()[1];
+        most = most.max(peer.inflight_bytes);
+        closed |= peer.state == ReplicationState::Replicate && peer.paused;
+        assert!(world.ms() < 20_000, "{most} {}", world.text());
+    }
+    let turn = model::limits::CATCH_UP_BYTES_MAX + model::limits::APPEND_BYTES_MAX;
+    assert!(most > model::limits::INFLIGHT_APPEND_BYTES_MAX / 2 && closed, "{most}");
+    assert!(most <= model::limits::INFLIGHT_APPEND_BYTES_MAX + turn, "{most}");
+    // The window opens again, also for a new leader's term.
+    world.disk_ms = (1, 1);
+    world.run_ms(1_000);
+    let peer = &world.group(1).progress()[1];
+    assert_eq!((peer.inflight_bytes, peer.paused), (0, false));
+    world.expect_sound();
+}
+
+/// Failure F1: members join with empty logs, as learner first, and one of them takes over.
+#[test]
+fn f1_members_that_join_empty_receive_everything_and_can_take_over() {
+    use crate::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
+    let mut world = World::new(1, 1);
+    world.start(1, true);
+    world.run_ms(50);
+    for n in 0..22 {
+        world.propose(1, &format!("{n}")).unwrap();
+    }
+    world.run_ms(50);
+    let change = |world: &mut World, kind, id| {
+        let mut single = ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = id;
+        let mut change = ConfChangeV2::default();
+        change.mut_changes().push(single);
+        world.turn(1, |group, _, _| _ = group.test_propose_membership(&change));
+        world.run_ms(500);
+    };
+    for id in [2, 3] {
+        world.nodes.insert(id, Node::new(id, vec![1]));
+        world.start(id, false);
+        change(&mut world, ConfChangeType::AddLearnerNode, id);
+        assert_eq!(world.group(id).last_index(), world.group(1).last_index(), "{}", world.text());
+        change(&mut world, ConfChangeType::AddNode, id);
+    }
+    assert_eq!(world.group(3).conf_state().voters.len(), 3);
+    world.crash(1, 9);
+    let leader = world.run_until(6_000, |world| world.leader().is_some());
+    assert!(leader.is_some(), "{}", world.text());
+    world.run_ms(300);
+    let leader = world.leader().unwrap();
+    let index = world.propose(leader, "goes on").unwrap();
+    assert!(index >= 22);
+    world.run_ms(300);
+    assert_eq!(world.nodes[&2].applied, world.nodes[&3].applied);
+    world.expect_sound();
+}
+
+#[test]
 fn a_failed_or_wrong_read_for_a_laggard_is_asked_for_again() {
     let mut world = World::formed(3, 1);
     world.nodes.get_mut(&1).unwrap().releases_log = true;
