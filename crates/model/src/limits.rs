@@ -15,6 +15,42 @@ pub const MESSAGE_BYTES_MAX: usize = 1_048_588;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests of one connection that are read but not yet answered.
 pub const CONNECTION_PIPELINE_MAX: usize = 64;
+/// Bytes a connection reads ahead into a buffer of its own; larger frames go where they stay.
+pub const CONNECTION_READ_BUFFER_BYTES: usize = 4 << 10;
+/// `connections.max.idle.ms`: nothing asked and nothing owed for this long ends a connection.
+pub const CONNECTION_IDLE_MS_MAX: u64 = 600_000;
+/// A frame that has begun brings a byte at least this often ...
+pub const FRAME_STALL_MS_MAX: u64 = 10_000;
+/// ... and is whole after this long, plus one millisecond per [`FRAME_BYTES_PER_MS_MIN`]: until
+/// then it holds a share of the memory budget.
+pub const FRAME_MS_MAX: u64 = 20_000;
+/// The slowest client whose large frames are waited for: 1 MiB/s.
+pub const FRAME_BYTES_PER_MS_MIN: usize = 1 << 10;
+/// Slices of one vectored write.
+pub const WRITE_SLICES_MAX: usize = 64;
+/// After a failed accept (no descriptors left) the next one waits this long.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+/// Longest time a client may ask a broker to work on, or wait with, one request.
+pub const REQUEST_MS_MAX: u64 = 300_000;
+/// acks 0 and 1 wait for the leader's own disk, whatever the request's time-out says.
+pub const LEADER_ACK_MS_MAX: u64 = 30_000;
+/// Beyond its deadline a request waits this long for the shard to say so itself.
+pub const ANSWER_GRACE_MS: u64 = 500;
+/// Longest wait for a guarded read (ListOffsets, offsets beyond the end of a log).
+pub const GUARD_MS_MAX: u64 = 5_000;
+/// Guarded reads one request has in flight.
+pub const GUARDS_IN_FLIGHT_MAX: usize = 64;
+/// `fetch.max.bytes` of this broker: record bytes of one reply.
+pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 << 20;
+/// Record bytes in all replies that are not yet written. When it is spent, a fetch gets the one
+/// batch Kafka promises (KIP-74): consumers that do not read must not stop producers.
+pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
+/// A fetch that waits for more than one byte looks again at most this often.
+pub const FETCH_RECHECK_MS: u64 = 5;
+/// A Metadata request that created topics waits this long for their leaders.
+pub const TOPIC_SERVED_MS_MAX: u64 = 1_000;
+/// ... and looks this often.
+pub const TOPIC_SERVED_POLL_MS: u64 = 10;
 
 /// One memory budget per broker: frames, proposals, unstable entries, peer queues, tail cache.
 pub const MEMORY_BUDGET_BYTES: usize = 64 << 20;
