@@ -6,6 +6,7 @@
 //! since 13 instead of 35 ns decide whether a lock may be timed at all.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::Now;
 
@@ -41,6 +42,7 @@ pub fn process_cpu_ns() -> u64 {
 }
 
 /// Kernel id of this thread, as in `/proc/self/task`.
+#[inline]
 pub fn thread_id() -> u32 {
     thread_local! {
         static ID: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
@@ -64,31 +66,39 @@ fn read(clock: libc::clockid_t) -> u64 {
     at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64
 }
 
-/// How ticks become nanoseconds: fixed for the life of the process, so durations never run
-/// backwards.
-struct Scale {
-    /// Nanoseconds per tick, 32 binary digits after the point; 0: ticks are nanoseconds.
-    factor: u64,
+/// Nanoseconds per tick, 32 binary digits after the point. Measured once, at the first reading,
+/// so durations never run backwards.
+static FACTOR: AtomicU64 = AtomicU64::new(UNMEASURED);
+const UNMEASURED: u64 = u64::MAX;
+/// Ticks are nanoseconds of CLOCK_MONOTONIC.
+const NO_COUNTER: u64 = 0;
+const CALIBRATION_NS: u64 = 2_000_000;
+
+#[inline]
+fn factor() -> u64 {
+    match FACTOR.load(Ordering::Relaxed) {
+        UNMEASURED => measure_factor(),
+        factor => factor,
+    }
 }
 
-static SCALE: LazyLock<Scale> = LazyLock::new(Scale::measure);
-
-impl Scale {
-    const CALIBRATION_NS: u64 = 2_000_000;
-
-    fn measure() -> Scale {
+#[cold]
+fn measure_factor() -> u64 {
+    static ONCE: LazyLock<u64> = LazyLock::new(|| {
         if !tsc_is_trusted() {
-            return Scale { factor: 0 };
+            return NO_COUNTER;
         }
         let (start_ns, start) = (read(libc::CLOCK_MONOTONIC_RAW), raw_ticks());
         loop {
             let (ns, ticks) = (read(libc::CLOCK_MONOTONIC_RAW) - start_ns, raw_ticks() - start);
-            if ns >= Self::CALIBRATION_NS {
-                return Scale { factor: ((u128::from(ns) << 32) / u128::from(ticks)) as u64 };
+            if ns >= CALIBRATION_NS {
+                return ((u128::from(ns) << 32) / u128::from(ticks)) as u64;
             }
             std::hint::spin_loop();
         }
-    }
+    });
+    FACTOR.store(*ONCE, Ordering::Relaxed);
+    *ONCE
 }
 
 /// The kernel has checked that the counters run alike on all processors and never stop.
@@ -114,14 +124,14 @@ fn raw_ticks() -> u64 {
 /// Raw ticks: the cheapest reading, for [`ticks_to_ns`].
 #[inline]
 pub(crate) fn ticks() -> u64 {
-    if SCALE.factor == 0 { read(libc::CLOCK_MONOTONIC) } else { raw_ticks() }
+    if factor() == NO_COUNTER { read(libc::CLOCK_MONOTONIC) } else { raw_ticks() }
 }
 
 /// Ticks, or a difference of ticks, in nanoseconds.
 #[inline]
 pub(crate) fn ticks_to_ns(ticks: u64) -> u64 {
-    match SCALE.factor {
-        0 => ticks,
+    match factor() {
+        NO_COUNTER => ticks,
         factor => ((u128::from(ticks) * u128::from(factor)) >> 32) as u64,
     }
 }

@@ -32,10 +32,16 @@ pub fn render() -> String {
     let mut families: Vec<MetricFamily> = metrics().families().iter().map(|f| f.collect()).collect();
     families.extend(PROCESS.collect());
     count_series(&mut families);
-    let text = TextEncoder::new().encode_to_string(&families);
+    let mut text = String::with_capacity(256 << 10);
+    for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
+        // Family by family: one that does not encode must not hide the others.
+        if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut text) {
+            text.push_str(&format!("# {} does not encode: {error}\n", family.name()));
+        }
+    }
     let used_ns = clock::thread_cpu_ns().saturating_sub(before_ns);
     metrics().telemetry_cpu_seconds_total.add(used_ns);
-    text.unwrap_or_else(|error| format!("# the catalogue does not encode: {error}\n"))
+    text
 }
 
 /// Gauges and counters that are known only to those who ask.

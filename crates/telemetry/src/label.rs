@@ -39,11 +39,13 @@ macro_rules! label_enum {
             pub const ALL: &'static [$name] = &[$($name::$variant,)+];
 
             /// The label value.
+            #[inline]
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text,)+ }
             }
 
             /// Position in `ALL`.
+            #[inline]
             pub const fn index(self) -> usize {
                 self as usize
             }
@@ -64,6 +66,7 @@ macro_rules! label_enum {
             fn as_str(self) -> &'static str {
                 $name::as_str(self)
             }
+            #[inline]
             fn index(self) -> usize {
                 $name::index(self)
             }
@@ -95,6 +98,7 @@ impl Label for ApiKey {
     fn as_str(self) -> &'static str {
         ApiKey::as_str(self)
     }
+    #[inline]
     fn index(self) -> usize {
         API_POSITION[self as usize] as usize
     }
@@ -118,6 +122,7 @@ impl Label for ErrorCode {
     fn as_str(self) -> &'static str {
         ErrorCode::as_str(self)
     }
+    #[inline]
     fn index(self) -> usize {
         ERROR_POSITION[(self as i16 + 1) as usize] as usize
     }

@@ -532,6 +532,7 @@ label_enum! {
 
 impl LockClass {
     /// Higher ranks are taken later.
+    #[inline]
     pub const fn rank(self) -> u32 {
         self as u32
     }

@@ -170,19 +170,44 @@ impl Mode {
     }
 }
 
-/// What is known about one lock's holder. Of several readers the first one is described.
+/// What is known about one lock's holders.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct LockCell {
-    /// [`clock::ticks`] when it was taken; 0: free.
-    since: AtomicU64,
-    site: AtomicPtr<Location<'static>>,
-    thread: AtomicU32,
-    readers: AtomicU32,
+    /// A writer takes the first place, readers the one their thread id selects. Of two readers
+    /// in one place the earlier is described.
+    holders: [Holder; HOLDERS],
     waiters: AtomicU32,
     mode: AtomicU8,
     /// Class index plus one; 0: the cell waits to be used again.
     class: AtomicU8,
+}
+
+const HOLDERS: usize = 4;
+
+#[derive(Debug)]
+struct Holder {
+    /// [`clock::ticks`] when it was taken; 0: nobody.
+    since: AtomicU64,
+    site: AtomicPtr<Location<'static>>,
+    thread: AtomicU32,
+}
+
+impl Holder {
+    const fn nobody() -> Holder {
+        Holder {
+            since: AtomicU64::new(0),
+            site: AtomicPtr::new(ptr::null_mut()),
+            thread: AtomicU32::new(0),
+        }
+    }
+
+    #[inline]
+    fn describe(&self, since: u64, site: &'static Location<'static>, thread: u32) {
+        self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        self.thread.store(thread, Ordering::Relaxed);
+        self.since.store(since, Ordering::Release);
+    }
 }
 
 /// A held lock, as the watchdog and `/debug` see it.
@@ -199,21 +224,19 @@ pub struct HeldLock {
 }
 
 impl LockCell {
-    /// `None`: free, or its holder is just changing.
+    /// Its oldest holder. `None`: free, or its holder is just changing.
     #[allow(unsafe_code)]
     pub fn held(&self) -> Option<HeldLock> {
-        let since = self.since.load(Ordering::Acquire);
-        if since == 0 {
-            return None;
-        }
+        let held = self.holders.iter().map(|holder| (holder.since.load(Ordering::Acquire), holder));
+        let (since, holder) = held.filter(|(since, _)| *since != 0).min_by_key(|(since, _)| *since)?;
         let held_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(since));
         let mode = match self.mode.load(Ordering::Relaxed) {
             mode if mode == Mode::Shared as u8 => Mode::Shared,
             _ => Mode::Exclusive,
         };
         // SAFETY: only pointers to `'static` call sites are ever stored, or null.
-        let site = unsafe { self.site.load(Ordering::Relaxed).as_ref::<'static>() };
-        let thread = self.thread.load(Ordering::Relaxed);
+        let site = unsafe { holder.site.load(Ordering::Relaxed).as_ref::<'static>() };
+        let thread = holder.thread.load(Ordering::Relaxed);
         let waiters = self.waiters.load(Ordering::Relaxed);
         Some(HeldLock { class: self.class()?, mode, held_ns, thread, site, waiters })
     }
@@ -252,10 +275,7 @@ impl Entry {
         let mut pool = pool();
         let cell = pool.free.pop().unwrap_or_else(|| {
             let cell: &'static LockCell = Box::leak(Box::new(LockCell {
-                since: AtomicU64::new(0),
-                site: AtomicPtr::new(ptr::null_mut()),
-                thread: AtomicU32::new(0),
-                readers: AtomicU32::new(0),
+                holders: [const { Holder::nobody() }; HOLDERS],
                 waiters: AtomicU32::new(0),
                 mode: AtomicU8::new(0),
                 class: AtomicU8::new(0),
@@ -298,22 +318,24 @@ impl Entry {
     fn taken(&self, mode: Mode, site: &'static Location<'static>) -> Held<'_> {
         let bit = 1 << self.class.rank();
         HELD.set(HELD.get() | bit);
-        let since = clock::ticks();
-        if mode == Mode::Exclusive || self.cell.readers.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.cell.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
-            self.cell.thread.store(clock::thread_id(), Ordering::Relaxed);
-            self.cell.mode.store(mode as u8, Ordering::Relaxed);
-            self.cell.since.store(since, Ordering::Release);
+        let (since, thread) = (clock::ticks(), clock::thread_id());
+        let cell = self.cell;
+        let holder = match mode {
+            Mode::Exclusive => &cell.holders[0],
+            Mode::Shared => &cell.holders[thread as usize % HOLDERS],
+        };
+        if mode == Mode::Exclusive || holder.since.load(Ordering::Relaxed) == 0 {
+            holder.describe(since, site, thread);
+            cell.mode.store(mode as u8, Ordering::Relaxed);
         }
-        Held { entry: self, since, mode }
+        Held { entry: self, holder, since }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         // A guard that was forgotten never let go.
-        self.cell.since.store(0, Ordering::Relaxed);
-        self.cell.readers.store(0, Ordering::Relaxed);
+        self.cell.holders.iter().for_each(|holder| holder.since.store(0, Ordering::Relaxed));
         self.cell.class.store(0, Ordering::Relaxed);
         pool().free.push(self.cell);
     }
@@ -322,16 +344,16 @@ impl Drop for Entry {
 /// The part of a guard that knows when it was taken.
 struct Held<'a> {
     entry: &'a Entry,
+    holder: &'static Holder,
     since: u64,
-    mode: Mode,
 }
 
 impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Entry { class, cell } = *self.entry;
-        if self.mode == Mode::Exclusive || cell.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            cell.since.store(0, Ordering::Relaxed);
+        let class = self.entry.class;
+        if self.holder.since.load(Ordering::Relaxed) == self.since {
+            self.holder.since.store(0, Ordering::Relaxed);
         }
         HELD.set(HELD.get() & !(1 << class.rank()));
         let held_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(self.since));
@@ -372,4 +394,105 @@ fn order_broken(held: u64, wanted: LockClass, site: &'static Location<'static>) 
         "lock order: {wanted} is taken at {site} while {holds} is held"
     );
     crate::log_limited!(error, LogEvent::LockOrder, %wanted, %site, holds, "locks taken against their order");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn outer() -> Lock<u32> {
+        Lock::new(LockClass::TestOuter, 0)
+    }
+
+    fn inner() -> RwLock<u32> {
+        RwLock::new(LockClass::TestInner, 0)
+    }
+
+    #[test]
+    fn locks_are_taken_in_the_order_of_their_ranks() {
+        let (outer, inner) = (outer(), inner());
+        *outer.lock() += 1;
+        let held = outer.lock();
+        *inner.write() += *held;
+        drop(held);
+        assert_eq!((*outer.lock(), *inner.read()), (1, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "lock order: test_outer is taken at")]
+    fn a_lower_rank_under_a_higher_one_panics() {
+        let (outer, inner) = (outer(), inner());
+        let _held = inner.read();
+        drop(outer.lock());
+    }
+
+    #[test]
+    #[should_panic(expected = "while test_inner is held")]
+    fn the_same_rank_twice_panics() {
+        let (one, two) = (inner(), inner());
+        let _held = one.read();
+        drop(two.read());
+    }
+
+    #[test]
+    fn trying_never_waits_and_so_never_breaks_the_order() {
+        let (outer, inner) = (outer(), inner());
+        let _held = inner.write();
+        assert!(outer.try_lock().is_some());
+    }
+
+    #[test]
+    fn holder_call_site_and_waiters_are_known() {
+        let lock = Arc::new(outer());
+        let guard = lock.lock();
+        let line = line!() - 1;
+        let (contender, (started, waits)) = (lock.clone(), mpsc::channel());
+        let waiter = thread::spawn(move || {
+            started.send(()).expect("the test listens");
+            let before_ns = waited_ns();
+            drop(contender.lock());
+            waited_ns() - before_ns
+        });
+        waits.recv().expect("the waiter started");
+        while lock.entry.cell.waiters.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        let held = lock.entry.cell.held().expect("held");
+        assert_eq!((held.class, held.mode), (LockClass::TestOuter, Mode::Exclusive));
+        assert_eq!((held.thread, held.waiters), (clock::thread_id(), 1));
+        assert_eq!(held.site.map(Location::line), Some(line));
+        assert!(super::held(0).iter().any(|other| other.site == held.site));
+        drop(guard);
+        assert!(waiter.join().expect("no panic") > 0);
+        assert!(lock.entry.cell.held().is_none());
+        let waits = metrics().lock_wait_seconds.at(LockClass::TestOuter).totals();
+        assert!(waits.count >= 1);
+    }
+
+    #[test]
+    fn readers_are_described_while_others_leave() {
+        let lock = Arc::new(inner());
+        let first = lock.read();
+        let other = lock.clone();
+        thread::spawn(move || drop(other.read())).join().expect("no panic");
+        let held = lock.entry.cell.held().expect("held");
+        assert_eq!((held.mode, held.thread), (Mode::Shared, clock::thread_id()));
+        drop(first);
+        assert!(lock.entry.cell.held().is_none());
+    }
+
+    #[test]
+    fn cells_are_used_again() {
+        let cell = { ptr::from_ref(outer().entry.cell) };
+        let reused = (0..1_000).map(|_| outer()).collect::<Vec<_>>();
+        let all = pool().all.len();
+        assert!(reused.iter().any(|lock| ptr::eq(lock.entry.cell, cell)) || all < 2_000);
+        drop(reused);
+        drop((0..1_000).map(|_| outer()).collect::<Vec<_>>());
+        assert!(pool().all.len() < all + 500, "freed cells are taken first");
+    }
 }

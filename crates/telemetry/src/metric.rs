@@ -147,14 +147,17 @@ impl Gauge {
 /// Buckets and sum of one writer, or of all that share it.
 #[derive(Debug)]
 struct Cells {
-    /// One per bound, and one for everything above.
-    counts: Box<[AtomicU64]>,
     sum: AtomicU64,
+    /// One per bound, and one for everything above; in place, to save a jump.
+    counts: [AtomicU64; BOUNDS_MAX + 1],
 }
 
+/// Bounds of one histogram.
+const BOUNDS_MAX: usize = 16;
+
 impl Cells {
-    fn new(bounds: usize) -> Cells {
-        Cells { counts: (0..=bounds).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+    fn new() -> Cells {
+        Cells { sum: AtomicU64::new(0), counts: [const { AtomicU64::new(0) }; BOUNDS_MAX + 1] }
     }
 
     fn add_to(&self, counts: &mut [u64], sum: &mut u64) {
@@ -193,8 +196,9 @@ impl Histogram {
     /// `bounds`: rising upper bounds, inclusive, in the raw unit.
     pub fn new(bounds: &'static [u64]) -> Histogram {
         assert!(!bounds.is_empty(), "a histogram has buckets");
+        assert!(bounds.len() <= BOUNDS_MAX, "more buckets than room");
         assert!(bounds.is_sorted_by(|a, b| a < b), "bucket bounds rise");
-        Histogram { bounds, shared: Cells::new(bounds.len()), locals: Mutex::new(Vec::new()) }
+        Histogram { bounds, shared: Cells::new(), locals: Mutex::new(Vec::new()) }
     }
 
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
@@ -206,9 +210,9 @@ impl Histogram {
 
     /// A writer's own share of this histogram.
     pub fn local(&'static self) -> LocalHistogram {
-        let cells = Arc::new(Cells::new(self.bounds.len()));
+        let cells = Arc::new(Cells::new());
         self.locals().push(cells.clone());
-        LocalHistogram { target: self, cells, one_writer: PhantomData }
+        LocalHistogram { bounds: self.bounds, cells, target: self, one_writer: PhantomData }
     }
 
     pub fn totals(&self) -> HistogramTotals {
@@ -234,8 +238,9 @@ impl Histogram {
 /// What it observed outlives it.
 #[derive(Debug)]
 pub struct LocalHistogram {
-    target: &'static Histogram,
+    bounds: &'static [u64],
     cells: Arc<Cells>,
+    target: &'static Histogram,
     one_writer: PhantomData<Cell<()>>,
 }
 
@@ -243,7 +248,7 @@ impl LocalHistogram {
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn observe(&self, value: u64) {
-        let count = &self.cells.counts[bucket(self.target.bounds, value)];
+        let count = &self.cells.counts[bucket(self.bounds, value)];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let sum = &self.cells.sum;
         sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);

@@ -250,3 +250,123 @@ fn count_cpu(view: &LoopView) {
     let new_ns = if used_ns >= seen_ns { used_ns - seen_ns } else { used_ns };
     metrics().loop_cpu_seconds_total.at(view.kind).add(new_ns);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::Lock;
+    use crate::beat::Beat;
+    use crate::labels::InputKind;
+
+    fn looked(watchdog: &mut Watchdog, now_ns: u64, index: u16) -> Vec<Finding> {
+        let mut views = beat::loops(now_ns);
+        views.retain(|view| view.kind == Loop::Test && view.index == index);
+        watchdog.look(now_ns, views)
+    }
+
+    #[test]
+    fn a_loop_that_hangs_is_named_once_and_cleared() {
+        let (beat, mut watchdog) = (Beat::task(Loop::Test, 920), Watchdog::default());
+        let start_ns = clock::mono_ns();
+        beat.enter(Phase::Apply, InputKind::Durable, start_ns);
+        beat.group(model::GroupId(17));
+        assert!(looked(&mut watchdog, start_ns + 200 * MS, 920).is_empty());
+        let found = looked(&mut watchdog, start_ns + 300 * MS, 920);
+        let [Finding::Began(stall)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(stall.to_string(), "test/920 in apply for 0.3 s (input durable), group 17");
+        assert!(looked(&mut watchdog, start_ns + 400 * MS, 920).is_empty(), "told once");
+        assert_eq!(watchdog.active().count(), 1);
+        beat.idle();
+        let found = looked(&mut watchdog, start_ns + 500 * MS, 920);
+        assert!(matches!(&found[..], [Finding::Ended(_)]), "{found:?}");
+        assert_eq!(watchdog.active().count(), 0);
+    }
+
+    #[test]
+    fn a_second_stay_in_the_same_phase_is_another_stall() {
+        let (beat, mut watchdog) = (Beat::task(Loop::Test, 921), Watchdog::default());
+        let start_ns = clock::mono_ns();
+        beat.enter(Phase::Sync, InputKind::None, start_ns);
+        assert_eq!(looked(&mut watchdog, start_ns + 1_100 * MS, 921).len(), 1);
+        beat.enter(Phase::Sync, InputKind::None, start_ns + 1_150 * MS);
+        let found = looked(&mut watchdog, start_ns + 2_190 * MS, 921);
+        assert!(matches!(&found[..], [Finding::Began(_), Finding::Ended(_)]), "{found:?}");
+    }
+
+    #[test]
+    fn a_paused_host_blames_nobody() {
+        let (beat, mut watchdog) = (Beat::task(Loop::Test, 922), Watchdog::default());
+        let start_ns = clock::mono_ns();
+        beat.enter(Phase::Step, InputKind::Tick, start_ns);
+        assert!(looked(&mut watchdog, start_ns, 922).is_empty());
+        let found = looked(&mut watchdog, start_ns + 9_000 * MS, 922);
+        assert!(matches!(&found[..], [Finding::HostPaused { .. }]), "{found:?}");
+        let found = looked(&mut watchdog, start_ns + 9_100 * MS, 922);
+        assert!(matches!(&found[..], [Finding::Began(_)]), "it hangs all the same: {found:?}");
+    }
+
+    #[test]
+    fn rest_is_no_stall_except_for_loops_that_tick() {
+        assert_eq!(threshold_ns(Loop::Journal, Phase::Idle), None);
+        assert!(threshold_ns(Loop::Shard, Phase::Idle).is_some());
+    }
+
+    #[test]
+    fn a_waiter_is_shown_with_the_lock_its_holder_and_both_sites() {
+        let lock = std::sync::Arc::new(Lock::new(LockClass::TestOuter, ()));
+        let held = lock.lock();
+        let (wanted, (done, finished)) = (lock.clone(), mpsc::channel::<()>());
+        let waiter = thread::spawn(move || {
+            let beat = Beat::thread(Loop::Test, 923);
+            beat.phase(Phase::Publish);
+            drop(wanted.lock());
+            beat.idle();
+            finished.recv().expect_err("the test is over");
+        });
+        let waiting = || {
+            let seen = beat::loops(clock::mono_ns()).into_iter().find(|view| view.index == 923);
+            seen.is_some_and(|view| view.lock.is_some())
+        };
+        while !waiting() {
+            thread::yield_now();
+        }
+        let now_ns = clock::mono_ns() + 1_100 * MS;
+        let found = looked(&mut Watchdog::default(), now_ns, 923);
+        let [Finding::Began(stall)] = &found[..] else { panic!("{found:?}") };
+        let line = stall.to_string();
+        assert!(line.contains("waits for lock test_outer at crates/telemetry/src/watchdog.rs:"), "{line}");
+        let holder = format!("held [exclusive] by thread {}", thread_name(clock::thread_id()));
+        assert!(line.contains(&holder) && line.contains("taken at crates/telemetry/src"), "{line}");
+        drop(held);
+        drop(done);
+        waiter.join().expect("no panic");
+    }
+
+    #[test]
+    fn the_running_watchdog_counts_a_hanging_loop_and_its_age_is_shown() {
+        let told = std::sync::Arc::new(AtomicU64::new(0));
+        let tell = told.clone();
+        let watchdog = spawn(move |finding| {
+            if let Finding::Began(stall) = finding
+                && stall.view.index == 924
+            {
+                tell.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let watchdog = watchdog.expect("a thread");
+        let beat = Beat::task(Loop::Test, 924);
+        beat.phase(Phase::Apply);
+        let until_ns = clock::mono_ns() + 10_000 * MS;
+        while told.load(Ordering::Relaxed) == 0 && clock::mono_ns() < until_ns {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert!(metrics().stalls_total.at(Loop::Test, Phase::Apply).get() >= 1);
+        publish();
+        assert!(metrics().loop_heartbeat_age_seconds.at(Loop::Test).get() >= 250 * MS as i64);
+        drop(beat);
+        drop(watchdog);
+    }
+}
