@@ -7,8 +7,7 @@ use consensus::{Group, GroupConfig, GroupOut, Restored, Timing};
 use model::{GroupId, Now, ReplicaId};
 
 fn main() {
-    let mut conf_state = ConfState::default();
-    conf_state.voters = vec![1];
+    let conf_state = ConfState { voters: vec![1], ..ConfState::default() };
     let cfg = GroupConfig {
         group: GroupId(7),
         replica: ReplicaId(1),

@@ -22,17 +22,18 @@ pub fn from_raft(mut entry: eraftpb::Entry) -> LogEntry {
 
 /// The model's entry as raft's; data and context are moved.
 pub fn to_raft(entry: LogEntry) -> eraftpb::Entry {
-    let mut out = eraftpb::Entry::default();
-    out.index = entry.index;
-    out.term = entry.term;
-    out.set_entry_type(match entry.entry_type {
-        RaftEntryType::Normal => EntryType::EntryNormal,
-        RaftEntryType::ConfChange => EntryType::EntryConfChange,
-        RaftEntryType::ConfChangeV2 => EntryType::EntryConfChangeV2,
-    });
-    out.context = entry.context;
-    out.data = entry.data;
-    out
+    eraftpb::Entry {
+        index: entry.index,
+        term: entry.term,
+        entry_type: match entry.entry_type {
+            RaftEntryType::Normal => EntryType::EntryNormal,
+            RaftEntryType::ConfChange => EntryType::EntryConfChange,
+            RaftEntryType::ConfChangeV2 => EntryType::EntryConfChangeV2,
+        },
+        context: entry.context,
+        data: entry.data,
+        ..Default::default()
+    }
 }
 
 pub(crate) fn hard_state_from_raft(state: &eraftpb::HardState) -> HardState {
@@ -40,11 +41,8 @@ pub(crate) fn hard_state_from_raft(state: &eraftpb::HardState) -> HardState {
 }
 
 pub(crate) fn hard_state_to_raft(state: HardState) -> eraftpb::HardState {
-    let mut out = eraftpb::HardState::default();
-    out.term = state.term;
-    out.vote = state.vote;
-    out.commit = state.commit;
-    out
+    let HardState { term, vote, commit } = state;
+    eraftpb::HardState { term, vote, commit, ..Default::default() }
 }
 
 #[cfg(test)]

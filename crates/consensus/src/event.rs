@@ -156,11 +156,25 @@ labels! {
 /// One observation. Times are milliseconds of boot time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    RoleChanged { from: Role, to: Role, term: u64, leader: Option<ReplicaId>, reason: ChangeReason },
+    RoleChanged {
+        from: Role,
+        to: Role,
+        term: u64,
+        leader: Option<ReplicaId>,
+        reason: ChangeReason,
+    },
     /// A follower follows somebody else, or nobody, without a change of its own role.
-    LeaderChanged { term: u64, leader: Option<ReplicaId>, reason: ChangeReason },
+    LeaderChanged {
+        term: u64,
+        leader: Option<ReplicaId>,
+        reason: ChangeReason,
+    },
     /// `ms_since_leader`: since the last message of a leader, or since the start.
-    ElectionStarted { term: u64, reason: ElectionReason, ms_since_leader: u64 },
+    ElectionStarted {
+        term: u64,
+        reason: ElectionReason,
+        ms_since_leader: u64,
+    },
     /// `votes` and `refusals` of the last round, own vote included; silence is neither.
     ElectionEnded {
         term: u64,
@@ -172,21 +186,55 @@ pub enum Event {
         ms: u64,
     },
     /// A leader of a later term replaced entries from `from` on.
-    LogTruncated { from: u64, removed: u64, term: u64 },
-    Suspected { why: SuspectReason, commit: u64, last_index: u64 },
-    LeaseAcquired { term: u64 },
-    LeaseExpired { term: u64 },
+    LogTruncated {
+        from: u64,
+        removed: u64,
+        term: u64,
+    },
+    Suspected {
+        why: SuspectReason,
+        commit: u64,
+        last_index: u64,
+    },
+    LeaseAcquired {
+        term: u64,
+    },
+    LeaseExpired {
+        term: u64,
+    },
     /// `kind` is raft's name of the message type.
-    MessageRefused { from: ReplicaId, kind: &'static str, why: RefusedMessage },
-    TransferStarted { term: u64, to: ReplicaId },
+    MessageRefused {
+        from: ReplicaId,
+        kind: &'static str,
+        why: RefusedMessage,
+    },
+    TransferStarted {
+        term: u64,
+        to: ReplicaId,
+    },
     /// The peer is behind `first_index`: entries cannot help it any more.
-    SnapshotNeeded { peer: ReplicaId, first_index: u64 },
+    SnapshotNeeded {
+        peer: ReplicaId,
+        first_index: u64,
+    },
     /// Membership after the entry at `index`.
-    MembershipChanged { index: u64, voters: usize, outgoing: usize, learners: usize },
-    JointLeaveProposed { index: u64 },
+    MembershipChanged {
+        index: u64,
+        voters: usize,
+        outgoing: usize,
+        learners: usize,
+    },
+    JointLeaveProposed {
+        index: u64,
+    },
     /// The restored hard state did not fit the restored log (a crash between two records).
-    HardStateClamped { term: u64, commit: u64 },
-    InvariantViolated { invariant: Invariant },
+    HardStateClamped {
+        term: u64,
+        commit: u64,
+    },
+    InvariantViolated {
+        invariant: Invariant,
+    },
 }
 
 impl Event {

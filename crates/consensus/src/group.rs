@@ -1,5 +1,5 @@
-//! The group's verbs: what goes in. What comes out is in `output.rs`, what can be asked in
-//! `status.rs`, what an observer hears in `observe.rs`.
+//! The group's verbs: what goes in. Time and campaigns are in `campaign.rs`, what comes out in
+//! `output.rs`, what can be asked in `status.rs`, what an observer hears in `observe.rs`.
 //!
 //! Every verb ends in [`Group::settle`]: raft's random election time-out is replaced by ours
 //! before anything can depend on it, changes of role become events, the lease is looked at.
@@ -9,13 +9,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use model::{GroupId, HardState, LogEntry, Now, ReplicaId, limits};
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, INVALID_ID, RawNode, StateRole};
+use raft::{Config, INVALID_ID, RawNode};
 
 use crate::config::{GroupConfig, Restored};
-use crate::elections::{self, Elections, Situation, Step};
+use crate::elections::{self, Elections};
 use crate::error::{ConsensusError, DropReason, ProposeError};
-use crate::event::{ChangeReason, ElectionReason, Event, Invariant, RefusedMessage, Role};
-use crate::event::SuspectReason;
+use crate::event::{ElectionReason, Event, Invariant, RefusedMessage, Role, SuspectReason};
 use crate::guard::{self, Facts};
 use crate::lease::{Lease, Stamp};
 use crate::log_view::LogView;
@@ -67,7 +66,11 @@ impl Group {
     /// A hard state that a crash left one record behind the log is fitted to it: commit into
     /// [applied, last index]; a term below the last entry's becomes that term without a vote
     /// (a vote is durable before it is answered, so none can have been cast in it).
-    pub fn new(cfg: GroupConfig, mut restored: Restored, now: Now) -> Result<Group, ConsensusError> {
+    pub fn new(
+        cfg: GroupConfig,
+        mut restored: Restored,
+        now: Now,
+    ) -> Result<Group, ConsensusError> {
         cfg.timing.validate()?;
         if cfg.replica.0 == INVALID_ID {
             return Err(ConsensusError::ReplicaZero);
@@ -76,7 +79,8 @@ impl Group {
         restored.conf_state.auto_leave = false;
         let members = Members::new(&restored.conf_state);
         let voters = members.all_voters().count();
-        if voters > 2 * limits::GROUP_VOTERS_MAX || members.voters.len() > limits::GROUP_VOTERS_MAX {
+        if voters > 2 * limits::GROUP_VOTERS_MAX || members.voters.len() > limits::GROUP_VOTERS_MAX
+        {
             return Err(ConsensusError::TooManyVoters { voters, max: limits::GROUP_VOTERS_MAX });
         }
         let (applied, given, suspect) = (restored.applied, restored.hard_state, restored.suspect);
@@ -136,33 +140,6 @@ impl Group {
         Ok(group)
     }
 
-    /// One tick of `timing.tick_ms`. Never in bursts: drain the inbox before ticking.
-    pub fn tick(&mut self, now: Now) {
-        if self.broken {
-            return;
-        }
-        #[cfg(test)]
-        self.planted.count_tick();
-        let raft = &mut self.raw.raft;
-        let times_out = raft.state != StateRole::Leader
-            && raft.promotable()
-            && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
-        if times_out && !self.may_campaign(now) {
-            // Raft would campaign by itself. Time goes on without it, so that it neither
-            // campaigns nor clings to a leader it no longer hears.
-            self.raw.raft.election_elapsed += 1;
-        } else {
-            if times_out {
-                self.intent = Some(ElectionReason::Timeout);
-                self.next_round();
-            }
-            self.raw.tick();
-        }
-        self.settle(now, None);
-        self.drive_elections(now);
-        self.trim_view();
-    }
-
     /// A message from a peer. `now` must have been read after the message arrived: the vote
     /// promise begins then. What raft must not see is refused with an event.
     pub fn receive(&mut self, now: Now, from: ReplicaId, mut msg: Message) {
@@ -200,12 +177,12 @@ impl Group {
         self.settle(now, None);
         let current = term == self.raw.raft.term;
         match kind {
-            MessageType::MsgHeartbeat | MessageType::MsgAppend if current => {
-                if self.leader() == Some(from) {
-                    self.leader_contact_ns = now.boot_ns;
-                    if kind == MessageType::MsgHeartbeat {
-                        self.promise(now);
-                    }
+            MessageType::MsgHeartbeat | MessageType::MsgAppend
+                if current && self.leader() == Some(from) =>
+            {
+                self.leader_contact_ns = now.boot_ns;
+                if kind == MessageType::MsgHeartbeat {
+                    self.promise(now);
                 }
             }
             MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse if current => {
@@ -223,12 +200,7 @@ impl Group {
     pub fn propose(&mut self, entries: Vec<(Bytes, Bytes)>) -> Result<u64, ProposeError> {
         assert!(!entries.is_empty(), "an empty proposal has no index");
         let mut msg = Message::default();
-        let raft_entry = |(context, data)| {
-            let mut entry = Entry::default();
-            entry.context = context;
-            entry.data = data;
-            entry
-        };
+        let raft_entry = |(context, data)| Entry { context, data, ..Entry::default() };
         msg.set_entries(entries.into_iter().map(raft_entry).collect::<Vec<_>>().into());
         self.step_proposal(msg)
     }
@@ -286,7 +258,7 @@ impl Group {
         self.trim_view();
     }
 
-    fn trim_view(&mut self) {
+    pub(crate) fn trim_view(&mut self) {
         let limit = self.readable_up_to.min(self.applied_index());
         if self.raw.store().memory_first() > limit {
             return;
@@ -374,15 +346,6 @@ impl Group {
         self.raw.read_index(data);
     }
 
-    /// A heartbeat is answered.
-    pub(crate) fn promise(&mut self, now: Now) {
-        #[cfg(test)]
-        if self.planted.forgets_promise {
-            return;
-        }
-        self.elections.promise(now);
-    }
-
     fn facts(&self, now: Now) -> Facts<'_> {
         Facts {
             me: self.cfg.replica.0,
@@ -411,75 +374,6 @@ impl Group {
         let others = self.members.voters.iter().filter(|id| **id != me);
         // Ties go to the lowest id, the preferred replica.
         others.rev().max_by_key(|id| of(id)).map(|id| ReplicaId(*id))
-    }
-
-    /// A promise runs, or another reason forbids it. A single voter with entries in flight
-    /// would become leader with a log that is not durable (raft.rs:1214 asserts it is).
-    pub(crate) fn may_campaign(&self, now: Now) -> bool {
-        let raft = &self.raw.raft;
-        let alone = self.members.is_single_voter(self.cfg.replica.0);
-        let log_durable = raft.raft_log.persisted == raft.raft_log.last_index();
-        let free = self.elections.promise_lapsed(now) || alone;
-        free && !self.suspect
-            && !self.machine_held
-            && !self.broken
-            && raft.state != StateRole::Leader
-            && raft.promotable()
-            && (!alone || log_durable)
-    }
-
-    fn drive_elections(&mut self, now: Now) {
-        // A step changes the situation; two follow each other at most.
-        for _ in 0..2 {
-            if self.broken {
-                return;
-            }
-            let situation = Situation {
-                me: self.cfg.replica.0,
-                role: self.seen.role,
-                term: self.seen.term,
-                leader: self.seen.leader,
-                members: &self.members,
-                may_campaign: self.may_campaign(now),
-            };
-            match self.elections.next(now, &situation) {
-                Step::Wait => return,
-                Step::ForgetLeader => {
-                    let term = self.raw.raft.term;
-                    self.raw.raft.become_follower(term, INVALID_ID);
-                    self.settle(now, Some(ChangeReason::DeathEvidence));
-                }
-                Step::Campaign(reason) => {
-                    self.intent = Some(reason);
-                    self.next_round();
-                    let before = self.raw.raft.msgs.len();
-                    // Hup never fails; refused, it leaves the role and no message.
-                    let _ = self.raw.campaign();
-                    let moved = self.role() != self.seen.role;
-                    if !moved && self.raw.raft.msgs.len() == before {
-                        self.intent = None;
-                        self.elections.campaign_refused();
-                        return;
-                    }
-                    self.settle(now, None);
-                }
-            }
-        }
-    }
-
-    /// After every input: our election time-out instead of raft's random one, events, lease.
-    pub(crate) fn settle(&mut self, now: Now, reason: Option<ChangeReason>) {
-        self.last_now = now;
-        let me = self.cfg.replica.0;
-        let rank = self.members.rank(me);
-        let term = self.raw.raft.term;
-        let ticks = elections::timeout_ticks(&self.cfg.timing, self.cfg.seed, me, term, rank);
-        self.raw.raft.set_randomized_election_timeout(ticks);
-        if self.observe(now, reason) {
-            // A lease should not wait for the first heartbeat's turn.
-            self.raw.ping();
-        }
-        self.note_lease(now);
     }
 }
 

@@ -11,6 +11,7 @@
 //! assertions here. Every call on a [`Group`] except the queries may panic; the caller wraps
 //! calls in `catch_unwind`, drops the group after an unwind and rebuilds it from the journal.
 
+mod campaign;
 mod config;
 pub mod convert;
 mod elections;
@@ -42,3 +43,9 @@ pub use output::{GroupOut, ReadIndexed, ReadyWrite};
 /// raft's wire types (Message, ConfState, ...): peers ship these bytes verbatim.
 pub use raft::eraftpb;
 pub use status::{GroupStatus, PeerProgress, ReplicationState};
+
+// A shard's thread is not the one that recovered its groups.
+const _: fn() = || {
+    fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<Group>();
+};

@@ -253,7 +253,13 @@ impl LogView {
         self.fetches.get_mut().block = VecDeque::new();
     }
 
-    fn older(&self, lo: u64, hi: u64, max: u64, ctx: GetEntriesContext) -> raft::Result<Vec<Entry>> {
+    fn older(
+        &self,
+        lo: u64,
+        hi: u64,
+        max: u64,
+        ctx: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
         if !ctx.can_async() {
             // Only a broken invariant gets here; raft panics and the caller contains it.
             return Err(Error::Store(StorageError::Unavailable));

@@ -267,11 +267,9 @@ impl Group {
 
     fn change_membership(&mut self, entry: &Entry) {
         let applied = match entry.get_entry_type() {
-            EntryType::EntryConfChange => {
-                protobuf::Message::parse_from_bytes(&entry.data)
-                    .map_err(raft::Error::from)
-                    .and_then(|change: ConfChange| self.raw.apply_conf_change(&change))
-            }
+            EntryType::EntryConfChange => protobuf::Message::parse_from_bytes(&entry.data)
+                .map_err(raft::Error::from)
+                .and_then(|change: ConfChange| self.raw.apply_conf_change(&change)),
             _ => protobuf::Message::parse_from_bytes(&entry.data)
                 .map_err(raft::Error::from)
                 .and_then(|change: ConfChangeV2| self.raw.apply_conf_change(&change)),

@@ -77,8 +77,7 @@ impl Node {
 
     pub fn restored(&self, new_group: bool) -> Restored {
         let applied = self.checkpoint.min(self.entries.len() as u64);
-        let mut conf_state = ConfState::default();
-        conf_state.voters = self.voters.clone();
+        let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
         Restored {
             hard_state: self.hard_state,
             conf_state,

@@ -13,9 +13,7 @@ fn entry(index: u64, term: u64) -> LogEntry {
 }
 
 fn conf() -> ConfState {
-    let mut state = ConfState::default();
-    state.voters = vec![1, 2, 3];
-    state
+    ConfState { voters: vec![1, 2, 3], ..ConfState::default() }
 }
 
 fn config() -> GroupConfig {
