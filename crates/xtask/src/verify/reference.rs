@@ -36,7 +36,7 @@ fn generate() -> Result<String, String> {
         "--package",
         "telemetry",
         "--example",
-        "metrics_md",
+        "metrics_reference",
     ])
     .output()
     .map_err(|error| format!("cargo run: {error}"))?;
