@@ -13,8 +13,10 @@
 mod chain;
 pub mod config;
 mod error;
+mod lookup;
 pub mod metadata;
 pub mod partition;
 
 pub use chain::Mark;
 pub use error::{ApplyError, ConfigError, SnapshotError};
+pub use lookup::{end_offset_of, first_at_or_after, leader_epoch_of};

@@ -61,8 +61,8 @@ impl Budget {
 
     /// Waits, in order, until `bytes` are free. Cancel-safe: a dropped future gives up its place.
     pub async fn acquire(&self, bytes: usize) -> Charge {
-        let permits = bytes.min(self.pools.clients.limit);
-        let granted = self.pools.clients.permits.acquire_many(as_permits(permits)).await;
+        let permits = self.pools.clients.permits_for(bytes);
+        let granted = self.pools.clients.permits.acquire_many(permits).await;
         granted.expect("the budget's semaphore is never closed").forget();
         Charge::granted(&self.pools, Lane::Clients, bytes, permits)
     }
@@ -90,8 +90,8 @@ impl Budget {
 
     fn try_lane(&self, lane: Lane, bytes: usize) -> Option<Charge> {
         let pool = self.pools.of(lane);
-        let permits = bytes.min(pool.limit);
-        pool.permits.try_acquire_many(as_permits(permits)).ok()?.forget();
+        let permits = pool.permits_for(bytes);
+        pool.permits.try_acquire_many(permits).ok()?.forget();
         Some(Charge::granted(&self.pools, lane, bytes, permits))
     }
 }
@@ -129,9 +129,9 @@ impl Charge {
         Bytes::from_owner(Charged { data, _charge: self })
     }
 
-    fn granted(pools: &Arc<Pools>, lane: Lane, bytes: usize, permits: usize) -> Charge {
+    fn granted(pools: &Arc<Pools>, lane: Lane, bytes: usize, permits: u32) -> Charge {
         pools.of(lane).used.fetch_add(bytes, Ordering::Relaxed);
-        Charge { pools: pools.clone(), lane, bytes, permits }
+        Charge { pools: pools.clone(), lane, bytes, permits: permits as usize }
     }
 }
 
@@ -154,14 +154,14 @@ impl Pools {
 
 impl Pool {
     fn new(limit: usize) -> Pool {
-        // Permits are counted in u32; a budget above 4 GiB is no budget for one machine.
-        let limit = limit.min(u32::MAX as usize);
+        let limit = limit.min(Semaphore::MAX_PERMITS);
         Pool { limit, used: AtomicUsize::new(0), permits: Semaphore::new(limit) }
     }
-}
 
-fn as_permits(permits: usize) -> u32 {
-    u32::try_from(permits).expect("a pool's limit fits u32")
+    /// What a charge takes off the semaphore: all of it for one above the limit.
+    fn permits_for(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX)
+    }
 }
 
 struct Charged<T> {

@@ -1,7 +1,39 @@
-//! One broker's inside: shards, their driver, the peer transport, journal and segment threads,
-//! published views.
+//! One broker's inside: pure shards and the driver that is their only seam, the peer transport,
+//! journal and segment threads, published views, formation, reconcile, shutdown.
+//!
+//! Invariants (absences above all): nothing in [`shard`] knows time, locks, tasks or files;
+//! waiting is a DAG, and a shard waits for nobody; whoever reads a partition never asks its
+//! shard; no lock is held across an await.
 
+pub mod boot;
 pub mod budget;
 pub mod datadir;
+mod driver;
 pub mod formation;
+mod inbound;
+mod journal_thread;
+mod leadership;
+mod mailbox;
+mod node;
+mod observe;
 pub mod peer;
+mod plumbing;
+mod segment_thread;
+mod settings;
+pub mod shard;
+mod shutdown;
+mod tasks;
+mod view;
+
+/// What metadata requests, responses and images look like.
+pub use machine::metadata;
+/// Topic configs: names, defaults, sources.
+pub use machine::config;
+
+pub use settings::{InitialBroker, NodeConfig, StartError};
+pub use leadership::Leadership;
+pub use node::{Ask, Node, TimestampOffset};
+pub use plumbing::EXIT_FATAL;
+pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};
+pub use shutdown::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
+pub use view::{PartitionView, ViewState, Waiter};

@@ -17,6 +17,13 @@ pub(super) fn cost(item: &RaftItem) -> usize {
     item.message.compute_size() as usize + item.trace.len() + ITEM_OVERHEAD_BYTES
 }
 
+/// Bytes of what an envelope carries, for the counters.
+pub(super) fn size(envelope: &proto::Envelope) -> u64 {
+    let raft = envelope.items.iter().map(|item| item.message.len() + item.trace.len());
+    let gossip = envelope.gossip.iter().map(Bytes::len);
+    raft.chain(gossip).sum::<usize>() as u64
+}
+
 /// True for what must stay in order on the bulk lane. The rest may overtake it: a heartbeat's
 /// commit never exceeds what its receiver acknowledged (raft-rs raft.rs:868).
 pub(super) fn is_bulk(message: &eraftpb::Message) -> bool {

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use model::{ClusterId, limits};
+use telemetry::labels::Lane;
+use telemetry::metrics;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -39,6 +41,7 @@ pub(super) struct LaneQueue {
 /// The drawing end: a stream of envelopes. The first is empty, so that the receiver knows whose
 /// stream it is before anything happens on it.
 pub(super) struct LaneStream {
+    lane: Lane,
     receiver: mpsc::Receiver<Queued>,
     bytes: Arc<AtomicUsize>,
     /// Taken from the queue, but too large for the envelope it came up for.
@@ -51,7 +54,8 @@ pub(super) struct LaneStream {
 }
 
 /// A lane to `peer` that holds at most `bytes_max` bytes.
-pub(super) fn lane(
+pub(super) fn open(
+    lane: Lane,
     identity: &Identity,
     peer: &PeerHello,
     bytes_max: usize,
@@ -59,6 +63,7 @@ pub(super) fn lane(
     let (sender, receiver) = mpsc::channel(limits::PEER_CONTROL_MESSAGES_MAX);
     let bytes = Arc::new(AtomicUsize::new(0));
     let stream = LaneStream {
+        lane,
         receiver,
         bytes: bytes.clone(),
         carried: None,
@@ -131,6 +136,8 @@ impl LaneStream {
                 next = self.receiver.try_recv().ok();
             }
         }
+        metrics().peer_envelopes_sent_total.at(self.lane).inc();
+        metrics().peer_sent_bytes_total.at(self.lane).add(codec::size(&envelope));
         envelope
     }
 }
@@ -158,7 +165,7 @@ mod tests {
     use model::{BrokerId, DirectoryId, GroupId, Incarnation, ReplicaId};
     use tokio_stream::StreamExt;
 
-    fn open(bytes_max: usize) -> (LaneQueue, LaneStream) {
+    fn test_lane(bytes_max: usize) -> (LaneQueue, LaneStream) {
         let own = Identity::new(BrokerId(1), DirectoryId([1; 16]), Incarnation(1), None);
         let peer = PeerHello {
             version: 1,
@@ -168,7 +175,7 @@ mod tests {
             cluster: None,
             birth: None,
         };
-        lane(&own, &peer, bytes_max)
+        open(Lane::Bulk, &own, &peer, bytes_max)
     }
 
     fn item(term: u64, bytes: usize) -> Load {
@@ -183,8 +190,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_queued_leaves_in_one_envelope_and_a_full_lane_hands_back() {
-        let (queue, mut stream) = open(10_000);
-        assert_eq!(terms(stream.next().await.unwrap()), [], "the opening envelope");
+        let (queue, mut stream) = test_lane(10_000);
+        assert!(terms(stream.next().await.unwrap()).is_empty(), "the opening envelope");
         let mut pushed = Vec::new();
         for term in 1.. {
             match queue.push(item(term, 1_000)) {
@@ -207,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_envelope_keeps_to_its_bound_and_its_order() {
-        let (queue, mut stream) = open(64 << 20);
+        let (queue, mut stream) = test_lane(64 << 20);
         stream.next().await.unwrap();
         let large = limits::ENVELOPE_BYTES_MAX - 500_000;
         for (term, bytes) in [(1, 10), (2, 600_000), (3, large), (4, 10), (5, 10)] {

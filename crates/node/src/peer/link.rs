@@ -7,18 +7,20 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::{BrokerId, DirectoryId, limits};
+use telemetry::labels::{Lane, LockClass, LogEvent, PeerDropWhy};
+use telemetry::{Lock, log_limited, metrics};
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use super::evidence::{Evidence, Failure, Next};
 use super::identity::{Identity, PeerHello, Refusal};
-use super::lane::{LaneQueue, LaneStream, Load, lane};
+use super::lane::{self, LaneQueue, LaneStream, Load};
 use super::proto::peer_client::PeerClient;
 use super::{CallError, Inbound, PeerError, PeerStatus, RaftItem, codec, proto};
 
@@ -34,8 +36,8 @@ pub(super) struct Link {
     /// The standing link, if any. Read on every send; written when a link comes or goes.
     session: watch::Sender<Option<Session>>,
     /// The directory raft is bound to. Held while a session is published.
-    bound: Mutex<Option<DirectoryId>>,
-    note: Mutex<Note>,
+    bound: Lock<Option<DirectoryId>>,
+    note: Lock<Note>,
 }
 
 /// A standing link. Dropping it ends both lanes after what they hold.
@@ -45,6 +47,15 @@ struct Session {
     bulk: LaneQueue,
     client: PeerClient<Channel>,
     raft_allowed: AtomicBool,
+}
+
+impl Session {
+    fn queue(&self, lane: Lane) -> &LaneQueue {
+        match lane {
+            Lane::Control => &self.control,
+            Lane::Bulk => &self.bulk,
+        }
+    }
 }
 
 /// For people.
@@ -92,8 +103,8 @@ impl Link {
             identity,
             inbound,
             session: watch::Sender::new(None),
-            bound: Mutex::new(None),
-            note: Mutex::new(note),
+            bound: Lock::new(LockClass::Peers, None),
+            note: Lock::new(LockClass::Peers, note),
         })
     }
 
@@ -103,33 +114,37 @@ impl Link {
 
     #[allow(clippy::result_large_err)] // the caller gets its own message back
     pub fn send(&self, item: RaftItem) -> Result<(), RaftItem> {
-        let session = self.session.borrow();
-        let Some(session) = session.as_ref() else { return Err(item) };
-        if !session.raft_allowed.load(Ordering::Relaxed) {
-            self.inbound.refused(Some(self.broker), Refusal::Directory);
-            return Err(item);
-        }
-        let bulk = codec::is_bulk(&item.message);
-        let lane = if bulk { &session.bulk } else { &session.control };
-        match lane.push(Load::Raft(item)) {
-            Ok(()) => Ok(()),
-            Err(Load::Raft(item)) => {
-                if codec::cost(&item) > limits::ENVELOPE_BYTES_MAX {
-                    self.inbound.refused(Some(self.broker), Refusal::TooLarge);
+        let lane = if codec::is_bulk(&item.message) { Lane::Bulk } else { Lane::Control };
+        let (why, item) = {
+            let session = self.session.borrow();
+            match session.as_ref() {
+                None => (PeerDropWhy::NotConnected, item),
+                Some(session) if !session.raft_allowed.load(Ordering::Relaxed) => {
+                    self.inbound.refused(Some(self.broker), Refusal::Directory);
+                    (PeerDropWhy::NoRoute, item)
                 }
-                Err(item)
+                Some(session) => match session.queue(lane).push(Load::Raft(item)) {
+                    Ok(()) => return Ok(()),
+                    Err(Load::Raft(item)) => (PeerDropWhy::QueueFull, item),
+                    Err(Load::Gossip(_)) => unreachable!("a lane hands back what it was given"),
+                },
             }
-            Err(Load::Gossip(_)) => unreachable!("a lane hands back what it was given"),
-        }
+        };
+        let too_large =
+            why == PeerDropWhy::QueueFull && codec::cost(&item) > limits::ENVELOPE_BYTES_MAX;
+        let why = if too_large { PeerDropWhy::TooLarge } else { why };
+        metrics().peer_dropped_total.at(lane, why).inc();
+        Err(item)
     }
 
     pub fn gossip(&self, body: Bytes) {
         if body.len() > limits::PEER_CALL_BYTES_MAX {
-            return self.inbound.refused(Some(self.broker), Refusal::TooLarge);
+            return metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::TooLarge).inc();
         }
         if let Some(session) = self.session.borrow().as_ref() {
-            // Best effort: gossip is repeated by whoever gossips.
-            let _ = session.control.push(Load::Gossip(body));
+            if session.control.push(Load::Gossip(body)).is_err() {
+                metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::QueueFull).inc();
+            }
         }
     }
 
@@ -154,7 +169,7 @@ impl Link {
     }
 
     pub fn bind(&self, directory: DirectoryId) {
-        let mut bound = lock(&self.bound);
+        let mut bound = self.bound.lock();
         *bound = Some(directory);
         if let Some(session) = self.session.borrow().as_ref() {
             session.raft_allowed.store(session.peer.directory == directory, Ordering::Relaxed);
@@ -166,7 +181,7 @@ impl Link {
     }
 
     pub fn status(&self) -> PeerStatus {
-        let note = lock(&self.note);
+        let note = self.note.lock();
         let session = self.session.borrow();
         let session = session.as_ref();
         PeerStatus {
@@ -177,6 +192,7 @@ impl Link {
             since: note.since,
             last_error: note.last_error.clone(),
             queued_bytes: session.map_or(0, |s| s.control.bytes() + s.bulk.bytes()),
+            queued_bulk_bytes: session.map_or(0, |s| s.bulk.bytes()),
             queued_control: session.map_or(0, |s| s.control.messages()),
         }
     }
@@ -214,9 +230,10 @@ impl Link {
     }
 
     fn heed(&self, next: Next, evidence: &Evidence) {
-        lock(&self.note).dead = evidence.is_dead();
+        self.note.lock().dead = evidence.is_dead();
         if next.died {
-            tracing::warn!(peer = %self.broker, address = %self.address, "peer process is gone");
+            let (peer, address) = (self.broker.0, &self.address);
+            log_limited!(warn, LogEvent::PeerLost, peer, %address, "a peer's process is gone");
             self.inbound.died(self.broker);
         }
     }
@@ -270,8 +287,9 @@ impl Link {
     async fn stand(&self, opened: Opened, stopped: &mut watch::Receiver<bool>) -> Option<Fault> {
         let Opened { peer, control, bulk, born } = opened;
         let bytes_max = limits::PEER_BULK_BYTES_MAX;
-        let (control_queue, control_stream) = lane(&self.identity, &peer, bytes_max);
-        let (bulk_queue, bulk_stream) = lane(&self.identity, &peer, bytes_max);
+        let (control_queue, control_stream) = lane::open(Lane::Control, &self.identity, &peer, bytes_max);
+        let (bulk_queue, bulk_stream) =
+            lane::open(Lane::Bulk, &self.identity, &peer, bytes_max);
         self.publish(&peer, control_queue, bulk_queue, control.clone());
         let control_ends = run_control(control.clone(), control_stream);
         let bulk_ends = run_bulk(bulk, bulk_stream);
@@ -306,13 +324,13 @@ impl Link {
         bulk: LaneQueue,
         client: PeerClient<Channel>,
     ) {
-        tracing::info!(
-            peer = %self.broker, address = %self.address, directory = %peer.directory,
-            incarnation = %peer.incarnation, "connected to peer"
+        log_limited!(
+            info, LogEvent::PeerConnected, peer = self.broker.0, address = %self.address,
+            directory = %peer.directory, incarnation = %peer.incarnation, "connected to a peer"
         );
-        *lock(&self.note) = Note { since: Instant::now(), last_error: None, dead: false };
+        *self.note.lock() = Note { since: Instant::now(), last_error: None, dead: false };
         {
-            let bound = lock(&self.bound);
+            let bound = self.bound.lock();
             let allowed = bound.is_none_or(|directory| directory == peer.directory);
             let raft_allowed = AtomicBool::new(allowed);
             let peer = peer.clone();
@@ -350,20 +368,21 @@ impl Link {
     }
 
     fn note_lost(&self, fault: &Fault) {
-        tracing::warn!(
-            peer = %self.broker, address = %self.address, error = %fault.line, "link to peer lost"
+        log_limited!(
+            warn, LogEvent::PeerLost, peer = self.broker.0, address = %self.address,
+            error = %fault.line, "lost a peer"
         );
         let last_error = Some(fault.line.clone());
-        *lock(&self.note) = Note { since: Instant::now(), last_error, dead: false };
+        *self.note.lock() = Note { since: Instant::now(), last_error, dead: false };
     }
 
     /// Logs an attempt's failure when it is another one than before.
     fn note_failure(&self, fault: &Fault) {
-        let mut note = lock(&self.note);
+        let mut note = self.note.lock();
         if note.last_error.as_ref() != Some(&fault.line) {
-            tracing::info!(
-                peer = %self.broker, address = %self.address, error = %fault.line,
-                "peer not reached, trying on"
+            log_limited!(
+                info, LogEvent::PeerLost, peer = self.broker.0, address = %self.address,
+                error = %fault.line, "a peer is not reached, trying on"
             );
             note.last_error = Some(fault.line.clone());
         }
@@ -454,9 +473,4 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 fn millis(since: Instant) -> u64 {
     since.elapsed().as_millis() as u64
-}
-
-/// A poisoned lock guards plain values that are whole at every instant.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

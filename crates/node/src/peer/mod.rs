@@ -37,6 +37,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use consensus::eraftpb;
 use model::{BrokerId, DirectoryId, GroupId, ReplicaId, limits};
+use telemetry::Lock;
+use telemetry::labels::LockClass;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -89,7 +91,8 @@ pub trait Inbound: Send + Sync + 'static {
     fn gossip(&self, from: BrokerId, body: Bytes);
     /// A request; the future is dropped when the caller gives up.
     fn call(&self, from: BrokerId, body: Bytes) -> CallReply;
-    /// Something was refused before it could do harm: feeds `peer_refused_total{why}`.
+    /// Something was refused before it could do harm: feeds `peer_refused_total{why}`. The
+    /// transport has logged it, with names.
     fn refused(&self, peer: Option<BrokerId>, why: Refusal);
 }
 
@@ -162,8 +165,10 @@ pub struct PeerStatus {
     pub since: Instant,
     /// Why the last attempt or link failed; kept until the next link stands.
     pub last_error: Option<String>,
-    /// Bytes of raft messages waiting on both lanes.
+    /// Bytes waiting on both lanes.
     pub queued_bytes: usize,
+    /// Bytes waiting on the bulk lane.
+    pub queued_bulk_bytes: usize,
     /// Messages waiting on the control lane.
     pub queued_control: usize,
 }
@@ -175,8 +180,8 @@ pub struct Peers {
     listen: SocketAddr,
     /// Dropping it ends every task.
     stop: watch::Sender<bool>,
-    link_tasks: Vec<JoinHandle<()>>,
-    server_task: JoinHandle<()>,
+    /// Taken by the first shutdown.
+    tasks: Lock<Vec<JoinHandle<()>>>,
 }
 
 impl Peers {
@@ -193,15 +198,15 @@ impl Peers {
         let registry = Arc::new(Registry::new(cfg.identity, inbound));
         let (listen, server_task) =
             server::serve(&cfg.listen, registry.clone(), stopped.clone()).await?;
-        let link_tasks = links.values().map(|link| {
-            tokio::spawn(link.clone().keep(stopped.clone()))
-        });
-        let link_tasks = link_tasks.collect();
-        Ok(Peers { links, registry, listen, stop, link_tasks, server_task })
+        let mut tasks = vec![server_task];
+        tasks.extend(links.values().map(|link| tokio::spawn(link.clone().keep(stopped.clone()))));
+        let tasks = Lock::new(LockClass::Peers, tasks);
+        Ok(Peers { links, registry, listen, stop, tasks })
     }
 
     /// Queues a raft message. Never blocks; an error hands the message back (no link, a full
-    /// lane, a peer on another disk, or a message above [`limits::ENVELOPE_BYTES_MAX`]).
+    /// lane, a peer on another disk, or a message above [`limits::ENVELOPE_BYTES_MAX`]) after
+    /// counting it in `peer_dropped_total`.
     #[allow(clippy::result_large_err)] // the caller gets its own message back
     pub fn send(&self, to: BrokerId, item: RaftItem) -> Result<(), RaftItem> {
         match self.links.get(&to) {
@@ -261,18 +266,16 @@ impl Peers {
     }
 
     /// Lets queued messages leave (bounded by [`limits::PEER_DRAIN_MS_MAX`]), then closes links
-    /// and listener. No callback comes after it.
-    pub async fn shutdown(mut self) {
+    /// and listener. After it `send` hands everything back.
+    pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         let bound = Duration::from_millis(2 * limits::PEER_DRAIN_MS_MAX);
         let ends = tokio::time::Instant::now() + bound;
-        for mut task in std::mem::take(&mut self.link_tasks) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for mut task in tasks {
             if tokio::time::timeout_at(ends, &mut task).await.is_err() {
                 task.abort();
             }
-        }
-        if tokio::time::timeout_at(ends, &mut self.server_task).await.is_err() {
-            self.server_task.abort();
         }
     }
 }

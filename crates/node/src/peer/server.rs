@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{BrokerId, DirectoryId, Incarnation, limits};
+use telemetry::labels::{Lane, LockClass, LogEvent};
+use telemetry::{Lock, log_limited, metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::{Identity, PeerHello, Refusal, Refused, Sender};
-use super::link::{lock, stop};
+use super::link::stop;
 use super::proto::peer_server::{Peer, PeerServer};
 use super::{Inbound, PeerError, codec, proto};
 
@@ -27,7 +29,7 @@ use super::{Inbound, PeerError, codec, proto};
 pub(super) struct Registry {
     identity: Identity,
     inbound: Arc<dyn Inbound>,
-    book: Mutex<Book>,
+    book: Lock<Book>,
 }
 
 #[derive(Default)]
@@ -54,11 +56,11 @@ impl Known {
 
 impl Registry {
     pub fn new(identity: Identity, inbound: Arc<dyn Inbound>) -> Registry {
-        Registry { identity, inbound, book: Mutex::new(Book::default()) }
+        Registry { identity, inbound, book: Lock::new(LockClass::Peers, Book::default()) }
     }
 
     pub fn bind(&self, broker: BrokerId, directory: DirectoryId) {
-        lock(&self.book).bound.insert(broker, directory);
+        self.book.lock().bound.insert(broker, directory);
     }
 
     /// A peer's half of a handshake, answered with ours.
@@ -80,7 +82,7 @@ impl Registry {
 
     /// The newest life of a broker wins, but not against another directory that is streaming.
     fn register(&self, peer: &PeerHello) -> Result<(), Refused> {
-        let mut book = lock(&self.book);
+        let mut book = self.book.lock();
         let full = book.known.len() >= limits::PEERS_MAX;
         match book.known.get(&peer.broker) {
             Some(known) if known.directory != peer.directory && known.is_streaming() => {
@@ -109,7 +111,7 @@ impl Registry {
     /// Checks an address; the token marks the sender as streaming while it is held.
     fn admit(&self, route: Option<proto::Route>) -> Result<(Sender, Arc<()>), Refused> {
         let sender = self.identity.check_route(route)?;
-        let book = lock(&self.book);
+        let book = self.book.lock();
         let broker = sender.broker;
         let Some(known) = book.known.get(&broker) else {
             let line = format!("broker {broker} writes before a handshake");
@@ -152,7 +154,7 @@ impl Registry {
             let line = format!("broker {broker} sends raft messages before both sides are born");
             return Some(Refused::new(Refusal::Unborn, line));
         }
-        let bound = lock(&self.book).bound.get(&broker).copied()?;
+        let bound = self.book.lock().bound.get(&broker).copied()?;
         (bound != sender.directory).then(|| {
             let line = format!(
                 "broker {broker} came with directory {}, but its replicas are on {bound}",
@@ -165,11 +167,13 @@ impl Registry {
     /// Counts every refusal, logs each kind once per broker and life.
     fn refuse(&self, broker: Option<BrokerId>, refused: &Refused) {
         self.inbound.refused(broker, refused.why);
-        let mut book = lock(&self.book);
+        let mut book = self.book.lock();
         let room = book.said.len() < limits::PEERS_MAX;
         if room && book.said.insert((broker, refused.why)) {
             let peer = broker.map_or(-1, |id| id.0);
-            tracing::warn!(peer, why = refused.why.as_str(), error = %refused.line, "refused a peer");
+            let why = refused.why.as_str();
+            let error = &refused.line;
+            log_limited!(warn, LogEvent::PeerRefused, peer, why, %error, "refused a peer");
         }
     }
 
@@ -188,6 +192,7 @@ struct Door {
 impl Door {
     async fn lane(
         &self,
+        lane: Lane,
         request: Request<Streaming<proto::Envelope>>,
     ) -> Result<Response<proto::Closed>, Status> {
         let mut stream = request.into_inner();
@@ -201,6 +206,7 @@ impl Door {
                 envelope = stream.message() => envelope?,
             };
             let Some(envelope) = envelope else { return Ok(Response::new(proto::Closed {})) };
+            metrics().peer_received_bytes_total.at(lane).add(codec::size(&envelope));
             match self.registry.deliver(envelope) {
                 Ok((sender, token)) => {
                     from = Some(sender.broker);
@@ -228,14 +234,14 @@ impl Peer for Door {
         &self,
         request: Request<Streaming<proto::Envelope>>,
     ) -> Result<Response<proto::Closed>, Status> {
-        self.lane(request).await
+        self.lane(Lane::Control, request).await
     }
 
     async fn bulk(
         &self,
         request: Request<Streaming<proto::Envelope>>,
     ) -> Result<Response<proto::Closed>, Status> {
-        self.lane(request).await
+        self.lane(Lane::Bulk, request).await
     }
 
     async fn call(
@@ -273,12 +279,14 @@ pub(super) async fn serve(
         .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES)
         .max_frame_size(limits::PEER_FRAME_BYTES)
         .max_concurrent_streams(limits::PEER_STREAMS_MAX)
+        // Calls that were given up while we were stopped or starved are no attack.
+        .http2_max_pending_accept_reset_streams(Some(limits::PEER_STREAMS_MAX as usize))
         .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(keepalive));
     let task = tokio::spawn(async move {
         let serving = async { stop(&mut until).await };
         if let Err(error) = server.serve_with_incoming_shutdown(door, incoming, serving).await {
-            tracing::error!(%error, "the peer listener failed");
+            log_limited!(error, LogEvent::PeerLost, %error, "the peer listener failed");
         }
     });
     Ok((local, task))

@@ -1,0 +1,322 @@
+//! From a data directory to running shards: recovery, the journal's first sync, restored
+//! groups, threads. In this order nothing is voted, acknowledged or answered too early.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use consensus::{Restored, Timing};
+use machine::config::{TopicConfig, TopicDefaults};
+use machine::metadata::{Image, MetadataMachine};
+use model::{BrokerId, DirectoryId, GroupId, SyncPolicy, limits};
+use storage::{
+    Damage, Disk, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, RealDisk,
+    Recovered, SegmentLog,
+};
+use telemetry::labels::LogEvent;
+use telemetry::{clock, log_limited};
+
+use crate::settings::{NodeConfig, StartError};
+use crate::datadir::{LastShutdown, layout};
+use crate::driver::{Driver, outlets};
+use crate::journal_thread::{JournalMail, JournalThread};
+use crate::mailbox::{Inbox, Reply};
+use crate::plumbing::Plumbing;
+use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
+use crate::shard::{GroupKind, GroupSpec, Out, RestoredGroup, Shard, ShardConfig};
+use crate::shard::spec::conf_state_from;
+
+/// What a start read from disk.
+pub struct Loaded {
+    pub journal: Journal,
+    pub disk: RealDisk,
+    pub restored: Vec<RestoredGroup>,
+    pub logs: BTreeMap<GroupId, SegmentLog>,
+    pub checkpoint: storage::Checkpoint,
+    pub removed: BTreeSet<GroupId>,
+    pub image: Arc<Image>,
+    /// Groups that cannot be put together, and why.
+    pub broken: Vec<(GroupId, String)>,
+}
+
+/// Recovers journal, checkpoint and segments, and syncs the first record of this life.
+pub fn load(
+    cfg: &NodeConfig,
+    defaults: &TopicDefaults,
+    last: LastShutdown,
+) -> Result<Loaded, StartError> {
+    let mut disk = RealDisk::new(&cfg.data_dir);
+    let journal_dir = DiskPath::new(layout::JOURNAL);
+    let mut recovered = storage::recover(&mut disk, &DiskPath::new(""), &journal_dir)?;
+    report(&recovered);
+    let config = JournalConfig {
+        dir: journal_dir,
+        file_bytes: limits::JOURNAL_FILE_BYTES.min(cfg.journal_bytes_max / 8),
+        bytes_max: cfg.journal_bytes_max,
+        sync: cfg.journal_sync,
+        sync_bytes_max: limits::JOURNAL_SYNC_BYTES_MAX,
+    };
+    let mut journal = Journal::open(&recovered, config, rand::random());
+    let power_lost = last == LastShutdown::Unclean { boot_id_changed: true };
+    if cfg.journal_sync == SyncPolicy::Interval && power_lost {
+        distrust_all(&mut journal, &mut recovered);
+    }
+    start_journal(&mut journal, &mut disk)?;
+    let checkpoint = recovered.checkpoint.take().unwrap_or_default();
+    let image = image_of(&checkpoint);
+    let mut loaded = Loaded {
+        journal,
+        disk,
+        restored: Vec::new(),
+        logs: BTreeMap::new(),
+        removed: BTreeSet::new(),
+        image,
+        broken: Vec::new(),
+        checkpoint,
+    };
+    for (group, found) in std::mem::take(&mut recovered.groups) {
+        if found.removed {
+            loaded.removed.insert(group);
+            continue;
+        }
+        if let Err(why) = restore_group(&mut loaded, defaults, group, found)? {
+            loaded.broken.push((group, why));
+        }
+    }
+    Ok(loaded)
+}
+
+fn report(recovered: &Recovered) {
+    let damage = &recovered.damage;
+    let (groups, torn) = (recovered.groups.len(), damage.torn_records);
+    log_limited!(info, LogEvent::Recovered, groups, torn_records = torn, "log recovered");
+    if damage.is_damaged() {
+        for (group, why) in &damage.groups {
+            let (group, why) = (group.0, why.as_str());
+            log_limited!(error, LogEvent::JournalDamage, group, why, "damage below what was synced");
+        }
+        let (corrupt, unreadable) = (damage.corrupt.len(), damage.unreadable.len());
+        log_limited!(error, LogEvent::JournalDamage, corrupt, unreadable, "the journal is damaged");
+    }
+}
+
+/// Under `interval` a power cut may have taken acknowledged entries: every group says so.
+fn distrust_all(journal: &mut Journal, recovered: &mut Recovered) {
+    for (group, found) in &mut recovered.groups {
+        if found.removed || found.suspect.is_some() {
+            continue;
+        }
+        found.suspect = Some(Damage::UncleanInterval);
+        let suspect = Some(Damage::UncleanInterval);
+        journal.enqueue(JournalWrite { group: *group, suspect, ..JournalWrite::default() });
+    }
+}
+
+/// Nothing may be answered before the journal's first record is synced.
+fn start_journal(journal: &mut Journal, disk: &mut RealDisk) -> Result<(), StartError> {
+    let mut started = false;
+    loop {
+        let mut events = journal.submit(disk);
+        let done = disk.complete();
+        let idle = done.is_none();
+        events.extend(done.into_iter().flat_map(|done| journal.complete(done)));
+        for event in events {
+            match event {
+                JournalEvent::Started { .. } => started = true,
+                JournalEvent::Poisoned { op, error } => {
+                    return Err(StartError::Journal(format!("{}: {error}", op.as_str())));
+                }
+                JournalEvent::Full(Some(reason)) if !started => {
+                    let why = format!("no space ({}); free some in the log directory", reason.as_str());
+                    return Err(StartError::Journal(why));
+                }
+                _ => {}
+            }
+        }
+        if started && journal.is_quiet() {
+            return Ok(());
+        }
+        if idle {
+            return Err(StartError::Journal("it does not start".into()));
+        }
+    }
+}
+
+fn image_of(checkpoint: &storage::Checkpoint) -> Arc<Image> {
+    let kept = checkpoint.groups.get(&GroupId::METADATA);
+    let machine = kept.and_then(|kept| MetadataMachine::restore(&kept.machine).ok());
+    machine.unwrap_or_default().image()
+}
+
+fn restore_group(
+    loaded: &mut Loaded,
+    defaults: &TopicDefaults,
+    group: GroupId,
+    found: storage::RecoveredGroup,
+) -> Result<Result<(), String>, StartError> {
+    let Some(birth) = &found.birth else { return Ok(Err("its birth record is lost".into())) };
+    let kept = loaded.checkpoint.groups.get(&group);
+    let dir = DiskPath::new(layout::PARTITIONS).join(&group.to_string());
+    let position = kept.map(|kept| kept.segments.clone());
+    let config = config_of(&loaded.image, defaults, group);
+    let log = SegmentLog::open(&mut loaded.disk, dir, position, config.segment_bytes)?;
+    let spec = match GroupSpec::from_birth(group, birth, config) {
+        Ok(spec) => spec,
+        Err(why) => return Ok(Err(why)),
+    };
+    let conf_state = match kept.map(|kept| conf_state_from(&kept.conf_state)) {
+        None => spec.conf_state(),
+        Some(Ok(state)) => state,
+        Some(Err(why)) => return Ok(Err(why)),
+    };
+    let applied = kept.map_or(0, |kept| kept.applied_index);
+    loaded.restored.push(RestoredGroup {
+        machine: kept.map(|kept| kept.machine.clone()),
+        applied_term: kept.map_or(0, |kept| kept.applied_term),
+        in_journal: true,
+        segments: log.view().segments(),
+        log: Restored {
+            hard_state: found.hard_state,
+            conf_state,
+            applied,
+            start_index: kept.map_or(0, |kept| kept.start_index),
+            terms: kept.map(|kept| kept.term_starts.clone()).unwrap_or_default(),
+            entries: found.entries,
+            suspect: found.suspect.is_some(),
+            new_group: false,
+        },
+        spec,
+    });
+    loaded.logs.insert(group, log);
+    Ok(Ok(()))
+}
+
+/// A topic's configuration over the broker's defaults.
+pub fn config_of(image: &Image, defaults: &TopicDefaults, group: GroupId) -> TopicConfig {
+    let overrides = image.partition_of(group).map(|(topic, _)| topic.configs.clone());
+    let resolved = overrides.and_then(|o| TopicConfig::resolve(&o, defaults).ok());
+    resolved.unwrap_or_else(|| default_config(defaults))
+}
+
+/// The configuration of a topic without overrides.
+pub fn default_config(defaults: &TopicDefaults) -> TopicConfig {
+    TopicConfig::resolve(&BTreeMap::new(), defaults).expect("defaults were checked at the start")
+}
+
+/// The threads of a running broker.
+pub struct Threads {
+    pub shards: Vec<JoinHandle<()>>,
+    pub journal: JoinHandle<()>,
+    pub segments: JoinHandle<()>,
+    pub stop: Arc<AtomicBool>,
+    pub journal_mail: std::sync::mpsc::SyncSender<JournalMail>,
+    pub segment_mail: std::sync::mpsc::SyncSender<SegmentMail>,
+}
+
+/// Turns that may wait for a disk thread before its shard stops taking client work.
+const DISK_QUEUE: usize = 256;
+
+/// Starts every thread of the log.
+pub fn start_threads(
+    cfg: &NodeConfig,
+    directory: DirectoryId,
+    loaded: Loaded,
+    inboxes: Vec<Inbox>,
+    plumbing: &Arc<Plumbing>,
+) -> Result<Threads, StartError> {
+    let (journal_mail, journal_inbox) = sync_channel(DISK_QUEUE);
+    let (segment_mail, segment_inbox) = sync_channel(DISK_QUEUE);
+    let stop = Arc::new(AtomicBool::new(false));
+    let seed: u64 = rand::random();
+    let mut by_shard: Vec<Vec<RestoredGroup>> = inboxes.iter().map(|_| Vec::new()).collect();
+    for group in loaded.restored {
+        by_shard[plumbing.shards.index_of(group.spec.group)].push(group);
+    }
+    let mut shards = Vec::new();
+    for (index, (inbox, groups)) in inboxes.into_iter().zip(by_shard).enumerate() {
+        let shard_cfg = shard_config(cfg, directory, index, seed);
+        let (shard, out) = restore_shard(shard_cfg, groups);
+        let (journal, segments) = outlets(&journal_mail, &segment_mail);
+        let (plumbing, stop) = (plumbing.clone(), stop.clone());
+        let driver = Driver { index, shard, inbox, journal, segments, plumbing, stop, out };
+        shards.push(spawn(format!("shard-{index}"), move || driver.run())?);
+    }
+    let journal = JournalThread {
+        journal: loaded.journal,
+        disk: RealDisk::new(&cfg.data_dir),
+        mail: journal_inbox,
+        shards: plumbing.shards.clone(),
+        segments: segment_mail.clone(),
+        plumbing: plumbing.clone(),
+        sync: cfg.journal_sync,
+        sync_interval: Duration::from_millis(cfg.journal_sync_interval_ms),
+    };
+    let segments = SegmentThread::new(SegmentParts {
+        disk: loaded.disk,
+        dir: DiskPath::new(layout::PARTITIONS),
+        checkpoint_dir: DiskPath::new(""),
+        mail: segment_inbox,
+        journal: journal_mail.clone(),
+        shards: plumbing.shards.clone(),
+        plumbing: plumbing.clone(),
+        logs: loaded.logs,
+        checkpoint: loaded.checkpoint,
+        removed: loaded.removed,
+    });
+    let journal = spawn("journal".into(), move || journal.run())?;
+    let segments = spawn("segments".into(), move || segments.run())?;
+    Ok(Threads { shards, journal, segments, stop, journal_mail, segment_mail })
+}
+
+fn restore_shard(cfg: ShardConfig, groups: Vec<RestoredGroup>) -> (Shard<Reply>, Out<Reply>) {
+    let mut shard = Shard::new(cfg);
+    let mut out = Out::default();
+    for group in groups {
+        shard.restore(clock::now(), group, &mut out);
+    }
+    (shard, out)
+}
+
+fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u64) -> ShardConfig {
+    ShardConfig {
+        shard,
+        broker: cfg.broker,
+        directory,
+        seed,
+        timing: Timing::default(),
+        replica_lag_ms_max: cfg.replica_lag_ms_max,
+        retention_check_ms: cfg.retention_check_ms,
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
+}
+
+/// The spec of the metadata group, from the cluster's birth record.
+pub fn metadata_spec(
+    birth: &crate::formation::Birth,
+    own: BrokerId,
+    config: TopicConfig,
+) -> Option<GroupSpec> {
+    let replica = birth.member(own)?.replica;
+    let replicas = birth.members.iter().map(|member| crate::shard::ReplicaRef {
+        replica: member.replica,
+        broker: member.broker,
+        directory: member.directory,
+    });
+    Some(GroupSpec {
+        group: GroupId::METADATA,
+        kind: GroupKind::Metadata,
+        name: "metadata".into(),
+        topic: model::TopicId::ZERO,
+        partition: 0,
+        replica,
+        replicas: replicas.collect(),
+        learners: birth.learners(),
+        config,
+    })
+}

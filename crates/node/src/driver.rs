@@ -1,0 +1,208 @@
+//! The seam: one OS thread per shard drives it, times every step at one place, and carries its
+//! outputs to journal, readers, peers and requesters, in that order.
+//!
+//! Invariants: the thread waits only for its own inbox; ticks never come in bursts, and the
+//! inbox is drained before a tick; views are published before anything is sent, so a lease's
+//! end is seen before the message that ends it leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use model::{Now, limits};
+use storage::JournalWrite;
+use telemetry::labels::{InputKind, Loop, Phase};
+use telemetry::{Beat, clock};
+use tokio::time::Instant;
+
+use crate::journal_thread::JournalMail;
+use crate::mailbox::{Inbox, Outlet, Reply};
+use crate::observe::Observer;
+use crate::plumbing::Plumbing;
+use crate::segment_thread::SegmentMail;
+use crate::shard::{Input, Out, Shard, WHEEL_SLOTS};
+
+const SLOT: Duration = Duration::from_millis(limits::TICK_MS / WHEEL_SLOTS);
+const STATUS_NS: u64 = 1_000_000_000;
+
+/// Everything one shard's thread owns.
+pub struct Driver {
+    pub index: usize,
+    pub shard: Shard<Reply>,
+    pub inbox: Inbox,
+    pub journal: Outlet<JournalMail>,
+    pub segments: Outlet<SegmentMail>,
+    pub plumbing: Arc<Plumbing>,
+    pub stop: Arc<AtomicBool>,
+    /// Outputs of restoring the groups, carried out in the first turn.
+    pub out: Out<Reply>,
+}
+
+/// Queues of a shard towards the disk threads.
+pub fn outlets(
+    journal: &SyncSender<JournalMail>,
+    segments: &SyncSender<SegmentMail>,
+) -> (Outlet<JournalMail>, Outlet<SegmentMail>) {
+    (Outlet::new(journal.clone()), Outlet::new(segments.clone()))
+}
+
+impl Driver {
+    /// Runs until `stop`; call it on the shard's own thread.
+    pub fn run(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime without I/O needs nothing");
+        runtime.block_on(async move {
+            let beat = Beat::thread(Loop::Shard, self.index as u16);
+            let mut observer = Observer::new(clock::now());
+            let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
+            self.carry_out(&beat, &mut observer);
+            while !self.stop.load(Ordering::Acquire) {
+                self.turn(&beat, &mut observer, &mut wheel).await;
+            }
+        });
+    }
+
+    async fn turn(&mut self, beat: &Beat, observer: &mut Observer, wheel: &mut Wheel) {
+        beat.idle();
+        self.journal.drain();
+        self.segments.drain();
+        let open = !self.journal.is_backed_up() && !self.segments.is_backed_up();
+        let first = tokio::select! {
+            biased;
+            input = self.inbox.raft.recv() => input,
+            input = self.inbox.client.recv(), if open => input,
+            () = tokio::time::sleep_until(wheel.next) => None,
+        };
+        let started = clock::now();
+        let mut inputs = 0;
+        let mut next = first;
+        let deadline_ns = started.boot_ns + limits::TURN_US_MAX * 1_000;
+        let mut now = started;
+        while let Some(input) = next {
+            self.step(beat, observer, now, input);
+            inputs += 1;
+            now = clock::now();
+            if inputs >= limits::TURN_INPUTS_MAX || now.boot_ns >= deadline_ns {
+                break;
+            }
+            next = self.inbox.raft.try_recv().ok();
+            if next.is_none() && open {
+                next = self.inbox.client.try_recv().ok();
+            }
+        }
+        if wheel.next <= Instant::now() {
+            let slot = wheel.advance(beat, observer);
+            self.step(beat, observer, clock::now(), Input::Tick { slot });
+        }
+        observer.turn(inputs);
+        beat.phase(Phase::Flush);
+        let now = clock::now();
+        self.shard.flush(now, started.boot_ns, &mut self.out);
+        self.carry_out(beat, observer);
+        if observer.is_status_due(now.boot_ns, STATUS_NS) {
+            beat.phase(Phase::Publish);
+            self.publish_statuses(observer, now);
+        }
+    }
+
+    fn step(&mut self, beat: &Beat, observer: &Observer, now: Now, input: Input<Reply>) {
+        let kind = kind_of(&input);
+        let phase = if kind == InputKind::Tick { Phase::Tick } else { Phase::Step };
+        let started = clock::mono_ns();
+        beat.enter(phase, kind, started);
+        self.shard.step(now, input, &mut self.out);
+        observer.stepped(kind, clock::mono_ns() - started);
+    }
+
+    /// The outputs of a turn, in the order of the seam.
+    fn carry_out(&mut self, beat: &Beat, observer: &mut Observer) {
+        let out = &mut self.out;
+        beat.phase(Phase::Observe);
+        for event in out.events.drain(..) {
+            observer.observe(&event);
+            self.plumbing.heard(&event);
+        }
+        if !out.journal.is_empty() {
+            beat.phase(Phase::Persist);
+            let writes: Vec<JournalWrite> = std::mem::take(&mut out.journal);
+            self.journal.push(JournalMail::Writes(writes));
+        }
+        beat.phase(Phase::Publish);
+        for update in out.views.drain(..) {
+            self.plumbing.publish(update);
+        }
+        if let Some(image) = out.image.take() {
+            self.plumbing.publish_image(image);
+        }
+        beat.phase(Phase::Send);
+        for message in out.peers.drain(..) {
+            let (group, to) = (message.group, message.to);
+            observer.sent(&message.message);
+            if !self.plumbing.send(message) {
+                self.shard.unreachable(group, to);
+            }
+        }
+        beat.phase(Phase::Reply);
+        for (reply, answer) in out.replies.drain(..) {
+            // A requester that went away needs no answer.
+            let _ = reply.send(answer);
+        }
+        for work in out.segments.drain(..) {
+            self.segments.push(SegmentMail::Work(work));
+        }
+        for (group, fetch) in out.fetches.drain(..) {
+            self.plumbing.fetch_entries(group, fetch);
+        }
+    }
+
+    fn publish_statuses(&mut self, observer: &mut Observer, now: Now) {
+        let statuses = self.shard.statuses(now);
+        observer.statuses(self.index, &statuses, self.shard.quarantined().len());
+        self.plumbing.set_quarantined(self.index, self.shard.quarantined());
+        for (group, status) in statuses {
+            self.plumbing.set_status(group, status);
+        }
+    }
+}
+
+/// One slot of groups ticks every [`SLOT`]; a late tick delays the following ones.
+struct Wheel {
+    slot: u64,
+    next: Instant,
+}
+
+impl Wheel {
+    fn advance(&mut self, beat: &Beat, observer: &mut Observer) -> u64 {
+        let now = Instant::now();
+        observer.ticked(beat, now.duration_since(self.next));
+        self.next = (self.next + SLOT).max(now + SLOT / 2);
+        self.slot += 1;
+        self.slot
+    }
+}
+
+fn kind_of(input: &Input<Reply>) -> InputKind {
+    match input {
+        Input::Tick { .. } => InputKind::Tick,
+        Input::Raft { .. } => InputKind::Message,
+        Input::Produce { .. } => InputKind::Produce,
+        Input::Guard { .. } => InputKind::ReadIndex,
+        Input::Metadata { .. } => InputKind::Request,
+        Input::Durable { .. } => InputKind::Durable,
+        Input::Readable { .. } => InputKind::Segment,
+        Input::Entries { .. } => InputKind::EntriesRead,
+        Input::PeerConnected { .. } | Input::PeerDisconnected { .. } | Input::PeerDied { .. } => {
+            InputKind::PeerState
+        }
+        Input::Create { .. } => InputKind::Open,
+        Input::Remove { .. } => InputKind::Close,
+        Input::Configure { .. }
+        | Input::Checkpoint { .. }
+        | Input::HandOver
+        | Input::DiskFull { .. }
+        | Input::Distrust { .. } => InputKind::Control,
+    }
+}

@@ -1,0 +1,461 @@
+//! One running broker as its listener and its operator see it.
+//!
+//! Invariants: a read never asks a shard; a request that meets an election is retried or
+//! forwarded here until its deadline; a time-out means "unknown", never "failed".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use machine::config::TopicDefaults;
+use machine::metadata::{Image, Request, Response};
+use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId};
+use telemetry::Lock;
+use telemetry::clock;
+use telemetry::labels::{LockClass, ReadSource};
+use telemetry::metrics;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::boot::{self, Threads};
+use crate::budget::Budget;
+use crate::settings::{NodeConfig, StartError};
+use crate::datadir::DataDir;
+use crate::inbound::{Receiver, decode_answer};
+use crate::leadership::Leadership;
+use crate::mailbox::{ShardHandle, Shards};
+use crate::peer::{Identity, PeerConfig, Peers};
+use crate::plumbing::Plumbing;
+use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
+use crate::tasks;
+use crate::view::{Found, PartitionView};
+
+/// How long one attempt at the metadata leader may take before another is tried.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(40);
+/// News that wait for the gossip task.
+const NEWS_MAX: usize = 16_384;
+const HELLOS_MAX: usize = 256;
+
+/// A running broker; see the module.
+pub struct Node {
+    pub(crate) cfg: NodeConfig,
+    pub(crate) defaults: TopicDefaults,
+    pub(crate) plumbing: Arc<Plumbing>,
+    pub(crate) identity: Identity,
+    pub(crate) data_dir: Lock<DataDir>,
+    pub(crate) threads: Lock<Option<Threads>>,
+    pub(crate) waiting_for: Lock<Vec<String>>,
+    pub(crate) registered: OnceLock<()>,
+    pub(crate) broken: Vec<(GroupId, String)>,
+    budget: Budget,
+    /// (next, end) of the producer ids this broker may hand out.
+    producer_ids: Lock<(i64, i64)>,
+    runtime: Lock<Option<Runtime>>,
+}
+
+/// A batch on its way: in line, not answered yet.
+pub struct Ask {
+    answer: Result<oneshot::Receiver<Answer>, Refusal>,
+    deadline: Instant,
+}
+
+impl Ask {
+    /// Waits until the batch is as safe as its `acks` demand. `RequestTimedOut`: unknown.
+    pub async fn answer(self) -> Result<Produced, Refusal> {
+        match wait(self.answer?, self.deadline).await? {
+            Answer::Produced(produced) => Ok(produced),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// Where the first record not older than a timestamp is (ListOffsets by time).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+impl Node {
+    /// Opens the data directory, recovers, starts threads and the peer listener, and returns;
+    /// formation and elections go on by themselves.
+    pub fn start(cfg: NodeConfig) -> Result<Arc<Node>, StartError> {
+        let defaults = TopicDefaults::new(&cfg.defaults)?;
+        let fresh = model::DirectoryId(rand::random());
+        let data_dir = DataDir::open(&cfg.data_dir, cfg.broker, fresh)?;
+        let directory = data_dir.directory();
+        let loaded = boot::load(&cfg, &defaults, data_dir.last_shutdown())?;
+        data_dir.mark_running()?;
+        let birth = data_dir.birth().cloned();
+        let offered = birth.as_ref().map(|birth| (birth.cluster, Bytes::from(birth.encode())));
+        let incarnation = model::Incarnation(rand::random());
+        let identity = Identity::new(cfg.broker, directory, incarnation, offered);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("node")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let (handles, inboxes) = (0..cfg.shards.max(1)).map(|_| ShardHandle::new()).unzip();
+        let (news, news_inbox) = mpsc::channel(NEWS_MAX);
+        let plumbing = Arc::new(Plumbing::new(
+            cfg.broker,
+            Shards::new(handles),
+            storage::RealReader::new(&cfg.data_dir),
+            runtime.handle().clone(),
+            loaded.image.clone(),
+            news,
+        ));
+        for (group, log) in &loaded.logs {
+            plumbing.set_segments(*group, log.view());
+        }
+        let known: Vec<GroupId> = loaded.restored.iter().map(|group| group.spec.group).collect();
+        let broken = loaded.broken.clone();
+        let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing)?;
+        let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
+        let budget = Budget::new(cfg.memory_budget_bytes);
+        let node = Arc::new(Node {
+            defaults,
+            plumbing,
+            identity,
+            data_dir: Lock::new(LockClass::Lifecycle, data_dir),
+            threads: Lock::new(LockClass::Lifecycle, Some(threads)),
+            waiting_for: Lock::new(LockClass::Debug, Vec::new()),
+            registered: OnceLock::new(),
+            broken,
+            budget,
+            producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
+            runtime: Lock::new(LockClass::Lifecycle, None),
+            cfg,
+        });
+        let peers = runtime.block_on(node.start_peers(hellos))?;
+        node.plumbing.set_peers(peers);
+        tasks::spawn_all(&node, runtime.handle(), birth, hello_inbox, news_inbox, known);
+        *node.runtime.lock() = Some(runtime);
+        Ok(node)
+    }
+
+    async fn start_peers(
+        self: &Arc<Self>,
+        hellos: mpsc::Sender<crate::peer::PeerHello>,
+    ) -> Result<Peers, StartError> {
+        let peers = self.cfg.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
+        let config = PeerConfig {
+            listen: self.cfg.peer_listen.clone(),
+            peers,
+            identity: self.identity.clone(),
+        };
+        let (plumbing, node) = (self.plumbing.clone(), Arc::downgrade(self));
+        let inbound = Arc::new(Receiver { plumbing, hellos, node });
+        Ok(Peers::start(config, inbound).await?)
+    }
+
+    pub fn broker_id(&self) -> BrokerId {
+        self.cfg.broker
+    }
+
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.identity.cluster()
+    }
+
+    /// Applied metadata; any broker answers from it.
+    pub fn image(&self) -> Arc<Image> {
+        self.plumbing.image.borrow().clone()
+    }
+
+    /// The Kafka-ready leader; `None` while nobody serves.
+    pub fn leader(&self, group: GroupId) -> Option<Leadership> {
+        self.plumbing.leaderships.of(group).filter(|leader| self.is_alive(leader.broker))
+    }
+
+    /// This broker, or one we are connected to.
+    pub fn is_alive(&self, broker: BrokerId) -> bool {
+        let connected = || self.plumbing.peers().is_some_and(|p| p.connected().contains(&broker));
+        broker == self.cfg.broker || connected()
+    }
+
+    /// `None`: no replica here.
+    pub fn view(&self, group: GroupId) -> Option<Arc<PartitionView>> {
+        self.plumbing.view(group)
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub fn topic_defaults(&self) -> &TopicDefaults {
+        &self.defaults
+    }
+
+    /// Kafka's broker configs this broker was given.
+    pub fn broker_configs(&self) -> &BTreeMap<String, String> {
+        &self.cfg.defaults
+    }
+
+    /// Puts a validated batch in line behind earlier ones; waits only while the shard's queue
+    /// is full. Call it in request order.
+    pub async fn produce(
+        &self,
+        group: GroupId,
+        batch: Bytes,
+        acks: i16,
+        deadline: Duration,
+    ) -> Ask {
+        let (reply, answer) = oneshot::channel();
+        let now = clock::boot_ns();
+        let request = ProduceInput {
+            batch,
+            acks,
+            reply: (acks != 0).then_some(reply),
+            arrived_ns: now,
+            deadline_ns: now + deadline.as_nanos() as u64,
+        };
+        let sent = self.plumbing.shards.of(group).ask(Input::Produce { group, request }).await;
+        let answer = if sent { Ok(answer) } else { Err(shutting_down()) };
+        Ask { answer, deadline: Instant::now() + deadline }
+    }
+
+    /// The partition's state, not older than this call (lease or ReadIndex).
+    pub async fn guard(&self, group: GroupId, deadline: Duration) -> Result<Guarded, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let deadline_ns = clock::boot_ns() + deadline.as_nanos() as u64;
+        let ask = Input::Guard { group, deadline_ns, reply };
+        if !self.plumbing.shards.of(group).ask(ask).await {
+            return Err(shutting_down());
+        }
+        match wait(answer, Instant::now() + deadline).await? {
+            Answer::Guarded(guarded) => Ok(guarded),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks the metadata leader, wherever it is and whoever it becomes, until the deadline.
+    /// What it changed is visible in [`Node::image`] when this returns `Ok`, if the deadline
+    /// allows.
+    pub async fn metadata(&self, request: Request, deadline: Duration) -> Result<Response, Refusal> {
+        let ends = Instant::now() + deadline;
+        let mut last = Refusal {
+            code: ErrorCode::RequestTimedOut,
+            why: "no metadata leader was found in time; the outcome is unknown".into(),
+        };
+        while Instant::now() < ends {
+            match self.metadata_once(&request, ends).await {
+                Ok(response) => {
+                    self.see(&response, ends).await;
+                    return Ok(response);
+                }
+                Err(refusal) => match refusal.code {
+                    ErrorCode::NotController | ErrorCode::NotLeaderOrFollower => last = refusal,
+                    ErrorCode::RequestTimedOut => last = refusal,
+                    _ => return Err(refusal),
+                },
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        Err(Refusal { code: ErrorCode::RequestTimedOut, ..last })
+    }
+
+    async fn metadata_once(&self, request: &Request, ends: Instant) -> Result<Response, Refusal> {
+        let Some(leader) = self.leader(GroupId::METADATA) else {
+            let why = "the metadata group has no leader yet".into();
+            return Err(Refusal { code: ErrorCode::NotController, why });
+        };
+        if leader.broker == self.cfg.broker {
+            return match self.metadata_here(request.clone()).await {
+                Answer::Metadata(response) => Ok(response),
+                Answer::Refused(refusal) => Err(refusal),
+                other => Err(unexpected(&other)),
+            };
+        }
+        let unknown = |why: String| Refusal { code: ErrorCode::RequestTimedOut, why };
+        let peers = self.plumbing.peers().ok_or_else(|| unknown("starting".into()))?;
+        let body = Bytes::from(machine::metadata::encode_request(request));
+        let left = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
+        match peers.call(leader.broker, body, left).await {
+            Ok(body) => decode_answer(&body),
+            Err(error) => Err(unknown(error.to_string())),
+        }
+    }
+
+    /// Asks the metadata replica of this broker.
+    pub(crate) async fn metadata_here(&self, request: Request) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let ask = Input::Metadata { request, reply };
+        if !self.plumbing.shards.of(GroupId::METADATA).ask(ask).await {
+            return Answer::Refused(shutting_down());
+        }
+        wait(answer, Instant::now() + ATTEMPT).await.unwrap_or_else(Answer::Refused)
+    }
+
+    /// Waits until this broker's own image has what the leader has committed.
+    async fn see(&self, response: &Response, ends: Instant) {
+        let mut image = self.plumbing.image.subscribe();
+        let seen = |image: &Arc<Image>| match response {
+            Response::TopicCreated { id, .. } => image.topic_by_id(*id).is_some(),
+            Response::TopicDeleted { id, .. } => image.topic_by_id(*id).is_none(),
+            _ => true,
+        };
+        // Without it the client's next request may meet an older image; it retries.
+        let bound = ends.min(Instant::now() + ATTEMPT);
+        let _ = tokio::time::timeout_at(bound, image.wait_for(seen)).await;
+    }
+
+    /// A producer id nobody else has or had.
+    pub async fn producer_id(&self, deadline: Duration) -> Result<ProducerId, Refusal> {
+        if let Some(id) = self.next_producer_id() {
+            return Ok(id);
+        }
+        let request = Request::AllocateProducerIds { broker: self.cfg.broker };
+        match self.metadata(request, deadline).await? {
+            Response::ProducerIds { first, count } => {
+                let mut ids = self.producer_ids.lock();
+                *ids = (first + 1, first + count);
+                Ok(ProducerId(first))
+            }
+            other => {
+                let (code, why) = other.rejection().unwrap_or((ErrorCode::UnknownServerError, ""));
+                Err(Refusal { code, why: why.into() })
+            }
+        }
+    }
+
+    fn next_producer_id(&self) -> Option<ProducerId> {
+        let mut ids = self.producer_ids.lock();
+        let (next, end) = *ids;
+        (next < end).then(|| {
+            ids.0 = next + 1;
+            ProducerId(next)
+        })
+    }
+
+    /// Whole batches from the one that holds `offset`, below the high watermark: the first one
+    /// however large, then as many as fit `max_bytes`. Empty when there is nothing yet.
+    pub async fn read(
+        &self,
+        view: &Arc<PartitionView>,
+        offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ErrorCode> {
+        let list = match view.find(offset, max_bytes) {
+            Found::Cached(batches) => {
+                count_read(ReadSource::TailCache, &batches);
+                return Ok(batches);
+            }
+            Found::Nothing => return Ok(Vec::new()),
+            Found::Segments(list) => list,
+        };
+        let high_watermark = view.state().high_watermark;
+        let reader = self.plumbing.reader.clone();
+        let read = move || list.read(&reader, offset, max_bytes, high_watermark);
+        let batches = off_thread(read).await?;
+        count_read(ReadSource::Segment, &batches);
+        Ok(batches)
+    }
+
+    /// The first record whose timestamp is not below `timestamp_ms`.
+    pub async fn offset_for_timestamp(
+        &self,
+        view: &Arc<PartitionView>,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampOffset>, ErrorCode> {
+        let mut from = view.state().log_start;
+        if let Some(list) = view.segments() {
+            from = list.next_offset();
+            let reader = self.plumbing.reader.clone();
+            let hit = off_thread(move || list.offset_for_timestamp(&reader, timestamp_ms)).await?;
+            if let Some(hit) = hit {
+                return Ok(machine::first_at_or_after(&hit.batch, timestamp_ms).map(|found| {
+                    TimestampOffset {
+                        offset: found.0,
+                        timestamp: found.1,
+                        leader_epoch: hit.leader_epoch,
+                    }
+                }));
+            }
+        }
+        for batch in view.cached_from(from) {
+            if let Some((offset, timestamp)) = machine::first_at_or_after(&batch, timestamp_ms) {
+                let leader_epoch = machine::leader_epoch_of(&batch);
+                return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// OffsetForLeaderEpoch (KIP-101): the newest epoch at or below `epoch` and its end.
+    pub async fn end_offset_for_epoch(
+        &self,
+        view: &Arc<PartitionView>,
+        epoch: i32,
+    ) -> Option<(i32, i64)> {
+        let state = view.state();
+        let mut best = view.segments().and_then(|list| list.end_offset_for_epoch(epoch));
+        // Batches that are committed but not in segments yet extend what segments say.
+        let written = view.segments().map_or(0, |list| list.next_offset());
+        for batch in view.cached_from(written) {
+            let of_batch = machine::leader_epoch_of(&batch);
+            if of_batch <= epoch {
+                best = Some((of_batch, machine::end_offset_of(&batch)));
+            }
+        }
+        if epoch >= state.epoch {
+            return Some((state.epoch, state.high_watermark));
+        }
+        best
+    }
+}
+
+fn count_read(source: ReadSource, batches: &[Bytes]) {
+    let bytes: usize = batches.iter().map(Bytes::len).sum();
+    metrics().fetch_reads_total.at(source).inc();
+    metrics().fetch_read_bytes_total.at(source).add(bytes as u64);
+}
+
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
+) -> Result<T, ErrorCode> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(storage::StorageError::BelowStart { .. })) => Err(ErrorCode::OffsetOutOfRange),
+        Ok(Err(error)) => {
+            let event = telemetry::labels::LogEvent::DiskFailed;
+            telemetry::log_limited!(error, event, %error, "reading a segment failed");
+            Err(ErrorCode::KafkaStorageError)
+        }
+        Err(_) => Err(ErrorCode::UnknownServerError),
+    }
+}
+
+async fn wait(answer: oneshot::Receiver<Answer>, deadline: Instant) -> Result<Answer, Refusal> {
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(Answer::Refused(refusal))) => Err(refusal),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(shutting_down()),
+        Err(_) => Err(Refusal {
+            code: ErrorCode::RequestTimedOut,
+            why: "no answer within the deadline; the outcome is unknown".into(),
+        }),
+    }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal { code: ErrorCode::NotLeaderOrFollower, why: "the broker is shutting down".into() }
+}
+
+fn unexpected(answer: &Answer) -> Refusal {
+    Refusal { code: ErrorCode::UnknownServerError, why: format!("an answer to nothing: {answer:?}") }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            // Never blocks: a drop may happen inside another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Events become counters and log lines here, in one match; nothing else in this crate counts
+//! what the pure core did.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use consensus::eraftpb::{Message, MessageType};
+use model::{GroupId, Now, limits};
+use storage::{Journal, JournalEvent, OpId, OpKind};
+use telemetry::labels::{
+    BlockedBy, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel, InputKind,
+    Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
+    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, SuspectReason,
+};
+use telemetry::{Beat, clock, log_limited, metrics};
+
+use crate::shard::{Event, GroupKind, MemberStatus};
+
+/// What one shard's driver observes with.
+pub struct Observer {
+    status_at_ns: u64,
+}
+
+impl Observer {
+    pub fn new(now: Now) -> Observer {
+        Observer { status_at_ns: now.boot_ns }
+    }
+
+    pub fn stepped(&self, kind: InputKind, took_ns: u64) {
+        metrics().step_seconds.at(kind).observe(took_ns);
+    }
+
+    pub fn turn(&self, inputs: usize) {
+        metrics().turn_inputs.observe(inputs as u64);
+    }
+
+    pub fn is_status_due(&mut self, now_ns: u64, every_ns: u64) -> bool {
+        let due = now_ns.saturating_sub(self.status_at_ns) >= every_ns;
+        if due {
+            self.status_at_ns = now_ns;
+        }
+        due
+    }
+
+    /// A tick that comes late by half a heartbeat is named with the phase that used the time.
+    pub fn ticked(&self, beat: &Beat, late: Duration) {
+        metrics().raft_ticks_total.inc();
+        let spent = beat.take_spent(clock::mono_ns());
+        let bound = limits::TICK_MS * limits::HEARTBEAT_TICKS as u64 / 2;
+        if late.as_millis() < u128::from(bound) {
+            return;
+        }
+        let busiest = Phase::ALL.iter().filter(|phase| **phase != Phase::Idle);
+        let busiest = busiest.max_by_key(|phase| spent[phase.index()]).copied();
+        let accounted: u64 = busiest.map_or(0, |phase| spent[phase.index()]);
+        let blocked_by = match busiest {
+            _ if u128::from(accounted) < late.as_nanos() / 2 => BlockedBy::Cpu,
+            Some(Phase::Persist) => BlockedBy::Persist,
+            Some(Phase::Send | Phase::Publish | Phase::Reply) => BlockedBy::Send,
+            Some(Phase::Flush | Phase::Apply) => BlockedBy::Apply,
+            _ => BlockedBy::Step,
+        };
+        metrics().raft_ticks_late_total.at(blocked_by).inc();
+        let (late_ms, blocked_by) = (late.as_millis() as u64, blocked_by.as_str());
+        log_limited!(warn, LogEvent::TickLate, late_ms, blocked_by, "a raft tick came late");
+    }
+
+    pub fn sent(&self, message: &Message) {
+        let kind = message_label(message);
+        metrics().raft_messages_total.at(kind, Direction::Sent, MessageOutcome::Ok).inc();
+        metrics().raft_entries_sent_total.add(message.entries.len() as u64);
+    }
+
+    pub fn observe(&self, event: &Event) {
+        match event {
+            Event::Consensus { group, kind, event } => consensus_event(*group, *kind, event),
+            Event::Serving { group, term } => {
+                log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "serving");
+            }
+            Event::StoppedServing { group, term } => {
+                log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "stopped serving");
+            }
+            Event::Applied { entries, .. } => metrics().apply_entries_total.add(*entries as u64),
+            Event::Committed { records, bytes, .. } => {
+                metrics().records_in_total.add(*records);
+                metrics().bytes_in_total.add(*bytes);
+            }
+            Event::Held { group, index, why } => {
+                metrics().panics_total.at(PanicRoom::Apply).inc();
+                log_limited!(error, LogEvent::GroupHeld, group = group.0, index, %why, "machine held");
+            }
+            Event::Quarantined { group, why } => {
+                metrics().panics_total.at(PanicRoom::Group).inc();
+                log_limited!(error, LogEvent::GroupQuarantined, group = group.0, %why, "group quarantined");
+            }
+            Event::UnknownGroup { .. } => {
+                metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();
+            }
+            Event::ProposalDropped { group, why } => {
+                metrics().raft_proposals_dropped_total.inc();
+                telemetry::tracing::debug!(group = group.0, why, "proposal dropped");
+            }
+        }
+    }
+
+    pub fn statuses(&self, _shard: usize, all: &[(GroupId, MemberStatus)], quarantined: usize) {
+        let count = |f: fn(&MemberStatus) -> bool| {
+            all.iter().filter(|(_, status)| f(status)).count() as i64
+        };
+        for role in RaftRole::ALL {
+            let of_role = all.iter().filter(|(_, status)| status.role == role.as_str()).count();
+            metrics().raft_groups.at(*role).set(of_role as i64);
+        }
+        metrics().groups_serving.set(count(|status| status.serving));
+        metrics().groups_suspect.set(count(|status| status.suspect));
+        metrics().groups_held.set(count(|status| status.held.is_some()));
+        metrics().leaderless_groups.set(count(|status| status.leader.is_none()));
+        metrics().groups_quarantined.set(quarantined as i64);
+        metrics().partitions.set(all.len() as i64);
+        let terms = all.iter().map(|(_, status)| status.term as i64);
+        metrics().raft_term_max.set(terms.max().unwrap_or(0));
+        let backlog = all.iter().map(|(_, s)| s.commit.saturating_sub(s.applied) as i64);
+        metrics().apply_backlog_entries_max.set(backlog.max().unwrap_or(0));
+    }
+}
+
+fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
+    use consensus::Event as E;
+    let kind_label = KindLabel::from_name(kind.as_str()).unwrap_or(KindLabel::Partition);
+    let group = group.0;
+    match event {
+        E::RoleChanged { to, term, reason, .. } => {
+            let role = RaftRole::from_name(to.as_str()).unwrap_or(RaftRole::Follower);
+            metrics().raft_role_changes_total.at(role).inc();
+            let why = LeaderChangeReason::from_name(reason.as_str());
+            let why = why.unwrap_or(LeaderChangeReason::Other);
+            metrics().raft_leader_changes_total.at(kind_label, why).inc();
+            let (to, reason) = (to.as_str(), reason.as_str());
+            log_limited!(info, LogEvent::LeaderChanged, group, to, term, reason, "role changed");
+        }
+        E::LeaderChanged { .. } | E::HardStateClamped { .. } | E::JointLeaveProposed { .. } => {}
+        E::ElectionStarted { term, reason, ms_since_leader } => {
+            let label = ElectionReason::from_name(reason.as_str()).unwrap_or(ElectionReason::Other);
+            metrics().raft_elections_total.at(kind_label, label).inc();
+            let reason = reason.as_str();
+            log_limited!(info, LogEvent::ElectionStarted, group, term, reason, ms_since_leader, "election");
+        }
+        E::ElectionEnded { term, outcome, votes, refusals, ms, .. } => {
+            let label =
+                ElectionOutcome::from_name(outcome.as_str()).unwrap_or(ElectionOutcome::Other);
+            metrics().raft_elections_ended_total.at(label).inc();
+            metrics().raft_election_seconds.observe(ms * 1_000_000);
+            let outcome = outcome.as_str();
+            log_limited!(info, LogEvent::ElectionEnded, group, term, outcome, votes, refusals, ms, "election ended");
+        }
+        E::LogTruncated { from, removed, term } => {
+            metrics().raft_log_conflicts_total.inc();
+            metrics().raft_log_truncated_entries_total.add(*removed);
+            log_limited!(warn, LogEvent::LogTruncated, group, from, removed, term, "conflicting entries replaced");
+        }
+        E::Suspected { why, commit, last_index } => {
+            let label = SuspectReason::from_name(why.as_str()).unwrap_or(SuspectReason::Other);
+            metrics().groups_suspected_total.at(label).inc();
+            let why = why.as_str();
+            log_limited!(error, LogEvent::GroupSuspect, group, why, commit, last_index, "replica is suspect: it neither votes nor leads");
+        }
+        E::LeaseAcquired { .. } => {}
+        E::LeaseExpired { term } => {
+            metrics().lease_expiries_total.inc();
+            telemetry::tracing::debug!(group, term, "lease expired");
+        }
+        E::MessageRefused { from, kind, why } => {
+            let label = MessageRefusal::from_name(why.as_str()).unwrap_or(MessageRefusal::Other);
+            metrics().raft_messages_refused_total.at(label).inc();
+            let (from, why) = (from.0, why.as_str());
+            telemetry::tracing::debug!(group, from, kind, why, "message refused");
+        }
+        E::TransferStarted { to, .. } => {
+            telemetry::tracing::debug!(group, to = to.0, "handing leadership over");
+        }
+        E::SnapshotNeeded { peer, first_index } => {
+            metrics().raft_snapshots_needed_total.inc();
+            log_limited!(error, LogEvent::SnapshotNeeded, group, peer = peer.0, first_index, "a follower is behind the log start");
+        }
+        E::MembershipChanged { index, voters, learners, .. } => {
+            log_limited!(info, LogEvent::MembershipChanged, group, index, voters, learners, "membership changed");
+        }
+        E::InvariantViolated { invariant } => {
+            let label = Invariant::from_name(invariant.as_str()).unwrap_or(Invariant::Other);
+            metrics().invariant_violations_total.at(label).inc();
+            let invariant = invariant.as_str();
+            log_limited!(error, LogEvent::InvariantViolated, group, invariant, "invariant violated");
+        }
+    }
+}
+
+/// The catalogue's name of a raft message.
+pub fn message_label(message: &Message) -> MessageLabel {
+    match message.get_msg_type() {
+        MessageType::MsgAppend if message.entries.is_empty() => MessageLabel::AppendEmpty,
+        MessageType::MsgAppend => MessageLabel::Append,
+        MessageType::MsgAppendResponse => MessageLabel::AppendResponse,
+        MessageType::MsgHeartbeat => MessageLabel::Heartbeat,
+        MessageType::MsgHeartbeatResponse => MessageLabel::HeartbeatResponse,
+        MessageType::MsgRequestPreVote => MessageLabel::PreVote,
+        MessageType::MsgRequestPreVoteResponse => MessageLabel::PreVoteResponse,
+        MessageType::MsgRequestVote => MessageLabel::Vote,
+        MessageType::MsgRequestVoteResponse => MessageLabel::VoteResponse,
+        MessageType::MsgTimeoutNow => MessageLabel::TimeoutNow,
+        MessageType::MsgSnapshot => MessageLabel::Snapshot,
+        MessageType::MsgReadIndex => MessageLabel::ReadIndex,
+        MessageType::MsgReadIndexResp => MessageLabel::ReadIndexResponse,
+        _ => MessageLabel::Other,
+    }
+}
+
+pub fn io_op(kind: OpKind) -> IoOp {
+    IoOp::from_name(kind.as_str()).unwrap_or(IoOp::Other)
+}
+
+/// What the journal thread observes with.
+#[derive(Default)]
+pub struct JournalObserver {
+    under_way: VecDeque<(OpId, OpKind, u64)>,
+}
+
+impl JournalObserver {
+    pub fn submitted(&mut self, id: OpId, kind: OpKind, bytes: u64) {
+        self.under_way.push_back((id, kind, bytes));
+    }
+
+    /// The operation the disk runs next; `None`: nothing was submitted.
+    pub fn next_under_way(&self) -> Option<(OpKind, u64)> {
+        self.under_way.front().map(|(_, kind, bytes)| (*kind, *bytes))
+    }
+
+    pub fn completed(&mut self, id: OpId, took_ns: u64) {
+        let Some(at) = self.under_way.iter().position(|(known, ..)| *known == id) else { return };
+        if let Some((_, kind, _)) = self.under_way.remove(at) {
+            metrics().journal_op_seconds.at(io_op(kind)).observe(took_ns);
+        }
+    }
+
+    pub fn observe(&self, event: &JournalEvent) {
+        match event {
+            JournalEvent::Written { bytes, payload_bytes, .. } => {
+                metrics().journal_write_bytes_total.add(*bytes);
+                metrics().journal_payload_bytes_total.add(*payload_bytes);
+            }
+            JournalEvent::Durable { done, .. } => {
+                metrics().journal_group_commit_batches.observe(done.len() as u64);
+            }
+            JournalEvent::FileCreated { .. } => metrics().journal_files_created_total.inc(),
+            JournalEvent::FileRecycled { .. } => metrics().journal_files_recycled_total.inc(),
+            JournalEvent::Moved { bytes, .. } => metrics().journal_moved_bytes_total.add(*bytes),
+            JournalEvent::MoveFailed { file, error } => {
+                let error = error.as_ref().map(ToString::to_string);
+                log_limited!(error, LogEvent::JournalDamage, file, ?error, "a journal file does not read back");
+            }
+            JournalEvent::Full(reason) => {
+                metrics().journal_full.set(i64::from(reason.is_some()));
+                let reason = reason.map_or("room again", |reason| reason.as_str());
+                log_limited!(warn, LogEvent::JournalFull, reason, "journal space changed");
+            }
+            JournalEvent::Started { .. }
+            | JournalEvent::Synced { .. }
+            | JournalEvent::SyncMark { .. }
+            | JournalEvent::CheckpointWanted { .. }
+            | JournalEvent::Poisoned { .. } => {}
+        }
+    }
+
+    pub fn gauges(&self, journal: &Journal) {
+        metrics().journal_bytes.set(journal.bytes() as i64);
+        metrics().journal_queue_bytes.set(journal.queued_bytes() as i64);
+        metrics().journal_durable_lsn.set(journal.durable_lsn().0 as i64);
+    }
+}

@@ -1,0 +1,216 @@
+//! What shards, disk threads, peers and connections share: views, leaderships, the metadata
+//! image, the way to peers, and the way out when the broker must end.
+//!
+//! Invariants: publishing never waits for a reader; a fatal error is the last line on stderr
+//! and the process ends with code 70.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use consensus::EntryFetch;
+use machine::metadata::Image;
+use model::{BrokerId, GroupId};
+use storage::{RealReader, SegmentList};
+use telemetry::labels::{DropKind, FatalReason, LockClass, LogEvent};
+use telemetry::{Lock, RwLock, log_limited, metrics};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::leadership::{self, Leaderships, News};
+use crate::mailbox::Shards;
+use crate::peer::{Peers, RaftItem};
+use crate::shard::{Event, Input, MemberStatus, RaftOut, ViewUpdate};
+use crate::view::PartitionView;
+
+/// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
+pub const EXIT_FATAL: i32 = 70;
+/// Segment reads for lagging followers at a time.
+const FETCHES_MAX: usize = 4;
+
+pub struct Plumbing {
+    pub own: BrokerId,
+    pub shards: Shards,
+    pub reader: RealReader,
+    pub runtime: tokio::runtime::Handle,
+    views: RwLock<BTreeMap<GroupId, Arc<PartitionView>>>,
+    /// Bytes in all tail caches.
+    cached: Arc<AtomicUsize>,
+    pub leaderships: Leaderships,
+    pub image: watch::Sender<Arc<Image>>,
+    peers: OnceLock<Peers>,
+    news: mpsc::Sender<News>,
+    fetches: Arc<Semaphore>,
+    quarantined: Lock<BTreeMap<usize, BTreeMap<GroupId, String>>>,
+    journal_full: Lock<Option<&'static str>>,
+}
+
+impl Plumbing {
+    pub fn new(
+        own: BrokerId,
+        shards: Shards,
+        reader: RealReader,
+        runtime: tokio::runtime::Handle,
+        image: Arc<Image>,
+        news: mpsc::Sender<News>,
+    ) -> Plumbing {
+        Plumbing {
+            own,
+            shards,
+            reader,
+            runtime,
+            views: RwLock::new(LockClass::Views, BTreeMap::new()),
+            cached: Arc::default(),
+            leaderships: Leaderships::default(),
+            image: watch::Sender::new(image),
+            peers: OnceLock::new(),
+            news,
+            fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
+            quarantined: Lock::new(LockClass::Debug, BTreeMap::new()),
+            journal_full: Lock::new(LockClass::Debug, None),
+        }
+    }
+
+    /// The transport starts after what it talks to.
+    pub fn set_peers(&self, peers: Peers) {
+        assert!(self.peers.set(peers).is_ok(), "the transport starts once");
+    }
+
+    pub fn peers(&self) -> Option<&Peers> {
+        self.peers.get()
+    }
+
+    pub fn view(&self, group: GroupId) -> Option<Arc<PartitionView>> {
+        self.views.read().get(&group).cloned()
+    }
+
+    pub fn views(&self) -> Vec<Arc<PartitionView>> {
+        self.views.read().values().cloned().collect()
+    }
+
+    pub fn cached_bytes(&self) -> usize {
+        self.cached.load(Ordering::Relaxed)
+    }
+
+    fn view_or_new(&self, group: GroupId) -> Arc<PartitionView> {
+        if let Some(view) = self.view(group) {
+            return view;
+        }
+        let mut views = self.views.write();
+        let new = || Arc::new(PartitionView::new(group, self.cached.clone()));
+        views.entry(group).or_insert_with(new).clone()
+    }
+
+    pub fn publish(&self, mut update: ViewUpdate) {
+        let (group, isr) = (update.group, update.isr.take());
+        let (serving, term) = (update.serving, update.term);
+        if let (Some(epoch), Some(isr)) = (serving, isr) {
+            self.tell(News { group: group.0, epoch, serving: true, isr: isr.iter().map(|b| b.0).collect() });
+        } else if serving.is_none() {
+            let mine = self.leaderships.of(group).filter(|known| known.broker == self.own);
+            if let Some(known) = mine {
+                let epoch = known.epoch as u64;
+                self.tell(News { group: group.0, epoch, serving: false, isr: Vec::new() });
+            }
+        }
+        let _ = term;
+        self.view_or_new(group).publish(update);
+    }
+
+    /// Own news: into the table at once, to the others as soon as the gossip task runs.
+    fn tell(&self, news: News) {
+        if self.leaderships.hear(self.own, &news) && self.news.try_send(news).is_err() {
+            // The gossip task is behind; peers hear it when they ask or connect again.
+            metrics().telemetry_dropped_total.at(DropKind::LogQueue).inc();
+        }
+    }
+
+    /// Sends everything this broker serves to one peer.
+    pub fn tell_all(&self, peer: BrokerId) {
+        let news = self.leaderships.told_by(self.own);
+        if let (Some(peers), false) = (self.peers(), news.is_empty()) {
+            peers.gossip(peer, leadership::encode(&news));
+        }
+    }
+
+    pub fn heard(&self, event: &Event) {
+        if let Event::Quarantined { group, .. } = event
+            && let Some(view) = self.view(*group)
+        {
+            view.publish(ViewUpdate {
+                group: *group,
+                high_watermark: -1,
+                log_start: -1,
+                ..ViewUpdate::default()
+            });
+        }
+    }
+
+    pub fn publish_image(&self, image: Arc<Image>) {
+        self.image.send_replace(image);
+    }
+
+    pub fn set_segments(&self, group: GroupId, list: Arc<SegmentList>) {
+        self.view_or_new(group).set_segments(list);
+    }
+
+    pub fn set_status(&self, group: GroupId, status: MemberStatus) {
+        self.view_or_new(group).set_status(status);
+    }
+
+    pub fn forget(&self, group: GroupId) {
+        self.views.write().remove(&group);
+        self.leaderships.forget(group);
+    }
+
+    pub fn set_quarantined(&self, shard: usize, groups: &BTreeMap<GroupId, String>) {
+        self.quarantined.lock().insert(shard, groups.clone());
+    }
+
+    pub fn quarantined(&self) -> Vec<(GroupId, String)> {
+        let by_shard = self.quarantined.lock();
+        by_shard.values().flatten().map(|(group, why)| (*group, why.clone())).collect()
+    }
+
+    pub fn set_journal_full(&self, reason: Option<&'static str>) {
+        *self.journal_full.lock() = reason;
+    }
+
+    pub fn journal_full(&self) -> Option<&'static str> {
+        *self.journal_full.lock()
+    }
+
+    /// Queues a raft message. `false`: it is lost, raft should know.
+    pub fn send(&self, message: RaftOut) -> bool {
+        let Some(peers) = self.peers.get() else { return false };
+        let RaftOut { broker, group, from, to, message } = message;
+        peers.send(broker, RaftItem::new(group, from, to, message)).is_ok()
+    }
+
+    /// Reads older entries for a lagging follower, off every shard.
+    pub fn fetch_entries(self: &Arc<Self>, group: GroupId, ask: EntryFetch) {
+        let this = self.clone();
+        let list = self.view(group).and_then(|view| view.segments());
+        self.runtime.spawn(async move {
+            let EntryFetch { fetch, lo, hi, max_bytes } = ask;
+            let permit = this.fetches.clone().acquire_owned().await;
+            let reader = this.reader.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                list.ok_or(()).and_then(|list| list.entries(&reader, lo, hi, max_bytes).map_err(|_| ()))
+            });
+            let entries = read.await.unwrap_or(Err(()));
+            metrics().raft_catch_up_reads_total.inc();
+            let bytes: usize = entries.iter().flatten().map(|entry| entry.data.len()).sum();
+            metrics().raft_catch_up_bytes_total.add(bytes as u64);
+            this.shards.of(group).tell(Input::Entries { group, fetch, entries }).await;
+        });
+    }
+
+    /// The broker may not go on: one line, then the end of the process.
+    pub fn fatal(&self, reason: FatalReason, why: &str) -> ! {
+        metrics().fatal_info.at(reason).set(1);
+        log_limited!(error, LogEvent::Fatal, reason = reason.as_str(), why, "broker ends itself");
+        eprintln!("glasslog: fatal: {why}");
+        std::process::exit(EXIT_FATAL);
+    }
+}

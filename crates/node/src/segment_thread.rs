@@ -1,0 +1,391 @@
+//! The thread that writes committed batches to segments and takes checkpoints: off the ack path.
+//!
+//! Invariants: work of a group is done in order; a checkpoint carries a segment position only
+//! after those segments were synced; a file is removed only after a synced checkpoint no longer
+//! needs it; a full disk holds work back and is retried, any other failure ends the broker.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use model::{GroupId, limits};
+use storage::{Checkpoint, DiskPath, GroupCheckpoint, RealDisk, SegmentLog, StorageError, SyncedState};
+use telemetry::Beat;
+use telemetry::labels::{CheckpointOutcome, FatalReason, Loop, Phase};
+use telemetry::metrics;
+
+use crate::journal_thread::JournalMail;
+use crate::mailbox::Shards;
+use crate::plumbing::Plumbing;
+use crate::shard::{GroupMark, Input, SegmentWork};
+
+/// What the segment thread is asked to do.
+pub enum SegmentMail {
+    Work(SegmentWork),
+    /// The journal is filling up.
+    CheckpointWanted,
+    /// Take a checkpoint, then tell: `true` if it is synced.
+    CheckpointNow(SyncSender<bool>),
+    Stop,
+}
+
+/// A checkpoint at least this often while anything changes: it bounds a restart's replay.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+
+struct Open {
+    log: SegmentLog,
+    /// The number of segments last told to the shard.
+    told_segments: usize,
+    dirty: bool,
+}
+
+/// A checkpoint in the making.
+struct Making {
+    id: u64,
+    started: Instant,
+    waiting: BTreeSet<usize>,
+    marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
+    tell: Vec<SyncSender<bool>>,
+}
+
+pub struct SegmentThread {
+    disk: RealDisk,
+    dir: DiskPath,
+    checkpoint_dir: DiskPath,
+    mail: Receiver<SegmentMail>,
+    journal: SyncSender<JournalMail>,
+    shards: Shards,
+    plumbing: Arc<Plumbing>,
+    logs: BTreeMap<GroupId, Open>,
+    checkpoint: Checkpoint,
+    making: Option<Making>,
+    next_checkpoint: u64,
+    deleted: BTreeSet<GroupId>,
+    touched: BTreeSet<GroupId>,
+    /// Work that a full disk holds back.
+    held: VecDeque<SegmentWork>,
+    changed: bool,
+}
+
+/// What a broker's start hands to the segment thread.
+pub struct SegmentParts {
+    pub disk: RealDisk,
+    pub dir: DiskPath,
+    pub checkpoint_dir: DiskPath,
+    pub mail: Receiver<SegmentMail>,
+    pub journal: SyncSender<JournalMail>,
+    pub shards: Shards,
+    pub plumbing: Arc<Plumbing>,
+    pub logs: BTreeMap<GroupId, SegmentLog>,
+    pub checkpoint: Checkpoint,
+    pub removed: BTreeSet<GroupId>,
+}
+
+impl SegmentThread {
+    pub fn new(parts: SegmentParts) -> SegmentThread {
+        let logs = parts.logs.into_iter().map(|(group, log)| {
+            (group, Open { log, told_segments: usize::MAX, dirty: false })
+        });
+        SegmentThread {
+            disk: parts.disk,
+            dir: parts.dir,
+            checkpoint_dir: parts.checkpoint_dir,
+            mail: parts.mail,
+            journal: parts.journal,
+            shards: parts.shards,
+            plumbing: parts.plumbing,
+            logs: logs.collect(),
+            checkpoint: parts.checkpoint,
+            making: None,
+            next_checkpoint: 1,
+            deleted: parts.removed,
+            touched: BTreeSet::new(),
+            held: VecDeque::new(),
+            changed: false,
+        }
+    }
+
+    /// Runs until [`SegmentMail::Stop`]; call it on its own thread.
+    pub fn run(mut self) {
+        let beat = Beat::thread(Loop::Segment, 0);
+        let mut checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+        loop {
+            beat.idle();
+            let wait = if self.held.is_empty() { Duration::from_secs(1) } else { RETRY };
+            match self.mail.recv_timeout(wait) {
+                Ok(mail) => {
+                    beat.phase(Phase::Write);
+                    if self.take(mail, &beat) {
+                        return;
+                    }
+                    // Bounded: readers hear of what was written at least every so many works.
+                    for _ in 0..limits::TURN_INPUTS_MAX {
+                        let Ok(mail) = self.mail.try_recv() else { break };
+                        if self.take(mail, &beat) {
+                            return;
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.retry_held();
+            beat.phase(Phase::Publish);
+            self.publish();
+            if Instant::now() >= checkpoint_at {
+                checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+                if self.changed {
+                    self.begin_checkpoint(None);
+                }
+            }
+        }
+    }
+
+    /// True when this was the last mail.
+    fn take(&mut self, mail: SegmentMail, beat: &Beat) -> bool {
+        match mail {
+            SegmentMail::Work(work) => {
+                self.held.push_back(work);
+                self.run_held(beat);
+            }
+            SegmentMail::CheckpointWanted => self.begin_checkpoint(None),
+            SegmentMail::CheckpointNow(tell) => self.begin_checkpoint(Some(tell)),
+            SegmentMail::Stop => return true,
+        }
+        false
+    }
+
+    fn run_held(&mut self, beat: &Beat) {
+        while let Some(work) = self.held.pop_front() {
+            match self.work(&work, beat) {
+                Ok(()) => {}
+                Err(StorageError::Disk(error)) if !error.poisons() => {
+                    telemetry::metrics().disk_full.set(1);
+                    self.held.push_front(work);
+                    return;
+                }
+                Err(error) => self.plumbing.fatal(
+                    FatalReason::SegmentFailed,
+                    &format!("writing segments failed: {error}"),
+                ),
+            }
+        }
+    }
+
+    fn retry_held(&mut self) {
+        if !self.held.is_empty() {
+            let beat = Beat::task(Loop::Disk, 1);
+            self.run_held(&beat);
+        }
+    }
+
+    fn work(&mut self, work: &SegmentWork, beat: &Beat) -> Result<(), StorageError> {
+        match work {
+            SegmentWork::Append { group, entries } => {
+                beat.group(*group);
+                let open = open_log(&mut self.logs, &mut self.disk, &self.dir, *group)?;
+                // After a full disk part of it may be written already.
+                let from = entries.partition_point(|e| e.entry.index <= open.log.last_index());
+                open.log.append(&mut self.disk, &entries[from..])?;
+                open.dirty = true;
+                let bytes: usize = entries.iter().map(|entry| entry.entry.data.len()).sum();
+                metrics().segment_write_bytes_total.add(bytes as u64);
+                self.touched.insert(*group);
+                self.changed = true;
+            }
+            SegmentWork::LogStart { group, offset } => {
+                let open = open_log(&mut self.logs, &mut self.disk, &self.dir, *group)?;
+                open.log.set_log_start(*offset);
+                self.touched.insert(*group);
+            }
+            SegmentWork::SegmentBytes { group, bytes } => {
+                let open = open_log(&mut self.logs, &mut self.disk, &self.dir, *group)?;
+                open.log.set_segment_bytes(*bytes);
+            }
+            SegmentWork::Mark { checkpoint, mark } => self.mark(*checkpoint, mark),
+            SegmentWork::Marked { checkpoint, shard } => self.marked(*checkpoint, *shard, beat),
+            SegmentWork::Delete { group } => {
+                self.deleted.insert(*group);
+                self.changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Readers and shards hear of what can be read now.
+    fn publish(&mut self) {
+        for group in std::mem::take(&mut self.touched) {
+            let Some(open) = self.logs.get_mut(&group) else { continue };
+            let list = open.log.view();
+            let (index, start_index) = (list.last_index(), list.first_index().saturating_sub(1));
+            let segments = list.segments();
+            // Sizes change with every write; retention only needs them now and then, and
+            // always when a segment was cut.
+            let told = segments.len() != open.told_segments || segments.len() <= 2;
+            open.told_segments = segments.len();
+            self.plumbing.set_segments(group, list);
+            let segments = told.then_some(segments);
+            let input = Input::Readable { group, index, start_index, segments };
+            self.shards.of(group).tell_blocking(input);
+        }
+    }
+
+    fn begin_checkpoint(&mut self, tell: Option<SyncSender<bool>>) {
+        if let Some(making) = &mut self.making {
+            making.tell.extend(tell);
+            return;
+        }
+        let id = self.next_checkpoint;
+        self.next_checkpoint += 1;
+        self.making = Some(Making {
+            id,
+            started: Instant::now(),
+            waiting: (0..self.shards.all().len()).collect(),
+            marks: Vec::new(),
+            tell: tell.into_iter().collect(),
+        });
+        for shard in self.shards.all() {
+            shard.tell_blocking(Input::Checkpoint { id });
+        }
+    }
+
+    fn mark(&mut self, checkpoint: u64, mark: &GroupMark) {
+        let Some(open) = self.logs.get(&mark.group) else { return };
+        let position = open.log.position();
+        assert_eq!(
+            position.last_index, mark.applied_index,
+            "group {}: a mark must stand exactly behind its entries",
+            mark.group
+        );
+        let term_starts = open.log.view().term_starts();
+        if let Some(making) = self.making.as_mut().filter(|making| making.id == checkpoint) {
+            let mark = GroupMark {
+                group: mark.group,
+                birth: mark.birth.clone(),
+                conf_state: mark.conf_state.clone(),
+                applied_index: mark.applied_index,
+                applied_term: mark.applied_term,
+                machine: mark.machine.clone(),
+            };
+            making.marks.push((mark, position, term_starts));
+        }
+    }
+
+    fn marked(&mut self, checkpoint: u64, shard: usize, beat: &Beat) {
+        let Some(making) = self.making.as_mut().filter(|making| making.id == checkpoint) else {
+            return;
+        };
+        making.waiting.remove(&shard);
+        if !making.waiting.is_empty() {
+            return;
+        }
+        let Some(making) = self.making.take() else { return };
+        beat.phase(Phase::Sync);
+        let (started, tell) = (making.started, making.tell);
+        let done = self.finish(making.marks);
+        let outcome = match &done {
+            Ok(()) => CheckpointOutcome::Ok,
+            Err(StorageError::Disk(error)) if !error.poisons() => CheckpointOutcome::Failed,
+            Err(error) => self
+                .plumbing
+                .fatal(FatalReason::CheckpointFailed, &format!("checkpoint failed: {error}")),
+        };
+        metrics().checkpoints_total.at(outcome).inc();
+        metrics().checkpoint_seconds.observe(started.elapsed().as_nanos() as u64);
+        for asker in tell {
+            // Nobody waits any more: the broker is shutting down without it.
+            let _ = asker.send(done.is_ok());
+        }
+        beat.phase(Phase::Write);
+    }
+
+    /// Segments, then promises, then the checkpoint, then what it frees: in that order.
+    fn finish(
+        &mut self,
+        marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
+    ) -> Result<(), StorageError> {
+        for (mark, ..) in &marks {
+            if let Some(open) = self.logs.get_mut(&mark.group)
+                && open.dirty
+            {
+                open.log.sync(&mut self.disk)?;
+                open.dirty = false;
+            }
+        }
+        let (ask, answer) = sync_channel(1);
+        if self.journal.send(JournalMail::SyncedStates(ask)).is_err() {
+            return Ok(());
+        }
+        let Ok(states) = answer.recv() else { return Ok(()) };
+        self.merge(marks, states);
+        let gone = std::mem::take(&mut self.deleted);
+        self.checkpoint.groups.retain(|group, _| !gone.contains(group));
+        self.checkpoint.write(&mut self.disk, &self.checkpoint_dir)?;
+        self.changed = false;
+        let covered = self.checkpoint.groups.iter();
+        let covered = covered.map(|(id, group)| (*id, group.applied_index, group.as_of_lsn));
+        // A stopping journal keeps its files; the next start recycles them.
+        let _ = self.journal.send(JournalMail::Checkpointed(covered.collect()));
+        for group in gone {
+            if let Some(open) = self.logs.remove(&group) {
+                open.log.delete_all(&mut self.disk)?;
+            }
+            self.plumbing.forget(group);
+        }
+        for open in self.logs.values_mut() {
+            open.log.reap(&mut self.disk)?;
+        }
+        Ok(())
+    }
+
+    fn merge(
+        &mut self,
+        marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
+        states: Vec<SyncedState>,
+    ) {
+        for (mark, position, term_starts) in marks {
+            let kept = self.checkpoint.groups.entry(mark.group).or_default();
+            *kept = GroupCheckpoint {
+                replica: mark.birth.replica,
+                birth: mark.birth.body,
+                hard_state: kept.hard_state,
+                as_of_lsn: kept.as_of_lsn,
+                suspect: kept.suspect,
+                conf_state: mark.conf_state,
+                applied_index: mark.applied_index,
+                applied_term: mark.applied_term,
+                start_index: position.start_index,
+                machine: mark.machine,
+                machine_applied: mark.applied_index,
+                segments: position,
+                term_starts,
+            };
+        }
+        for state in states {
+            if let Some(kept) = self.checkpoint.groups.get_mut(&state.group) {
+                kept.hard_state = state.hard_state;
+                kept.as_of_lsn = state.as_of_lsn;
+                kept.suspect = state.suspect;
+            }
+        }
+    }
+}
+
+fn open_log<'a>(
+    logs: &'a mut BTreeMap<GroupId, Open>,
+    disk: &mut RealDisk,
+    dir: &DiskPath,
+    group: GroupId,
+) -> Result<&'a mut Open, StorageError> {
+    use std::collections::btree_map::Entry;
+    match logs.entry(group) {
+        Entry::Occupied(open) => Ok(open.into_mut()),
+        Entry::Vacant(slot) => {
+            let path = dir.join(&group.to_string());
+            let log = SegmentLog::open(disk, path, None, limits::SEGMENT_BYTES)?;
+            Ok(slot.insert(Open { log, told_segments: usize::MAX, dirty: false }))
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a shard answers to those who asked.
+
+use model::{ErrorCode, PrefixChecksum};
+
+/// A batch is in the log as its `acks` demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Produced {
+    pub base_offset: i64,
+    /// LogAppendTime in milliseconds, or -1 with CreateTime.
+    pub append_time_ms: i64,
+    pub log_start: i64,
+    /// Index and term of the entry, for the oracle and the waterfall.
+    pub index: u64,
+    pub term: u64,
+    /// Boot times of the stages: stamped, committed (0: not waited for).
+    pub stamped_ns: u64,
+    pub committed_ns: u64,
+}
+
+/// A partition at a moment not before the question arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guarded {
+    pub high_watermark: i64,
+    pub log_start: i64,
+    pub leader_epoch: i32,
+    pub prefix: PrefixChecksum,
+}
+
+/// Kafka's code and why, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub why: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum Answer {
+    Produced(Produced),
+    Guarded(Guarded),
+    Metadata(machine::metadata::Response),
+    Refused(Refusal),
+}

@@ -1,0 +1,381 @@
+//! The leader's half at work: stamping what is queued, proposing it, answering upon commit.
+//!
+//! Invariants: stamping happens immediately before the proposal, in one go; a dropped proposal
+//! takes the stamps back and leaves the requests queued, in order; an answer names a commit
+//! that happened.
+
+use bytes::Bytes;
+use consensus::ProposeError;
+use machine::metadata::{self, MetadataLead};
+use machine::partition::{PartitionLead, Proposal, SegmentInfo, Stamp, retention};
+use model::{BrokerId, ErrorCode, Now};
+
+use super::answer::{Answer, Produced};
+use super::apply::Machine;
+use super::member::Member;
+use super::{Event, Out, ProduceInput, ShardConfig};
+
+/// The leader's half of a group in one term.
+pub(super) struct Lead {
+    pub term: u64,
+    pub half: Half,
+}
+
+pub(super) enum Half {
+    Partition(PartitionLead),
+    Metadata(MetadataLead),
+}
+
+impl Lead {
+    pub fn new(machine: &Machine, term: u64) -> Lead {
+        let half = match machine {
+            Machine::Partition(partition) => Half::Partition(partition.lead(term)),
+            Machine::Metadata(metadata) => Half::Metadata(metadata.lead()),
+        };
+        Lead { term, half }
+    }
+}
+
+/// What waits for an index of this leader's term.
+pub(super) struct Pending<R> {
+    pub index: u64,
+    pub deed: Deed<R>,
+}
+
+pub(super) enum Deed<R> {
+    Batch {
+        base_offset: i64,
+        last_offset: i64,
+        append_time_ms: i64,
+        data: Bytes,
+        records: u64,
+        stamped_ns: u64,
+        acks: i16,
+        /// The producer, and retries of the same batch that arrived meanwhile.
+        replies: Vec<R>,
+    },
+    /// Answered by the machine when it applies the entry.
+    Command { reply: R },
+    Control,
+}
+
+impl<R> Pending<R> {
+    pub fn refuse(self, code: ErrorCode, why: &str, out: &mut Out<R>) {
+        match self.deed {
+            Deed::Batch { replies, .. } => {
+                replies.into_iter().for_each(|reply| out.refuse(Some(reply), code, why));
+            }
+            Deed::Command { reply } => out.refuse(Some(reply), code, why),
+            Deed::Control => {}
+        }
+    }
+}
+
+impl<R> Member<R> {
+    /// Stamps and proposes everything queued, as one multi-entry proposal.
+    pub(super) fn propose_queued(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
+        if self.queued.is_empty() || self.lead.is_none() {
+            return;
+        }
+        let in_sync = self.group.isr(now, cfg.replica_lag_ms_max).len();
+        let needed = self.config.min_insync_replicas;
+        let mut entries = Vec::new();
+        let mut batches: Vec<(usize, ProduceInput<R>, Pending<R>)> = Vec::new();
+        let mut requests = std::mem::take(&mut self.queued);
+        let mark = self.partition_lead().mark();
+        while let Some(mut request) = requests.pop_front() {
+            if request.acks == -1 && in_sync < needed {
+                let why = format!("{in_sync} in-sync replicas, min.insync.replicas is {needed}");
+                out.refuse(request.reply.take(), ErrorCode::NotEnoughReplicas, why);
+                continue;
+            }
+            let batch = std::mem::take(&mut request.batch);
+            match self.stamp(now, batch) {
+                Stamp::Append { context, data, base_offset, last_offset, append_time_ms } => {
+                    entries.push((context, data.clone()));
+                    let deed = Deed::Batch {
+                        base_offset,
+                        last_offset,
+                        append_time_ms,
+                        data: data.clone(),
+                        records: (last_offset - base_offset + 1) as u64,
+                        stamped_ns: now.boot_ns,
+                        acks: request.acks,
+                        replies: Vec::new(),
+                    };
+                    // If the proposal is dropped these bytes are stamped again.
+                    request.batch = data;
+                    batches.push((entries.len() - 1, request, Pending { index: 0, deed }));
+                }
+                Stamp::Duplicate { base_offset, last_offset, append_time_ms } => {
+                    let first = batches.iter_mut().map(|(_, _, pending)| pending).find(|p| {
+                        matches!(&p.deed, Deed::Batch { base_offset: b, .. } if *b == base_offset)
+                    });
+                    let again = (base_offset, last_offset, append_time_ms);
+                    self.answer_duplicate(now, request.reply, first, again, out);
+                }
+                Stamp::Reject(code, why) => out.refuse(request.reply, code, why),
+            }
+        }
+        if entries.is_empty() {
+            return;
+        }
+        match self.group.propose(entries) {
+            Ok(first) => {
+                for (at, mut request, mut pending) in batches {
+                    pending.index = first + at as u64;
+                    let reply = request.reply.take();
+                    if let Deed::Batch { replies, .. } = &mut pending.deed {
+                        replies.extend(reply);
+                    }
+                    self.pending.push_back(pending);
+                }
+            }
+            Err(error) => {
+                self.partition_lead().rollback(mark);
+                let why = match &error {
+                    ProposeError::NotLeader { .. } => "not_leader",
+                    ProposeError::Dropped(reason) => reason.as_str(),
+                };
+                out.events.push(Event::ProposalDropped { group: self.spec.group, why });
+                for (_, request, pending) in batches {
+                    // A duplicate that was attached meanwhile waits for a batch that is not
+                    // in the log: its client asks again.
+                    pending.refuse(ErrorCode::NotLeaderOrFollower, "not appended; retry", out);
+                    self.queued.push_back(request);
+                }
+            }
+        }
+    }
+
+    fn partition_lead(&mut self) -> &mut PartitionLead {
+        match self.lead.as_mut().map(|lead| &mut lead.half) {
+            Some(Half::Partition(lead)) => lead,
+            _ => panic!("only a serving partition stamps"),
+        }
+    }
+
+    fn stamp(&mut self, now: Now, batch: Bytes) -> Stamp {
+        let config = self.config.stamp();
+        let (Some(Lead { half: Half::Partition(lead), .. }), Machine::Partition(machine)) =
+            (self.lead.as_mut(), &self.machine)
+        else {
+            panic!("only a serving partition stamps");
+        };
+        lead.stamp(machine, now, batch, &config)
+    }
+
+    /// A retry: answered like the first, once the first is committed.
+    fn answer_duplicate(
+        &mut self,
+        now: Now,
+        reply: Option<R>,
+        in_this_proposal: Option<&mut Pending<R>>,
+        again: (i64, i64, i64),
+        out: &mut Out<R>,
+    ) {
+        let Some(reply) = reply else { return };
+        let (base, _, append_time_ms) = again;
+        let in_flight = self.pending.iter_mut().find(
+            |p| matches!(&p.deed, Deed::Batch { base_offset, .. } if *base_offset == base),
+        );
+        if let Some(Pending { deed: Deed::Batch { replies, .. }, .. }) =
+            in_this_proposal.or(in_flight)
+        {
+            replies.push(reply);
+            return;
+        }
+        let log_start = self.machine.log_start();
+        let term = self.group.term();
+        out.replies.push((
+            reply,
+            Answer::Produced(Produced {
+                base_offset: base,
+                append_time_ms,
+                log_start,
+                index: 0,
+                term,
+                stamped_ns: now.boot_ns,
+                committed_ns: now.boot_ns,
+            }),
+        ));
+    }
+
+    /// Everything committed by now: readers see it, then producers hear of it.
+    pub(super) fn commit(&mut self, now: Now, out: &mut Out<R>) {
+        let Some(lead) = &self.lead else { return };
+        let term = lead.term;
+        let committed = self.group.commit_index();
+        let majority = self.spec.replicas.len() / 2 + 1;
+        let min_copies = self.config.min_insync_replicas.min(self.spec.replicas.len());
+        let log_start = self.machine.log_start();
+        let mut batches = Vec::new();
+        let (mut records, mut bytes, mut oldest_ns) = (0u64, 0u64, u64::MAX);
+        let mut answers = Vec::new();
+        while let Some(pending) = self.pending.front() {
+            if pending.index > committed {
+                break;
+            }
+            if let Deed::Batch { acks: -1, replies, .. } = &pending.deed
+                && min_copies > majority
+                && !replies.is_empty()
+                && self.group.copies(pending.index) < min_copies
+            {
+                break;
+            }
+            if matches!(pending.deed, Deed::Command { .. }) && pending.index > self.machine.applied() {
+                break;
+            }
+            let Some(Pending { index, deed }) = self.pending.pop_front() else { break };
+            let Deed::Batch { base_offset, last_offset, append_time_ms, data, stamped_ns, replies, records: count, .. } =
+                deed
+            else {
+                continue;
+            };
+            records += count;
+            bytes += data.len() as u64;
+            oldest_ns = oldest_ns.min(stamped_ns);
+            if base_offset >= self.published {
+                self.published = last_offset + 1;
+                batches.push((base_offset, last_offset, data));
+            }
+            for reply in replies {
+                let produced = Produced {
+                    base_offset,
+                    append_time_ms,
+                    log_start,
+                    index,
+                    term,
+                    stamped_ns,
+                    committed_ns: now.boot_ns,
+                };
+                answers.push((reply, Answer::Produced(produced)));
+            }
+        }
+        if !batches.is_empty() {
+            let group = self.spec.group;
+            let propose_to_commit_ns = now.boot_ns.saturating_sub(oldest_ns);
+            out.events.push(Event::Committed { group, records, bytes, propose_to_commit_ns });
+            self.publish(batches, out);
+        }
+        out.replies.extend(answers);
+    }
+
+    /// acks=1 and acks=0: our own fsync is enough.
+    pub(super) fn answer_local(&mut self, out: &mut Out<R>) {
+        let (durable, log_start, term) =
+            (self.durable_index, self.machine.log_start(), self.group.term());
+        for pending in self.pending.iter_mut().take_while(|pending| pending.index <= durable) {
+            let index = pending.index;
+            if let Deed::Batch { acks: 1, base_offset, append_time_ms, stamped_ns, replies, .. } =
+                &mut pending.deed
+            {
+                for reply in replies.drain(..) {
+                    let produced = Produced {
+                        base_offset: *base_offset,
+                        append_time_ms: *append_time_ms,
+                        log_start,
+                        index,
+                        term,
+                        stamped_ns: *stamped_ns,
+                        committed_ns: 0,
+                    };
+                    out.replies.push((reply, Answer::Produced(produced)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn expire_queued(&mut self, now: Now, out: &mut Out<R>) {
+        while self.queued.front().is_some_and(|request| request.deadline_ns <= now.boot_ns) {
+            let request = self.queued.pop_front().expect("looked at");
+            // It never entered the log, but a time-out always means "unknown" to the client.
+            out.refuse(request.reply, ErrorCode::RequestTimedOut, "not stamped before the deadline");
+        }
+    }
+
+    pub(super) fn metadata_request(
+        &mut self,
+        now: Now,
+        request: metadata::Request,
+        reply: R,
+        alive: &dyn Fn(BrokerId) -> bool,
+        out: &mut Out<R>,
+    ) {
+        let (Some(Lead { half: Half::Metadata(lead), .. }), Machine::Metadata(machine)) =
+            (self.lead.as_mut(), &self.machine)
+        else {
+            let why = "the metadata group is led elsewhere, or an election runs";
+            return out.refuse(Some(reply), ErrorCode::NotController, why);
+        };
+        let command = match metadata::decide(now, &machine.image(), request, alive) {
+            Ok(command) => command,
+            Err(response) => return out.replies.push((reply, Answer::Metadata(response))),
+        };
+        let mark = lead.mark();
+        let entry = lead.stamp(&command);
+        match self.group.propose(vec![entry]) {
+            Ok(index) => self.pending.push_back(Pending { index, deed: Deed::Command { reply } }),
+            Err(_) => {
+                lead.rollback(mark);
+                out.refuse(Some(reply), ErrorCode::NotController, "not appended; retry");
+            }
+        }
+    }
+
+    /// Proposes what retention wants: one thing at a time.
+    pub(super) fn look_at_retention(&mut self, cfg: &ShardConfig, now: Now) {
+        if now.ms_since(self.retention_at_ns) < cfg.retention_check_ms {
+            return;
+        }
+        self.retention_at_ns = now.boot_ns;
+        let busy = self.pending.iter().any(|p| matches!(p.deed, Deed::Control));
+        let Machine::Partition(machine) = &self.machine else { return };
+        if busy || self.lead.is_none() || self.held.is_some() {
+            return;
+        }
+        let Some(active) = self.segments.last() else { return };
+        if self.active_since.0 != active.base_offset {
+            self.active_since = (active.base_offset, now.wall_ms);
+        }
+        let last = self.segments.len() - 1;
+        let infos: Vec<SegmentInfo> = self
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(at, segment)| SegmentInfo {
+                base_offset: segment.base_offset,
+                bytes: segment.log_bytes,
+                first_timestamp: if at == last { self.active_since.1 } else { -1 },
+                max_timestamp: segment.max_timestamp,
+                sealed: at != last,
+            })
+            .collect();
+        // Until a replica can be filled from a snapshot, nothing a voter still lacks may go.
+        let floor = self.floor_offset();
+        let (start, high) = (machine.log_start(), self.published);
+        let wanted =
+            retention(now.wall_ms, &infos, &self.config.retention(), start, high, floor);
+        if let Some(proposal) = wanted {
+            self.propose_control(proposal);
+        }
+    }
+
+    /// The highest segment boundary that every voter has passed.
+    fn floor_offset(&self) -> i64 {
+        let matched = self.group.min_matched();
+        let passed = self.segments.iter().take_while(|segment| segment.base_index <= matched + 1);
+        passed.last().map_or(0, |segment| segment.base_offset)
+    }
+
+    fn propose_control(&mut self, proposal: Proposal) {
+        let lead = self.partition_lead();
+        let mark = lead.mark();
+        let data = proposal.data();
+        let context = lead.control(proposal.kind(), &data);
+        match self.group.propose(vec![(context, data)]) {
+            Ok(index) => self.pending.push_back(Pending { index, deed: Deed::Control }),
+            Err(_) => self.partition_lead().rollback(mark),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! One group on one shard: raft, machine, the leader's half, and who waits for what.
+//!
+//! Invariants: the leader's half exists only while this replica is *Serving*: leader, with an
+//! entry of its own term applied. Whoever waits is answered when that ends. The machine sees
+//! every committed entry once, in order, or is held at the first it refuses.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use consensus::{Group, GroupConfig, GroupOut, Role};
+use machine::config::TopicConfig;
+use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId};
+use storage::{GroupBirth, JournalWrite, SegmentSummary};
+
+use super::apply::Machine;
+use super::lead::{Lead, Pending};
+use super::{
+    Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut, RestoredGroup,
+    ShardConfig, ViewUpdate,
+};
+
+/// A guarded read that waits for `index` to be applied.
+pub(super) struct Waiting<R> {
+    pub index: u64,
+    pub deadline_ns: u64,
+    /// Set once a ReadIndex round vouches for it; else the lease must.
+    pub confirmed: bool,
+    /// The ReadIndex round that was asked for it.
+    pub round: Option<u64>,
+    pub reply: R,
+}
+
+/// One replica of one group; see the module.
+pub struct Member<R> {
+    pub(super) spec: GroupSpec,
+    pub group: Group,
+    pub(super) machine: Machine,
+    pub(super) config: TopicConfig,
+    pub(super) lead: Option<Lead>,
+    /// Not stamped yet, in arrival order.
+    pub(super) queued: VecDeque<ProduceInput<R>>,
+    /// Proposed, in log order.
+    pub(super) pending: VecDeque<Pending<R>>,
+    pub(super) waiting: Vec<Waiting<R>>,
+    pub(super) next_round: u64,
+    /// Why the machine stands still, and before which entry.
+    pub(super) held: Option<(u64, String)>,
+    /// Birth to hand to the journal with the first write.
+    birth: Option<GroupBirth>,
+    /// Last entry index of each Ready that is not durable yet.
+    unsynced: VecDeque<(u64, u64)>,
+    /// Entries at or below it are durable here.
+    pub(super) durable_index: u64,
+    /// Term of the last applied entry: equal to raft's term means Serving may begin.
+    pub(super) applied_term: u64,
+    /// Next offset that readers have not seen.
+    pub(super) published: i64,
+    pub(super) last_isr: Vec<BrokerId>,
+    pub(super) segments: Vec<SegmentSummary>,
+    /// (base offset of the active segment, wall clock when this leader first saw it).
+    pub(super) active_since: (i64, i64),
+    pub(super) retention_at_ns: u64,
+    pub(super) marked: u64,
+    out: GroupOut,
+}
+
+impl<R> Member<R> {
+    pub(super) fn restore(
+        cfg: &ShardConfig,
+        now: Now,
+        restored: RestoredGroup,
+    ) -> Result<Member<R>, String> {
+        let RestoredGroup { spec, log, machine, applied_term, in_journal, segments } = restored;
+        let machine = Machine::restore(spec.kind, machine.as_deref())?;
+        let config = GroupConfig {
+            group: spec.group,
+            replica: spec.replica,
+            seed: cfg.seed,
+            timing: cfg.timing,
+        };
+        let durable_index = log.entries.last().map_or(log.applied, |entry| entry.index);
+        let group = Group::new(config, log, now).map_err(|error| error.to_string())?;
+        let published = machine.next_offset();
+        Ok(Member {
+            birth: (!in_journal).then(|| spec.birth()),
+            config: spec.config.clone(),
+            spec,
+            group,
+            machine,
+            lead: None,
+            queued: VecDeque::new(),
+            pending: VecDeque::new(),
+            waiting: Vec::new(),
+            next_round: 0,
+            held: None,
+            unsynced: VecDeque::new(),
+            durable_index,
+            applied_term,
+            published,
+            last_isr: Vec::new(),
+            segments,
+            active_since: (-1, 0),
+            retention_at_ns: now.boot_ns,
+            marked: 0,
+            out: GroupOut::default(),
+        })
+    }
+
+    pub fn replica(&self) -> ReplicaId {
+        self.spec.replica
+    }
+
+    pub fn spec(&self) -> &GroupSpec {
+        &self.spec
+    }
+
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub fn is_serving(&self) -> bool {
+        self.lead.is_some()
+    }
+
+    /// Index of the last committed entry that readers may have seen, and the next offset.
+    pub fn published_offset(&self) -> i64 {
+        self.published
+    }
+
+    pub(super) fn broker_of(&self, replica: ReplicaId) -> Option<BrokerId> {
+        self.spec.replicas.iter().find(|r| r.replica == replica).map(|r| r.broker)
+    }
+
+    pub(super) fn replica_on(&self, broker: BrokerId) -> Option<ReplicaId> {
+        self.spec.replicas.iter().find(|r| r.broker == broker).map(|r| r.replica)
+    }
+
+    pub(super) fn in_journal(&self) -> bool {
+        self.birth.is_none()
+    }
+
+    pub(super) fn leads_others(&self) -> bool {
+        self.group.role() == Role::Leader && self.spec.replicas.len() > 1
+    }
+
+    pub(super) fn tick(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
+        self.group.tick(now);
+        self.expire_waiting(now, out);
+        self.expire_queued(now, out);
+        self.look_at_retention(cfg, now);
+    }
+
+    pub(super) fn enqueue(&mut self, request: ProduceInput<R>, disk_full: bool, out: &mut Out<R>) {
+        let refusal = if self.spec.kind != GroupKind::Partition {
+            Some((ErrorCode::InvalidTopicException, "not a partition"))
+        } else if self.lead.is_none() {
+            Some((ErrorCode::NotLeaderOrFollower, "another broker leads, or an election runs"))
+        } else if self.held.is_some() {
+            Some((ErrorCode::KafkaStorageError, "the partition is held at an entry it refuses"))
+        } else if disk_full {
+            Some((ErrorCode::KafkaStorageError, "the disk is full; free space on the log directory"))
+        } else if self.queued.len() + self.pending.len() >= QUEUE_MAX {
+            Some((ErrorCode::ThrottlingQuotaExceeded, "too many batches wait for this partition"))
+        } else {
+            None
+        };
+        match refusal {
+            Some((code, why)) => out.refuse(request.reply, code, why),
+            None => self.queued.push_back(request),
+        }
+    }
+
+    pub(super) fn persisted(&mut self, now: Now, token: u64, out: &mut Out<R>) {
+        while let Some((ready, index)) = self.unsynced.front().copied() {
+            if ready > token {
+                break;
+            }
+            self.durable_index = self.durable_index.max(index);
+            self.unsynced.pop_front();
+        }
+        self.group.persisted(now, token, &mut self.out);
+        self.take_output(out);
+        self.answer_local(out);
+    }
+
+    pub(super) fn readable(
+        &mut self,
+        index: u64,
+        start_index: u64,
+        segments: Option<Vec<SegmentSummary>>,
+    ) {
+        self.group.release_log(index);
+        self.group.set_start_index(start_index);
+        if let Some(segments) = segments {
+            self.segments = segments;
+        }
+    }
+
+    pub(super) fn peer_died(&mut self, now: Now, broker: BrokerId) {
+        if let Some(replica) = self.replica_on(broker) {
+            self.group.peer_died(now, replica);
+        }
+    }
+
+    pub(super) fn peer_alive(&mut self, now: Now, broker: BrokerId) {
+        if let Some(replica) = self.replica_on(broker) {
+            self.group.peer_alive(now, replica);
+        }
+    }
+
+    pub(super) fn tell_majority(
+        &mut self,
+        now: Now,
+        connected: &BTreeSet<BrokerId>,
+        own: BrokerId,
+    ) {
+        let voters = self.spec.replicas.iter().filter(|r| !self.spec.learners.contains(&r.replica));
+        let (mut all, mut there) = (0, 0);
+        for voter in voters {
+            all += 1;
+            there += usize::from(voter.broker == own || connected.contains(&voter.broker));
+        }
+        self.group.majority_connected(now, there > all / 2);
+    }
+
+    pub(super) fn distrust(&mut self) {
+        self.held.get_or_insert((0, "the journal no longer trusts this replica's log".into()));
+        self.group.hold();
+    }
+
+    pub(super) fn configure(&mut self, config: TopicConfig, out: &mut Out<R>) {
+        if config.segment_bytes != self.config.segment_bytes {
+            let (group, bytes) = (self.spec.group, config.segment_bytes);
+            out.segments.push(super::SegmentWork::SegmentBytes { group, bytes });
+        }
+        self.config = config;
+    }
+
+    /// One proposal, one Ready, and everything that follows from them.
+    pub(super) fn flush(
+        &mut self,
+        cfg: &ShardConfig,
+        now: Now,
+        turn_ns: u64,
+        handing_over: bool,
+        out: &mut Out<R>,
+    ) {
+        self.check_lead(now, out);
+        self.propose_queued(cfg, now, out);
+        self.ask_round(now);
+        self.group.flush(now, turn_ns, &mut self.out);
+        self.take_output(out);
+        self.check_lead(now, out);
+        self.commit(now, out);
+        self.answer_waiting(now, out);
+        self.publish_isr(cfg, now, out);
+        if handing_over && self.leads_others() {
+            self.group.transfer_leader(now, None);
+        }
+    }
+
+    /// Moves what consensus produced to where it belongs.
+    fn take_output(&mut self, out: &mut Out<R>) {
+        let mut taken = std::mem::take(&mut self.out);
+        let group = self.spec.group;
+        for write in taken.writes.drain(..) {
+            if let Some(last) = write.entries.last() {
+                self.unsynced.push_back((write.ready, last.index));
+                // A shorter log after a conflict: what was durable above it is gone.
+                let first = write.entries[0].index;
+                self.durable_index = self.durable_index.min(first - 1);
+            }
+            out.journal.push(JournalWrite {
+                group,
+                token: write.ready,
+                entries: write.entries,
+                hard_state: write.hard_state,
+                urgent: write.vote_or_term_changed,
+                create: self.birth.take(),
+                remove: false,
+                suspect: None,
+            });
+        }
+        for message in taken.messages.drain(..) {
+            let to = ReplicaId(message.to);
+            if let Some(broker) = self.broker_of(to) {
+                out.peers.push(RaftOut { broker, group, from: self.spec.replica, to, message });
+            }
+        }
+        let kind = self.spec.kind;
+        let events = taken.events.drain(..);
+        out.events.extend(events.map(|event| Event::Consensus { group, kind, event }));
+        out.fetches.extend(taken.fetches.drain(..).map(|fetch| (group, fetch)));
+        for read in taken.reads.drain(..) {
+            for waiting in self.waiting.iter_mut().filter(|w| w.round == Some(read.ctx)) {
+                waiting.confirmed = true;
+                waiting.index = waiting.index.max(read.index);
+            }
+        }
+        let committed = std::mem::take(&mut taken.committed);
+        self.out = taken;
+        if !committed.is_empty() {
+            self.apply(committed, out);
+        }
+    }
+
+    /// Starts and ends the leader's half.
+    fn check_lead(&mut self, now: Now, out: &mut Out<R>) {
+        let term = self.group.term();
+        let leads = self.group.role() == Role::Leader;
+        if let Some(lead) = &self.lead
+            && (!leads || lead.term != term)
+        {
+            let term = lead.term;
+            self.lead = None;
+            self.last_isr.clear();
+            self.refuse_all(ErrorCode::NotLeaderOrFollower, "leadership was lost", out);
+            out.events.push(Event::StoppedServing { group: self.spec.group, term });
+            self.publish(Vec::new(), out);
+        }
+        if leads && self.lead.is_none() && self.applied_term == term && self.held.is_none() {
+            self.lead = Some(Lead::new(&self.machine, term));
+            self.active_since = (-1, now.wall_ms);
+            self.published = self.published.max(self.machine.next_offset());
+            out.events.push(Event::Serving { group: self.spec.group, term });
+            self.publish(Vec::new(), out);
+        }
+    }
+
+    pub(super) fn refuse_all(&mut self, code: ErrorCode, why: &str, out: &mut Out<R>) {
+        for request in self.queued.drain(..) {
+            out.refuse(request.reply, code, why);
+        }
+        for pending in self.pending.drain(..) {
+            pending.refuse(code, why, out);
+        }
+        for waiting in self.waiting.drain(..) {
+            out.refuse(Some(waiting.reply), code, why);
+        }
+    }
+
+    /// Tells readers where this partition stands.
+    pub(super) fn publish(&mut self, batches: Vec<(i64, i64, Bytes)>, out: &mut Out<R>) {
+        out.views.push(ViewUpdate {
+            group: self.spec.group,
+            serving: self.lead.as_ref().map(|lead| lead.term),
+            term: self.group.term(),
+            high_watermark: self.published,
+            log_start: self.machine.log_start(),
+            batches,
+            isr: None,
+            status: None,
+        });
+    }
+
+    fn publish_isr(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
+        if self.lead.is_none() {
+            return;
+        }
+        let in_sync = self.group.isr(now, cfg.replica_lag_ms_max);
+        let mut isr: Vec<BrokerId> =
+            in_sync.into_iter().filter_map(|replica| self.broker_of(replica)).collect();
+        isr.sort_unstable();
+        if isr != self.last_isr {
+            self.last_isr.clone_from(&isr);
+            self.publish(Vec::new(), out);
+            out.views.last_mut().expect("just published").isr = Some(isr);
+        }
+    }
+
+    pub(super) fn status(&self, now: Now) -> MemberStatus {
+        MemberStatus {
+            name: self.spec.name.clone(),
+            replica: self.spec.replica.0,
+            role: self.group.role().as_str(),
+            term: self.group.term(),
+            leader: self.group.leader().map(|id| id.0),
+            serving: self.lead.is_some(),
+            commit: self.group.commit_index(),
+            applied: self.group.applied_index(),
+            last_index: self.group.last_index(),
+            next_offset: self.machine.next_offset(),
+            log_start: self.machine.log_start(),
+            suspect: self.group.is_suspect(),
+            held: self.held.as_ref().map(|(index, why)| format!("at entry {index}: {why}")),
+            pending: self.pending.len(),
+            queued: self.queued.len(),
+            lease_remaining_ms: self.group.lease_remaining_ms(now),
+        }
+    }
+
+    pub fn group_id(&self) -> GroupId {
+        self.spec.group
+    }
+}

@@ -1,0 +1,517 @@
+//! The shard: all raft groups of one thread as one plain value, stepped from one seam.
+//!
+//! [`Shard::step`] takes one input and marks the groups it touched dirty; [`Shard::flush`] makes
+//! one proposal and one raft Ready per dirty group and writes every consequence into [`Out`].
+//! Invariants (absences above all): nothing here reads a clock, takes a lock, awaits, logs or
+//! touches a file; a reply handle `R` is only carried; a panic inside one group stays in it.
+
+mod answer;
+mod apply;
+mod checkpoint;
+mod guard;
+mod lead;
+mod member;
+pub(crate) mod spec;
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use consensus::{EntryFetch, Timing, eraftpb};
+use machine::config::TopicConfig;
+use machine::metadata;
+use model::{BrokerId, ErrorCode, GroupId, LogEntry, Now, ReplicaId, limits};
+use serde::Serialize;
+use storage::{JournalWrite, SegmentEntry, SegmentSummary};
+
+pub use answer::{Answer, Guarded, Produced, Refusal};
+pub use checkpoint::GroupMark;
+use member::Member;
+pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
+
+/// One batch on its way into a partition.
+#[derive(Debug)]
+pub struct ProduceInput<R> {
+    /// Validated (`machine::records::validate`); stamped in place when nobody else holds it.
+    pub batch: Bytes,
+    /// 0, 1 or -1 (all).
+    pub acks: i16,
+    /// `None` with acks=0.
+    pub reply: Option<R>,
+    /// Boot time at which the request was read, nanoseconds.
+    pub arrived_ns: u64,
+    /// When the requester stops waiting, boot nanoseconds.
+    pub deadline_ns: u64,
+}
+
+/// Everything that can happen to a shard.
+pub enum Input<R> {
+    /// One wheel slot's groups tick.
+    Tick { slot: u64 },
+    /// Messages of one envelope from one broker.
+    Raft { from: BrokerId, items: Vec<RaftIn> },
+    Produce { group: GroupId, request: ProduceInput<R> },
+    /// A read that must not be stale: answered with the state at or after its arrival.
+    Guard { group: GroupId, deadline_ns: u64, reply: R },
+    /// A command for the metadata group.
+    Metadata { request: metadata::Request, reply: R },
+    /// These Readys, and all before them in their group, are durable.
+    Durable { done: Vec<(GroupId, u64)> },
+    /// The segment thread made entries readable.
+    Readable { group: GroupId, index: u64, start_index: u64, segments: Option<Vec<SegmentSummary>> },
+    /// Older entries for a lagging follower.
+    Entries { group: GroupId, fetch: u64, entries: Result<Vec<LogEntry>, ()> },
+    PeerConnected { broker: BrokerId },
+    PeerDisconnected { broker: BrokerId },
+    PeerDied { broker: BrokerId },
+    Create { spec: Box<GroupSpec> },
+    Remove { group: GroupId },
+    Configure { group: GroupId, config: Box<TopicConfig> },
+    /// Emit a mark of every group changed since the last one.
+    Checkpoint { id: u64 },
+    /// Hand every leadership over (shutdown, drain); new ones are handed on as well.
+    HandOver,
+    /// The disk is too full for new records (or has room again).
+    DiskFull { full: bool },
+    /// The journal no longer trusts a group's log.
+    Distrust { group: GroupId },
+}
+
+/// One raft message as it arrives.
+pub struct RaftIn {
+    pub group: GroupId,
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: eraftpb::Message,
+}
+
+/// One raft message as it leaves.
+#[derive(Debug)]
+pub struct RaftOut {
+    pub broker: BrokerId,
+    pub group: GroupId,
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: eraftpb::Message,
+}
+
+/// Work for the segment thread, in order per group.
+#[derive(Debug)]
+pub enum SegmentWork {
+    Append { group: GroupId, entries: Vec<SegmentEntry> },
+    LogStart { group: GroupId, offset: i64 },
+    SegmentBytes { group: GroupId, bytes: u64 },
+    /// The group's state as of exactly the entries sent before.
+    Mark { checkpoint: u64, mark: Box<GroupMark> },
+    /// All marks of this checkpoint from this shard were sent.
+    Marked { checkpoint: u64, shard: usize },
+    Delete { group: GroupId },
+}
+
+/// What readers of a partition see after this turn.
+#[derive(Debug, Default)]
+pub struct ViewUpdate {
+    pub group: GroupId,
+    /// The term this replica serves as Kafka leader, if it does.
+    pub serving: Option<u64>,
+    pub term: u64,
+    pub high_watermark: i64,
+    pub log_start: i64,
+    /// Newly committed batches: (base offset, last offset, bytes).
+    pub batches: Vec<(i64, i64, Bytes)>,
+    /// In-sync brokers, only from a serving leader and only when they changed.
+    pub isr: Option<Vec<BrokerId>>,
+    pub status: Option<Box<MemberStatus>>,
+}
+
+/// One group for people: what `/debug/groups` shows. Copied out at most once a second.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemberStatus {
+    pub name: String,
+    pub replica: u64,
+    pub role: &'static str,
+    pub term: u64,
+    pub leader: Option<u64>,
+    pub serving: bool,
+    pub commit: u64,
+    pub applied: u64,
+    pub last_index: u64,
+    pub next_offset: i64,
+    pub log_start: i64,
+    pub suspect: bool,
+    pub held: Option<String>,
+    pub pending: usize,
+    pub queued: usize,
+    pub lease_remaining_ms: Option<u64>,
+}
+
+/// Observations of the shard itself; those of consensus are carried along.
+#[derive(Debug)]
+pub enum Event {
+    Consensus { group: GroupId, kind: GroupKind, event: consensus::Event },
+    Serving { group: GroupId, term: u64 },
+    StoppedServing { group: GroupId, term: u64 },
+    Applied { group: GroupId, entries: usize },
+    Committed { group: GroupId, records: u64, bytes: u64, propose_to_commit_ns: u64 },
+    /// The machine refuses an entry: it is held, raft goes on.
+    Held { group: GroupId, index: u64, why: String },
+    /// Something panicked inside one group.
+    Quarantined { group: GroupId, why: String },
+    UnknownGroup { group: GroupId },
+    ProposalDropped { group: GroupId, why: &'static str },
+}
+
+/// Everything a turn wants done, in the order of the seam.
+pub struct Out<R> {
+    pub events: Vec<Event>,
+    pub journal: Vec<JournalWrite>,
+    pub views: Vec<ViewUpdate>,
+    pub peers: Vec<RaftOut>,
+    pub replies: Vec<(R, Answer)>,
+    pub segments: Vec<SegmentWork>,
+    pub fetches: Vec<(GroupId, EntryFetch)>,
+    /// A newer metadata image, if one was applied.
+    pub image: Option<std::sync::Arc<metadata::Image>>,
+}
+
+impl<R> Default for Out<R> {
+    fn default() -> Self {
+        Out {
+            events: Vec::new(),
+            journal: Vec::new(),
+            views: Vec::new(),
+            peers: Vec::new(),
+            replies: Vec::new(),
+            segments: Vec::new(),
+            fetches: Vec::new(),
+            image: None,
+        }
+    }
+}
+
+impl<R> Out<R> {
+    pub(crate) fn refuse(&mut self, reply: Option<R>, code: ErrorCode, why: impl Into<String>) {
+        if let Some(reply) = reply {
+            self.replies.push((reply, Answer::Refused(Refusal { code, why: why.into() })));
+        }
+    }
+}
+
+/// Groups tick in this many slots, so that heartbeats spread and coalesce per slot and peer.
+pub const WHEEL_SLOTS: u64 = 5;
+
+/// What every group of a shard shares.
+pub struct ShardConfig {
+    pub shard: usize,
+    pub broker: BrokerId,
+    pub directory: model::DirectoryId,
+    /// Feeds election jitter and lease identities; drawn anew at every start.
+    pub seed: u64,
+    pub timing: Timing,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_ms_max: u64,
+    /// How often a leader looks at retention, milliseconds.
+    pub retention_check_ms: u64,
+}
+
+/// All groups of one thread.
+pub struct Shard<R> {
+    cfg: ShardConfig,
+    members: HashMap<GroupId, Member<R>>,
+    /// Groups by wheel slot; BTree so that a turn's order does not depend on hashing.
+    slots: Vec<BTreeSet<GroupId>>,
+    dirty: BTreeSet<GroupId>,
+    connected: BTreeSet<BrokerId>,
+    dead: BTreeSet<BrokerId>,
+    quarantined: BTreeMap<GroupId, String>,
+    disk_full: bool,
+    handing_over: bool,
+}
+
+impl<R> Shard<R> {
+    pub fn new(cfg: ShardConfig) -> Shard<R> {
+        Shard {
+            cfg,
+            members: HashMap::new(),
+            slots: (0..WHEEL_SLOTS).map(|_| BTreeSet::new()).collect(),
+            dirty: BTreeSet::new(),
+            connected: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            quarantined: BTreeMap::new(),
+            disk_full: false,
+            handing_over: false,
+        }
+    }
+
+    /// Takes a group back as checkpoint, journal and segments have it. A group that does not fit
+    /// together is quarantined and named, the others live.
+    pub fn restore(&mut self, now: Now, restored: RestoredGroup, out: &mut Out<R>) {
+        let group = restored.spec.group;
+        let cfg = &self.cfg;
+        let built = contained(|| Member::restore(cfg, now, restored));
+        match built {
+            Ok(Ok(member)) => self.insert(now, group, member),
+            Ok(Err(why)) | Err(why) => self.quarantine(group, why, out),
+        }
+    }
+
+    /// One input. Marks what it touched dirty; outputs only what cannot wait for the flush.
+    pub fn step(&mut self, now: Now, input: Input<R>, out: &mut Out<R>) {
+        match input {
+            Input::Tick { slot } => self.tick(now, slot, out),
+            Input::Raft { from, items } => self.receive(now, from, items, out),
+            Input::Produce { group, request } => match self.members.get_mut(&group) {
+                Some(member) => {
+                    member.enqueue(request, self.disk_full, out);
+                    self.dirty.insert(group);
+                }
+                None => self.refuse_unknown(group, request.reply, out),
+            },
+            Input::Guard { group, deadline_ns, reply } => match self.members.get_mut(&group) {
+                Some(member) => {
+                    member.guard(deadline_ns, reply, out);
+                    self.dirty.insert(group);
+                }
+                None => self.refuse_unknown(group, Some(reply), out),
+            },
+            Input::Metadata { request, reply } => {
+                self.metadata(now, request, reply, out);
+            }
+            Input::Durable { done } => {
+                for (group, token) in done {
+                    self.with(group, out, |member, _, out| member.persisted(now, token, out));
+                }
+            }
+            Input::Readable { group, index, start_index, segments } => {
+                self.with(group, out, |member, _, _| member.readable(index, start_index, segments));
+            }
+            Input::Entries { group, fetch, entries } => {
+                self.with(group, out, |member, _, _| member.group.entries_fetched(fetch, entries));
+            }
+            Input::PeerConnected { broker } => self.peer_connected(now, broker, out),
+            Input::PeerDisconnected { broker } => {
+                self.connected.remove(&broker);
+                self.tell_majorities(now, out);
+            }
+            Input::PeerDied { broker } => self.peer_died(now, broker, out),
+            Input::Create { spec } => self.create(now, *spec, out),
+            Input::Remove { group } => self.remove(group, out),
+            Input::Configure { group, config } => {
+                self.with(group, out, |member, _, out| member.configure(*config, out));
+            }
+            Input::Checkpoint { id } => self.checkpoint(id, out),
+            Input::HandOver => {
+                self.handing_over = true;
+                self.each(out, |member, _, _| member.group.transfer_leader(now, None));
+            }
+            Input::DiskFull { full } => self.disk_full = full,
+            Input::Distrust { group } => self.with(group, out, |member, _, _| member.distrust()),
+        }
+    }
+
+    /// One proposal and one Ready per dirty group. `turn_ns`: boot time at the turn's start, when
+    /// what the heartbeats of this turn promise began.
+    pub fn flush(&mut self, now: Now, turn_ns: u64, out: &mut Out<R>) {
+        while let Some(group) = self.dirty.pop_first() {
+            let (cfg, handing_over) = (&self.cfg, self.handing_over);
+            let Some(member) = self.members.get_mut(&group) else { continue };
+            let result = contained(|| member.flush(cfg, now, turn_ns, handing_over, out));
+            if let Err(why) = result {
+                self.quarantine(group, why, out);
+            }
+        }
+    }
+
+    /// A message could not leave: raft probes that peer again.
+    pub fn unreachable(&mut self, group: GroupId, to: ReplicaId) {
+        if let Some(member) = self.members.get_mut(&group) {
+            member.group.report_unreachable(to);
+        }
+    }
+
+    /// Status of every group, for people.
+    pub fn statuses(&self, now: Now) -> Vec<(GroupId, MemberStatus)> {
+        let mut all: Vec<_> = self.members.iter().map(|(id, m)| (*id, m.status(now))).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+
+    pub fn quarantined(&self) -> &BTreeMap<GroupId, String> {
+        &self.quarantined
+    }
+
+    /// The member of a group, for tests, the simulator's oracle and checkpoints.
+    pub fn member(&self, group: GroupId) -> Option<&Member<R>> {
+        self.members.get(&group)
+    }
+
+    pub fn groups(&self) -> Vec<GroupId> {
+        let mut all: Vec<_> = self.members.keys().copied().collect();
+        all.sort();
+        all
+    }
+
+    /// True when no leadership is held that another replica could take.
+    pub fn handed_over(&self) -> bool {
+        self.members.values().all(|member| !member.leads_others())
+    }
+
+    fn insert(&mut self, now: Now, group: GroupId, mut member: Member<R>) {
+        for broker in &self.dead {
+            member.peer_died(now, *broker);
+        }
+        member.tell_majority(now, &self.connected, self.cfg.broker);
+        self.slots[(group.0 % WHEEL_SLOTS) as usize].insert(group);
+        self.members.insert(group, member);
+        self.dirty.insert(group);
+    }
+
+    fn tick(&mut self, now: Now, slot: u64, out: &mut Out<R>) {
+        let groups: Vec<GroupId> =
+            self.slots[(slot % WHEEL_SLOTS) as usize].iter().copied().collect();
+        for group in groups {
+            self.with(group, out, |member, cfg, out| member.tick(cfg, now, out));
+        }
+    }
+
+    fn receive(&mut self, now: Now, from: BrokerId, items: Vec<RaftIn>, out: &mut Out<R>) {
+        for item in items {
+            let RaftIn { group, from: sender, to, message } = item;
+            if !self.members.contains_key(&group) {
+                out.events.push(Event::UnknownGroup { group });
+                continue;
+            }
+            self.with(group, out, |member, _, _| {
+                // A replica id speaks only from the broker it is bound to.
+                if member.broker_of(sender) == Some(from) && member.replica() == to {
+                    member.group.receive(now, sender, message);
+                }
+            });
+        }
+    }
+
+    fn metadata(
+        &mut self,
+        now: Now,
+        request: metadata::Request,
+        reply: R,
+        out: &mut Out<R>,
+    ) {
+        let connected = &self.connected;
+        let own = self.cfg.broker;
+        let alive = |broker: BrokerId| broker == own || connected.contains(&broker);
+        let Some(member) = self.members.get_mut(&GroupId::METADATA) else {
+            out.refuse(Some(reply), ErrorCode::NotController, "no metadata replica here");
+            return;
+        };
+        member.metadata_request(now, request, reply, &alive, out);
+        self.dirty.insert(GroupId::METADATA);
+    }
+
+    fn peer_connected(&mut self, now: Now, broker: BrokerId, out: &mut Out<R>) {
+        self.dead.remove(&broker);
+        self.connected.insert(broker);
+        self.each(out, |member, _, _| member.peer_alive(now, broker));
+        self.tell_majorities(now, out);
+    }
+
+    fn peer_died(&mut self, now: Now, broker: BrokerId, out: &mut Out<R>) {
+        self.connected.remove(&broker);
+        self.dead.insert(broker);
+        self.each(out, |member, _, _| member.peer_died(now, broker));
+        self.tell_majorities(now, out);
+    }
+
+    fn tell_majorities(&mut self, now: Now, out: &mut Out<R>) {
+        let connected = self.connected.clone();
+        self.each(out, |member, cfg, _| member.tell_majority(now, &connected, cfg.broker));
+    }
+
+    fn create(&mut self, now: Now, spec: GroupSpec, out: &mut Out<R>) {
+        let group = spec.group;
+        if self.members.contains_key(&group) || self.quarantined.contains_key(&group) {
+            return;
+        }
+        self.restore(now, RestoredGroup::new(spec), out);
+    }
+
+    fn remove(&mut self, group: GroupId, out: &mut Out<R>) {
+        self.quarantined.remove(&group);
+        self.slots[(group.0 % WHEEL_SLOTS) as usize].remove(&group);
+        self.dirty.remove(&group);
+        if let Some(mut member) = self.members.remove(&group) {
+            member.refuse_all(ErrorCode::UnknownTopicOrPartition, "the topic was deleted", out);
+            if member.in_journal() {
+                let remove = JournalWrite { group, token: u64::MAX, remove: true, ..Default::default() };
+                out.journal.push(remove);
+            }
+        }
+        out.segments.push(SegmentWork::Delete { group });
+    }
+
+    fn checkpoint(&mut self, id: u64, out: &mut Out<R>) {
+        for group in self.groups() {
+            self.with(group, out, |member, _, out| member.mark(id, out));
+        }
+        out.segments.push(SegmentWork::Marked { checkpoint: id, shard: self.cfg.shard });
+    }
+
+    fn refuse_unknown(&mut self, group: GroupId, reply: Option<R>, out: &mut Out<R>) {
+        match self.quarantined.get(&group) {
+            Some(why) => out.refuse(reply, ErrorCode::KafkaStorageError, why.clone()),
+            None => out.refuse(reply, ErrorCode::NotLeaderOrFollower, "no replica here"),
+        }
+    }
+
+    /// Runs `f` on a member, contained, and marks it dirty.
+    fn with(
+        &mut self,
+        group: GroupId,
+        out: &mut Out<R>,
+        f: impl FnOnce(&mut Member<R>, &ShardConfig, &mut Out<R>),
+    ) {
+        let Some(member) = self.members.get_mut(&group) else { return };
+        let cfg = &self.cfg;
+        match contained(|| f(member, cfg, out)) {
+            Ok(()) => {
+                self.dirty.insert(group);
+            }
+            Err(why) => self.quarantine(group, why, out),
+        }
+    }
+
+    fn each(&mut self, out: &mut Out<R>, f: impl Fn(&mut Member<R>, &ShardConfig, &mut Out<R>)) {
+        for group in self.groups() {
+            self.with(group, out, &f);
+        }
+    }
+
+    /// A RawNode is never used again after unwinding: the group is dropped, the others live.
+    fn quarantine(&mut self, group: GroupId, why: String, out: &mut Out<R>) {
+        self.slots[(group.0 % WHEEL_SLOTS) as usize].remove(&group);
+        self.dirty.remove(&group);
+        if let Some(mut member) = self.members.remove(&group) {
+            member.refuse_all(ErrorCode::NotLeaderOrFollower, "the replica is quarantined", out);
+            out.views.push(ViewUpdate { group, high_watermark: -1, log_start: -1, ..Default::default() });
+        }
+        self.quarantined.insert(group, why.clone());
+        out.events.push(Event::Quarantined { group, why });
+    }
+}
+
+/// Runs `f`; a panic becomes its message.
+fn contained<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| panic_text(&*panic))
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
+        .unwrap_or_else(|| "a panic without a message".into())
+}
+
+/// Requests one partition may hold before new ones are told to come back.
+const QUEUE_MAX: usize = limits::PARTITION_REQUESTS_MAX;

@@ -1,0 +1,197 @@
+//! Who a group is on this broker: what the journal remembers of its birth.
+
+use bytes::Bytes;
+use consensus::Restored;
+use consensus::eraftpb::ConfState;
+use machine::config::TopicConfig;
+use model::{BrokerId, DirectoryId, GroupId, ReplicaId, TopicId};
+use serde::{Deserialize, Serialize};
+use storage::{GroupBirth, SegmentSummary};
+
+/// What a group's entries mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    Metadata,
+    Partition,
+}
+
+impl GroupKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupKind::Metadata => "metadata",
+            GroupKind::Partition => "partition",
+        }
+    }
+}
+
+/// One replica and where it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaRef {
+    pub replica: ReplicaId,
+    pub broker: BrokerId,
+    pub directory: DirectoryId,
+}
+
+/// Everything needed to build a group for the first time.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    pub group: GroupId,
+    pub kind: GroupKind,
+    /// `topic-partition`, or `metadata`: for people.
+    pub name: String,
+    pub topic: TopicId,
+    pub partition: i32,
+    pub replica: ReplicaId,
+    /// First is preferred.
+    pub replicas: Vec<ReplicaRef>,
+    /// Replicas that do not vote (metadata beyond five brokers).
+    pub learners: Vec<ReplicaId>,
+    pub config: TopicConfig,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BirthBody {
+    kind: String,
+    name: String,
+    topic: String,
+    partition: i32,
+    /// (replica, broker, directory)
+    replicas: Vec<(u64, i32, String)>,
+    learners: Vec<u64>,
+}
+
+impl GroupSpec {
+    pub fn conf_state(&self) -> ConfState {
+        let voters = self.replicas.iter().map(|r| r.replica).filter(|r| !self.learners.contains(r));
+        let mut state = ConfState::default();
+        state.voters = voters.map(|r| r.0).collect();
+        state.voters.sort_unstable();
+        state.learners = self.learners.iter().map(|r| r.0).collect();
+        state
+    }
+
+    pub fn birth(&self) -> GroupBirth {
+        let replicas = self.replicas.iter();
+        let body = BirthBody {
+            kind: self.kind.as_str().into(),
+            name: self.name.clone(),
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            replicas: replicas.map(|r| (r.replica.0, r.broker.0, r.directory.to_string())).collect(),
+            learners: self.learners.iter().map(|r| r.0).collect(),
+        };
+        let json = serde_json::to_vec(&body).expect("plain data encodes");
+        GroupBirth { replica: self.replica, body: Bytes::from(json) }
+    }
+
+    /// The spec a journal or checkpoint remembers; `Err` says what does not parse.
+    pub fn from_birth(
+        group: GroupId,
+        birth: &GroupBirth,
+        config: TopicConfig,
+    ) -> Result<GroupSpec, String> {
+        let body: BirthBody =
+            serde_json::from_slice(&birth.body).map_err(|error| format!("birth of {group}: {error}"))?;
+        let bad_id = |_| format!("birth of {group}: an id is not 32 hexadecimal digits");
+        let mut replicas = Vec::with_capacity(body.replicas.len());
+        for (replica, broker, directory) in &body.replicas {
+            replicas.push(ReplicaRef {
+                replica: ReplicaId(*replica),
+                broker: BrokerId(*broker),
+                directory: directory.parse().map_err(bad_id)?,
+            });
+        }
+        let kind = match body.kind.as_str() {
+            "metadata" => GroupKind::Metadata,
+            "partition" => GroupKind::Partition,
+            other => return Err(format!("birth of {group}: unknown kind {other:?}")),
+        };
+        Ok(GroupSpec {
+            group,
+            kind,
+            name: body.name,
+            topic: body.topic.parse().map_err(bad_id)?,
+            partition: body.partition,
+            replica: birth.replica,
+            replicas,
+            learners: body.learners.into_iter().map(ReplicaId).collect(),
+            config,
+        })
+    }
+}
+
+/// A membership as a checkpoint carries it.
+pub fn conf_state_bytes(state: &ConfState) -> Bytes {
+    protobuf::Message::write_to_bytes(state).expect("a plain message encodes").into()
+}
+
+/// Reads [`conf_state_bytes`] back.
+pub fn conf_state_from(bytes: &[u8]) -> Result<ConfState, String> {
+    protobuf::Message::parse_from_bytes(bytes).map_err(|error| format!("membership: {error}"))
+}
+
+/// A group as checkpoint, journal and segments have it.
+pub struct RestoredGroup {
+    pub spec: GroupSpec,
+    pub log: Restored,
+    /// Snapshot of the machine as of `log.applied`; `None`: a machine that saw nothing.
+    pub machine: Option<Bytes>,
+    pub applied_term: u64,
+    /// The journal already has the group's birth.
+    pub in_journal: bool,
+    pub segments: Vec<SegmentSummary>,
+}
+
+impl RestoredGroup {
+    /// A group that is formed now.
+    pub fn new(spec: GroupSpec) -> RestoredGroup {
+        let log = Restored {
+            conf_state: spec.conf_state(),
+            new_group: true,
+            ..Restored::default()
+        };
+        RestoredGroup {
+            spec,
+            log,
+            machine: None,
+            applied_term: 0,
+            in_journal: false,
+            segments: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> TopicConfig {
+        TopicConfig::resolve(&Default::default(), &Default::default()).unwrap()
+    }
+
+    #[test]
+    fn a_birth_reads_back_and_foreign_bytes_are_named() {
+        let replica = |id| ReplicaRef {
+            replica: ReplicaId(id),
+            broker: BrokerId(id as i32),
+            directory: DirectoryId([id as u8; 16]),
+        };
+        let spec = GroupSpec {
+            group: GroupId(7),
+            kind: GroupKind::Partition,
+            name: "orders-0".into(),
+            topic: TopicId([9; 16]),
+            partition: 0,
+            replica: ReplicaId(2),
+            replicas: vec![replica(2), replica(1), replica(3)],
+            learners: vec![ReplicaId(3)],
+            config: config(),
+        };
+        let back = GroupSpec::from_birth(spec.group, &spec.birth(), config()).unwrap();
+        assert_eq!((back.name.as_str(), back.replica), ("orders-0", ReplicaId(2)));
+        assert_eq!(back.replicas, spec.replicas);
+        assert_eq!(back.conf_state().voters, vec![1, 2]);
+        let foreign = GroupBirth { replica: ReplicaId(1), body: Bytes::from_static(b"{}") };
+        assert!(GroupSpec::from_birth(GroupId(7), &foreign, config()).unwrap_err().contains("birth of 7"));
+    }
+}

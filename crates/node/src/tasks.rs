@@ -1,0 +1,290 @@
+//! What goes on beside requests: formation, registration, reconciling groups with metadata,
+//! gossip, and a look at the disk's free space. All of it is level-triggered: nothing is lost
+//! when a step fails, it is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use machine::config::TopicConfig;
+use machine::metadata::{BrokerRegistration, Image, Request, Response};
+use model::{ClusterId, GroupId};
+use telemetry::labels::{BufferStage, BudgetPool, LogEvent};
+use telemetry::{log_limited, metrics};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::boot;
+use crate::formation::{Birth, Formation, FormationInput, FormationOutput, Founder};
+use crate::leadership::{self, News};
+use crate::node::Node;
+use crate::peer::PeerHello;
+use crate::shard::{GroupKind, GroupSpec, Input, ReplicaRef};
+
+const REGISTER_RETRY: Duration = Duration::from_millis(200);
+const SPACE_EVERY: Duration = Duration::from_millis(500);
+/// News gathered before they leave together.
+const GOSSIP_BATCH: usize = 512;
+/// Leaderships are told again this often, in case gossip was lost.
+const GOSSIP_AGAIN: Duration = Duration::from_secs(5);
+
+pub(crate) fn spawn_all(
+    node: &Arc<Node>,
+    runtime: &Handle,
+    birth: Option<Birth>,
+    hellos: mpsc::Receiver<PeerHello>,
+    news: mpsc::Receiver<News>,
+    known: Vec<GroupId>,
+) {
+    runtime.spawn(form(node.clone(), birth, hellos));
+    runtime.spawn(reconcile(node.clone(), known));
+    runtime.spawn(gossip(node.clone(), news));
+    runtime.spawn(watch_space(node.clone()));
+}
+
+/// Runs formation until the cluster is born, then opens the metadata group and registers.
+async fn form(node: Arc<Node>, birth: Option<Birth>, mut hellos: mpsc::Receiver<PeerHello>) {
+    let founder = Founder {
+        broker: node.cfg.broker,
+        directory: node.identity.directory(),
+        cluster_if_founding: node.cfg.cluster_id.unwrap_or_else(|| ClusterId(rand::random())),
+        cluster_required: node.cfg.cluster_id,
+    };
+    let initial = node.cfg.peers.iter().map(|peer| peer.id).collect();
+    let mut formation = Formation::new(founder, initial, birth);
+    let mut outputs = formation.step(FormationInput::Start);
+    loop {
+        carry_out(&node, &mut formation, outputs).await;
+        let waiting = formation.waiting_for();
+        *node.waiting_for.lock() =
+            waiting.iter().map(|broker| format!("broker {broker} to form the cluster")).collect();
+        let Some(hello) = hellos.recv().await else { return };
+        let birth = match hello.birth.as_ref().map(|bytes| Birth::decode(bytes)) {
+            None => None,
+            Some(Ok(birth)) => Some(birth),
+            Some(Err(error)) => {
+                let peer = hello.broker.0;
+                log_limited!(warn, LogEvent::PeerRefused, peer, %error, "birth record refused");
+                outputs = Vec::new();
+                continue;
+            }
+        };
+        let (broker, directory) = (hello.broker, hello.directory);
+        outputs = formation.step(FormationInput::Hello { broker, directory, birth });
+    }
+}
+
+async fn carry_out(node: &Arc<Node>, formation: &mut Formation, outputs: Vec<FormationOutput>) {
+    let mut outputs = std::collections::VecDeque::from(outputs);
+    while let Some(output) = outputs.pop_front() {
+        match output {
+            FormationOutput::Persist(birth) => {
+                if let Err(error) = node.data_dir.lock().write_birth(&birth) {
+                    node.plumbing.fatal(
+                        telemetry::labels::FatalReason::CheckpointFailed,
+                        &format!("cannot write the birth record: {error}"),
+                    );
+                }
+                outputs.extend(formation.step(FormationInput::Persisted));
+            }
+            FormationOutput::Offer(birth) => {
+                node.identity.set_birth(birth.cluster, Bytes::from(birth.encode()));
+            }
+            FormationOutput::Done(birth) => born(node, &birth).await,
+            FormationOutput::Refuse { broker, why } => {
+                log_limited!(error, LogEvent::PeerRefused, peer = broker.0, %why, "peer refused");
+            }
+        }
+    }
+}
+
+/// The cluster exists: bind its disks, open the metadata group, register.
+async fn born(node: &Arc<Node>, birth: &Birth) {
+    log_limited!(info, LogEvent::Formation, cluster = %birth.cluster, "cluster formed");
+    if let Some(peers) = node.plumbing.peers() {
+        for member in &birth.members {
+            peers.bind(member.broker, member.directory);
+        }
+    }
+    let own = node.identity.directory();
+    let config = boot::default_config(&node.defaults);
+    if birth.replica_of(own).is_some()
+        && let Some(spec) = boot::metadata_spec(birth, node.cfg.broker, config)
+    {
+        let spec = Box::new(spec);
+        node.plumbing.shards.of(GroupId::METADATA).tell(Input::Create { spec }).await;
+    }
+    tokio::spawn(register(node.clone()));
+}
+
+/// Tells the cluster where this broker listens, until it is heard.
+async fn register(node: Arc<Node>) {
+    let registration = BrokerRegistration {
+        id: node.cfg.broker,
+        directory: node.identity.directory(),
+        incarnation: node.identity.incarnation(),
+        listeners: node.cfg.listeners.clone(),
+        rack: node.cfg.rack.clone(),
+        features: BTreeMap::new(),
+    };
+    loop {
+        let request = Request::RegisterBroker(registration.clone());
+        match node.metadata(request, Duration::from_secs(10)).await {
+            Ok(Response::BrokerRegistered) => break,
+            Ok(other) => {
+                let why = other.rejection().map(|(_, why)| why.to_owned()).unwrap_or_default();
+                log_limited!(error, LogEvent::Formation, %why, "registration was rejected");
+            }
+            Err(refusal) => {
+                telemetry::tracing::debug!(why = refusal.why, "not registered yet");
+            }
+        }
+        tokio::time::sleep(REGISTER_RETRY).await;
+    }
+    let mut image = node.plumbing.image.subscribe();
+    let (own, incarnation) = (node.cfg.broker, node.identity.incarnation());
+    let there = |image: &Arc<Image>| {
+        image.broker(own).is_some_and(|known| known.incarnation == incarnation)
+    };
+    if image.wait_for(there).await.is_ok() && node.registered.set(()).is_ok() {
+        metrics().ready.set(1);
+        log_limited!(info, LogEvent::BrokerStarted, broker = own.0, "ready");
+    }
+}
+
+/// Opens, configures and removes this broker's replicas as metadata says.
+async fn reconcile(node: Arc<Node>, known: Vec<GroupId>) {
+    let mut open: BTreeMap<GroupId, Option<TopicConfig>> =
+        known.into_iter().map(|group| (group, None)).collect();
+    let mut bound = BTreeSet::new();
+    let mut images = node.plumbing.image.subscribe();
+    loop {
+        let image = images.borrow_and_update().clone();
+        bind_brokers(&node, &image, &mut bound);
+        for (group, spec) in wanted(&node, &image) {
+            let shard = node.plumbing.shards.of(group);
+            let config = spec.config.clone();
+            match open.get(&group) {
+                None => shard.tell(Input::Create { spec: Box::new(spec) }).await,
+                Some(Some(known)) if *known == config => continue,
+                Some(_) => {
+                    shard.tell(Input::Configure { group, config: Box::new(config.clone()) }).await
+                }
+            };
+            open.insert(group, Some(config));
+        }
+        let deleted = image.deleted_groups();
+        let gone: Vec<GroupId> = open.keys().copied().filter(|g| deleted.contains(*g)).collect();
+        for group in gone {
+            open.remove(&group);
+            node.plumbing.shards.of(group).tell(Input::Remove { group }).await;
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Registered disks are bound, so that another disk under a known id is named.
+fn bind_brokers(node: &Node, image: &Image, bound: &mut BTreeSet<model::DirectoryId>) {
+    let Some(peers) = node.plumbing.peers() else { return };
+    for broker in image.brokers() {
+        if bound.insert(broker.directory) {
+            peers.bind(broker.id, broker.directory);
+        }
+    }
+}
+
+/// Every partition replica that belongs on this disk.
+fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
+    let directory = node.identity.directory();
+    let mut all = Vec::new();
+    for (topic, partition) in image.partitions() {
+        let Some(own) = partition.replicas.iter().find(|r| r.directory == directory) else {
+            continue;
+        };
+        let replicas = partition.replicas.iter().map(|replica| ReplicaRef {
+            replica: replica.replica,
+            broker: replica.broker,
+            directory: replica.directory,
+        });
+        let spec = GroupSpec {
+            group: partition.group,
+            kind: GroupKind::Partition,
+            name: format!("{}-{}", topic.name, partition.index),
+            topic: topic.id,
+            partition: partition.index,
+            replica: own.replica,
+            replicas: replicas.collect(),
+            learners: Vec::new(),
+            config: TopicConfig::resolve(&topic.configs, &node.defaults)
+                .unwrap_or_else(|_| boot::default_config(&node.defaults)),
+        };
+        all.push((partition.group, spec));
+    }
+    all
+}
+
+async fn gossip(node: Arc<Node>, mut news: mpsc::Receiver<News>) {
+    let mut again = tokio::time::interval(GOSSIP_AGAIN);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            taken = news.recv_many(&mut batch, GOSSIP_BATCH) => {
+                if taken == 0 {
+                    return;
+                }
+            }
+            _ = again.tick() => batch = node.plumbing.leaderships.told_by(node.cfg.broker),
+        }
+        if let (Some(peers), false) = (node.plumbing.peers(), batch.is_empty()) {
+            for part in batch.chunks(GOSSIP_BATCH) {
+                peers.broadcast(leadership::encode(part));
+            }
+        }
+        batch.clear();
+    }
+}
+
+/// Free space decides whether new records are taken; gauges of memory come along.
+async fn watch_space(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(SPACE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_full = false;
+    loop {
+        tick.tick().await;
+        let free = free_bytes(&node.cfg.data_dir);
+        metrics().disk_free_bytes.set(free.unwrap_or(0) as i64);
+        let low = free.is_some_and(|free| free < node.cfg.disk_reserve_bytes);
+        let full = low || node.plumbing.journal_full().is_some();
+        metrics().disk_full.set(i64::from(full));
+        if full != was_full {
+            was_full = full;
+            let free_bytes = free.unwrap_or(0);
+            log_limited!(warn, LogEvent::DiskFull, full, free_bytes, "disk space changed");
+            for shard in node.plumbing.shards.all() {
+                shard.tell(Input::DiskFull { full }).await;
+            }
+        }
+        let budget = node.budget();
+        metrics().memory_budget_used_bytes.at(BudgetPool::Clients).set(budget.used() as i64);
+        metrics().memory_budget_limit_bytes.at(BudgetPool::Clients).set(budget.limit() as i64);
+        let cached = node.plumbing.cached_bytes() as i64;
+        metrics().buffer_bytes.at(BufferStage::TailCache).set(cached);
+    }
+}
+
+/// Bytes an unprivileged process may still write below `path`.
+#[allow(unsafe_code)]
+fn free_bytes(path: &std::path::Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: a zeroed statvfs is valid, `path` is a C string, both outlive the call.
+    let (code, stat) = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut stat), stat)
+    };
+    (code == 0).then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
+}

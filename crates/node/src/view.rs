@@ -1,0 +1,216 @@
+//! What readers of a partition see: published by the shard's driver, read by every connection.
+//!
+//! Invariants: a fetch never asks a shard; the high watermark only rises; the tail cache and
+//! the segment list overlap or meet, so every offset below the high watermark is in one of
+//! them; the locks are leaves, held for a few pointer moves.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use model::{GroupId, limits};
+use storage::SegmentList;
+use telemetry::Lock;
+use telemetry::labels::LockClass;
+use tokio::sync::Notify;
+
+use crate::shard::{MemberStatus, ViewUpdate};
+
+/// One long poll, subscribed to any number of views.
+#[derive(Default)]
+pub struct Waiter {
+    notify: Notify,
+}
+
+impl Waiter {
+    pub fn new() -> Arc<Waiter> {
+        Arc::new(Waiter::default())
+    }
+
+    /// Returns after any publication of a subscribed view since [`PartitionView::subscribe`].
+    pub async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// A partition at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ViewState {
+    pub serving: bool,
+    /// The leader epoch (raft term) served, or last known.
+    pub epoch: i32,
+    pub high_watermark: i64,
+    pub log_start: i64,
+}
+
+struct CachedBatch {
+    base_offset: i64,
+    last_offset: i64,
+    bytes: Bytes,
+}
+
+/// The published face of one replica.
+pub struct PartitionView {
+    group: GroupId,
+    serving: AtomicBool,
+    epoch: AtomicU64,
+    high_watermark: AtomicI64,
+    log_start: AtomicI64,
+    tail: Lock<VecDeque<CachedBatch>>,
+    /// Bytes in the tail caches of all views.
+    cached: Arc<AtomicUsize>,
+    segments: Lock<Option<Arc<SegmentList>>>,
+    waiters: Lock<Vec<Weak<Waiter>>>,
+    status: Lock<MemberStatus>,
+}
+
+/// Where a read finds its bytes.
+pub(crate) enum Found {
+    /// In memory: whole batches.
+    Cached(Vec<Bytes>),
+    Segments(Arc<SegmentList>),
+    Nothing,
+}
+
+impl PartitionView {
+    pub(crate) fn new(group: GroupId, cached: Arc<AtomicUsize>) -> PartitionView {
+        PartitionView {
+            group,
+            serving: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            high_watermark: AtomicI64::new(0),
+            log_start: AtomicI64::new(0),
+            tail: Lock::new(LockClass::TailCache, VecDeque::new()),
+            cached,
+            segments: Lock::new(LockClass::SegmentList, None),
+            waiters: Lock::new(LockClass::Waiters, Vec::new()),
+            status: Lock::new(LockClass::Debug, MemberStatus::default()),
+        }
+    }
+
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Serving is read first: a lost leadership is seen before anything newer.
+    pub fn state(&self) -> ViewState {
+        ViewState {
+            serving: self.serving.load(Ordering::Acquire),
+            epoch: self.epoch.load(Ordering::Acquire) as i32,
+            high_watermark: self.high_watermark.load(Ordering::Acquire),
+            log_start: self.log_start.load(Ordering::Acquire),
+        }
+    }
+
+    /// Wakes `waiter` at the next publication. Forgotten when the waiter is dropped.
+    pub fn subscribe(&self, waiter: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        if waiters.len() >= 64 && waiters.len().is_power_of_two() {
+            waiters.retain(|waiter| waiter.strong_count() > 0);
+        }
+        waiters.push(Arc::downgrade(waiter));
+    }
+
+    pub fn status(&self) -> MemberStatus {
+        self.status.lock().clone()
+    }
+
+    pub(crate) fn set_status(&self, status: MemberStatus) {
+        *self.status.lock() = status;
+    }
+
+    /// Publishes a turn's outcome, then wakes who waits for it.
+    pub(crate) fn publish(&self, update: ViewUpdate) {
+        if update.serving.is_none() {
+            self.serving.store(false, Ordering::Release);
+        }
+        if !update.batches.is_empty() {
+            let mut added = 0;
+            let mut tail = self.tail.lock();
+            for (base_offset, last_offset, bytes) in update.batches {
+                added += bytes.len();
+                tail.push_back(CachedBatch { base_offset, last_offset, bytes });
+            }
+            drop(tail);
+            self.cached.fetch_add(added, Ordering::Relaxed);
+        }
+        self.log_start.fetch_max(update.log_start, Ordering::AcqRel);
+        self.high_watermark.fetch_max(update.high_watermark, Ordering::AcqRel);
+        self.epoch.store(update.term, Ordering::Release);
+        if update.serving.is_some() {
+            self.serving.store(true, Ordering::Release);
+        }
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        for waiter in waiters.iter().filter_map(Weak::upgrade) {
+            waiter.notify.notify_one();
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Option<Arc<SegmentList>> {
+        self.segments.lock().clone()
+    }
+
+    /// The segment thread has written up to `list.next_offset()`: the cache gives back what the
+    /// budget no longer allows.
+    pub(crate) fn set_segments(&self, list: Arc<SegmentList>) {
+        let written = list.next_offset();
+        *self.segments.lock() = Some(list);
+        // A replica that serves nobody needs no cache once its bytes are in segments.
+        let keep = self.serving.load(Ordering::Acquire);
+        let mut freed = 0;
+        let mut tail = self.tail.lock();
+        while let Some(front) = tail.front() {
+            let over = self.cached.load(Ordering::Relaxed) - freed > limits::TAIL_CACHE_BYTES_MAX;
+            if front.last_offset >= written || (keep && !over) {
+                break;
+            }
+            freed += front.bytes.len();
+            tail.pop_front();
+        }
+        drop(tail);
+        self.cached.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// Whole batches from the one that holds `offset`, below the high watermark: the first one
+    /// however large, then as many as fit.
+    pub(crate) fn find(&self, offset: i64, max_bytes: usize) -> Found {
+        let high_watermark = self.high_watermark.load(Ordering::Acquire);
+        if offset >= high_watermark {
+            return Found::Nothing;
+        }
+        let tail = self.tail.lock();
+        if tail.front().is_some_and(|front| front.base_offset <= offset) {
+            let from = tail.partition_point(|batch| batch.last_offset < offset);
+            let mut batches = Vec::new();
+            let mut bytes = 0;
+            for batch in tail.range(from..) {
+                let full = !batches.is_empty() && bytes + batch.bytes.len() > max_bytes;
+                if full || batch.last_offset >= high_watermark {
+                    break;
+                }
+                bytes += batch.bytes.len();
+                batches.push(batch.bytes.clone());
+            }
+            return Found::Cached(batches);
+        }
+        drop(tail);
+        match self.segments() {
+            Some(list) if offset < list.next_offset() => Found::Segments(list),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Cached batches from `from` on, for look-ups by time.
+    pub(crate) fn cached_from(&self, from: i64) -> Vec<Bytes> {
+        let tail = self.tail.lock();
+        tail.iter().filter(|batch| batch.last_offset >= from).map(|b| b.bytes.clone()).collect()
+    }
+}
+
+impl Drop for PartitionView {
+    fn drop(&mut self) {
+        let held: usize = self.tail.get_mut().iter().map(|batch| batch.bytes.len()).sum();
+        self.cached.fetch_sub(held, Ordering::Relaxed);
+    }
+}
