@@ -258,3 +258,5 @@ pub const STALL_MAINTAIN_MS: u64 = 10_000;
 pub const STALL_RECOVER_MS: u64 = 60_000;
 /// A tick later than half a heartbeat is late.
 pub const TICK_LATE_MS: u64 = 75;
+/// `glasslog dev`: what its brokers' watchers may have to say at once.
+pub const DEV_EVENTS_MAX: usize = 256;
