@@ -30,14 +30,20 @@ fn main() {
     let raw = parking_lot::Mutex::new(0u64);
     let lock = Lock::new(LockClass::TailCache, 0u64);
     let shared = RwLock::new(LockClass::Views, 0u64);
-    measure("clock::boot_ns", || { black_box(clock::boot_ns()); });
-    measure("clock::mono_ns", || { black_box(clock::mono_ns()); });
+    measure("clock::boot_ns", || {
+        black_box(clock::boot_ns());
+    });
+    measure("clock::mono_ns", || {
+        black_box(clock::mono_ns());
+    });
     measure("counter inc", || metrics().raft_ticks_total.inc());
     let local = metrics().turn_inputs.local();
     measure("local histogram observe", || local.observe(black_box(7)));
     let (beat, probe) = (Beat::thread(Loop::Shard, 0), ShardProbe::new());
     measure("beat.phase", || beat.phase(Phase::Flush));
-    measure("probe.begin .. timer.end", || { probe.begin(&beat, InputKind::Message).end(); });
+    measure("probe.begin .. timer.end", || {
+        probe.begin(&beat, InputKind::Message).end();
+    });
     measure("nine stamps, observed", || {
         let mut stamps = Stamps::<ProduceStage>::new(1_000);
         for (at, stage) in ProduceStage::ALL.iter().enumerate() {
@@ -47,6 +53,8 @@ fn main() {
     });
     measure("parking_lot::Mutex lock and unlock", || *raw.lock() += 1);
     let own = measure("Lock lock and unlock", || *lock.lock() += 1);
-    measure("RwLock read and unlock", || { black_box(*shared.read()); });
+    measure("RwLock read and unlock", || {
+        black_box(*shared.read());
+    });
     println!("Lock's budget is 60 ns: {}", if own <= 60.0 { "kept" } else { "BROKEN" });
 }

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use model::{GroupId, limits};
 
 use crate::clock;
+use crate::family::Local;
 use crate::labels::{DropKind, InputKind, IoOp, Loop, Phase};
 use crate::lock::LockCell;
-use crate::metric::Local;
 use crate::metrics;
 
 const PHASES: usize = Phase::ALL.len();
@@ -340,7 +340,10 @@ mod tests {
         beat.group(GroupId(42));
         let started = beat.io(IoOp::Sync, 4096);
         let seen = find(Loop::Test, 901).expect("registered");
-        assert_eq!((seen.phase, seen.input, seen.group), (Phase::Apply, InputKind::Durable, Some(GroupId(42))));
+        assert_eq!(
+            (seen.phase, seen.input, seen.group),
+            (Phase::Apply, InputKind::Durable, Some(GroupId(42)))
+        );
         assert_eq!(seen.thread, clock::thread_id());
         assert_eq!(seen.io.map(|io| (io.op, io.bytes)), Some((IoOp::Sync, 4096)));
         assert!(seen.age_ns < 1_000_000_000);

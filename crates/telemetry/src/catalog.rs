@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 
 use model::{ApiKey, ErrorCode};
 
+use crate::family::{AnyFamily, Family};
 use crate::label::{BuildRevision, BuildVersion, Label, Peer};
 use crate::labels::*;
-use crate::metric::{AnyFamily, Counter, Family, Gauge, Histogram, LabelInfo, MetricInfo};
+use crate::metric::{Counter, Gauge, Histogram, LabelInfo, MetricInfo};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000 * US;
@@ -21,25 +22,47 @@ const S: u64 = 1_000 * MS;
 const NONE: &[u64] = &[];
 /// Requests, stages, disk: 50 us to 10 s.
 const LATENCY: &[u64] = &[
-    50 * US, 100 * US, 250 * US, 500 * US, MS, 2_500 * US, 5 * MS, 10 * MS, 25 * MS, 50 * MS,
-    100 * MS, 250 * MS, 500 * MS, S, 2_500 * MS, 10 * S,
+    50 * US,
+    100 * US,
+    250 * US,
+    500 * US,
+    MS,
+    2_500 * US,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    S,
+    2_500 * MS,
+    10 * S,
 ];
 /// Work of a loop that must stay short: 1 us to 1 s.
-const STEP: &[u64] = &[
-    US, 5 * US, 25 * US, 100 * US, 500 * US, MS, 5 * MS, 25 * MS, 100 * MS, 250 * MS, S,
-];
+const STEP: &[u64] =
+    &[US, 5 * US, 25 * US, 100 * US, 500 * US, MS, 5 * MS, 25 * MS, 100 * MS, 250 * MS, S];
 /// Locks: 250 ns to 1 s.
-const LOCK: &[u64] =
-    &[250, US, 4 * US, 16 * US, 64 * US, 256 * US, MS, 10 * MS, 100 * MS, S];
+const LOCK: &[u64] = &[250, US, 4 * US, 16 * US, 64 * US, 256 * US, MS, 10 * MS, 100 * MS, S];
 /// Heartbeats around their 150 ms.
 const HEARTBEAT: &[u64] = &[
-    100 * MS, 130 * MS, 140 * MS, 145 * MS, 150 * MS, 155 * MS, 160 * MS, 170 * MS, 200 * MS,
-    300 * MS, 500 * MS, S, 5 * S,
+    100 * MS,
+    130 * MS,
+    140 * MS,
+    145 * MS,
+    150 * MS,
+    155 * MS,
+    160 * MS,
+    170 * MS,
+    200 * MS,
+    300 * MS,
+    500 * MS,
+    S,
+    5 * S,
 ];
 /// Seconds to minutes.
-const LONG: &[u64] = &[
-    10 * MS, 50 * MS, 100 * MS, 500 * MS, S, 2 * S, 5 * S, 10 * S, 30 * S, 60 * S, 300 * S,
-];
+const LONG: &[u64] =
+    &[10 * MS, 50 * MS, 100 * MS, 500 * MS, S, 2 * S, 5 * S, 10 * S, 30 * S, 60 * S, 300 * S];
 /// How many of something went together.
 const COUNTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096];
 
@@ -382,9 +405,27 @@ mod tests {
 
     /// What a gauge or histogram without a base unit counts: its name must say so.
     const COUNTED: &[&str] = &[
-        "inflight", "waiters", "connections", "loops", "inputs", "active", "groups", "max",
-        "serving", "partitions", "suspect", "quarantined", "held", "batches", "lsn", "full",
-        "files", "connected", "info", "ready", "series",
+        "inflight",
+        "waiters",
+        "connections",
+        "loops",
+        "inputs",
+        "active",
+        "groups",
+        "max",
+        "serving",
+        "partitions",
+        "suspect",
+        "quarantined",
+        "held",
+        "batches",
+        "lsn",
+        "full",
+        "files",
+        "connected",
+        "info",
+        "ready",
+        "series",
     ];
 
     #[test]

@@ -10,8 +10,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{TextEncoder, proto};
 
+use crate::family::AnyFamily;
 use crate::labels::DropKind;
-use crate::metric::AnyFamily;
 use crate::{clock, logging, metrics, watchdog};
 
 /// `Content-Type` of [`render`].
@@ -29,13 +29,15 @@ pub fn started() {
 pub fn render() -> String {
     let before_ns = clock::thread_cpu_ns();
     publish();
-    let mut families: Vec<MetricFamily> = metrics().families().iter().map(|f| f.collect()).collect();
+    let mut families: Vec<MetricFamily> =
+        metrics().families().iter().map(|f| f.collect()).collect();
     families.extend(PROCESS.collect());
     count_series(&mut families);
     let mut text = String::with_capacity(256 << 10);
     for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
         // Family by family: one that does not encode must not hide the others.
-        if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut text) {
+        if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut text)
+        {
             text.push_str(&format!("# {} does not encode: {error}\n", family.name()));
         }
     }
@@ -129,7 +131,8 @@ mod tests {
         beat.phase(crate::labels::Phase::Apply);
         let scrape = std::thread::spawn(render);
         let text = scrape.join().expect("no panic");
-        let held = text.lines().find(|l| l.contains("lock_held_oldest_seconds{class=\"test_outer\"}"));
+        let held =
+            text.lines().find(|l| l.contains("lock_held_oldest_seconds{class=\"test_outer\"}"));
         assert!(held.is_some_and(|line| !line.ends_with(" 0")), "{held:?}");
     }
 }

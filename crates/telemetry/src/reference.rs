@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use model::limits;
 use prometheus::proto::MetricType;
 
-use crate::metric::AnyFamily;
+use crate::family::AnyFamily;
+use crate::labels::LogEvent;
 use crate::metrics;
 
 /// Label values listed in full up to this many; more are summed up.
@@ -24,15 +26,30 @@ pub fn catalogue_markdown() -> String {
         let info = family.info();
         if info.section != section {
             section = info.section;
-            write!(out, "\n## {section}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
-                .expect("a string takes all");
+            write!(
+                out,
+                "\n## {section}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n"
+            )
+            .expect("a string takes all");
         }
         let sparse = if info.sparse { ", sparse" } else { "" };
         let labels: Vec<String> = info.labels.iter().map(label).collect();
         let (name, kind) = (info.name, kind(family));
         let (labels, help) = (labels.join("; "), info.help.trim());
-        writeln!(out, "| `{name}` | {kind}{sparse} | {labels} | {help} |").expect("a string takes all");
+        writeln!(out, "| `{name}` | {kind}{sparse} | {labels} | {help} |")
+            .expect("a string takes all");
     }
+    let kinds: Vec<String> = LogEvent::ALL.iter().map(|kind| format!("`{kind}`")).collect();
+    write!(
+        out,
+        "\n## Kinds of log lines\n\nThe field `event`; each kind is written at most {} times in {} s, \
+         the suppressed are counted in `suppressed` of the next line and in \
+         `glasslog_telemetry_dropped_total`.\n\n{}.\n",
+        limits::LOG_BURST_MAX,
+        limits::LOG_WINDOW_MS / 1_000,
+        kinds.join(", "),
+    )
+    .expect("a string takes all");
     out
 }
 

@@ -87,7 +87,11 @@ impl<S: Stages> Stamps<S> {
 
     /// Of the parts of one request the one that took longest: the request waited for it.
     pub fn slowest(self, other: Stamps<S>) -> Stamps<S> {
-        if other.start_ns + other.whole_ns() > self.start_ns + self.whole_ns() { other } else { self }
+        if other.start_ns + other.whole_ns() > self.start_ns + self.whole_ns() {
+            other
+        } else {
+            self
+        }
     }
 }
 

@@ -50,7 +50,13 @@ impl fmt::Display for Stall {
             write!(f, ", group {group}")?;
         }
         if let Some(io) = self.view.io {
-            write!(f, "; {} of {} bytes in flight for {:.1} s", io.op, io.bytes, seconds(io.age_ns))?;
+            write!(
+                f,
+                "; {} of {} bytes in flight for {:.1} s",
+                io.op,
+                io.bytes,
+                seconds(io.age_ns)
+            )?;
         }
         let Some(wait) = &self.view.lock else { return Ok(()) };
         let class = wait.lock.class().map_or("unknown", LockClass::as_str);
@@ -84,7 +90,9 @@ pub enum Finding {
     /// The stall as it was when last seen.
     Ended(Stall),
     /// The watchdog woke this much late.
-    HostPaused { late_ns: u64 },
+    HostPaused {
+        late_ns: u64,
+    },
 }
 
 /// The judgement, without thread and clock. One per process counts into the metrics.
@@ -99,7 +107,8 @@ impl Watchdog {
     /// One look at all loops, as [`beat::loops`] saw them at `now_ns`.
     pub fn look(&mut self, now_ns: u64, views: Vec<LoopView>) -> Vec<Finding> {
         let period_ns = limits::WATCHDOG_PERIOD_MS * MS;
-        let since_ns = self.last_look_ns.replace(now_ns).map_or(0, |last| now_ns.saturating_sub(last));
+        let since_ns =
+            self.last_look_ns.replace(now_ns).map_or(0, |last| now_ns.saturating_sub(last));
         if since_ns > period_ns + PAUSE_NS {
             return vec![Finding::HostPaused { late_ns: since_ns - period_ns }];
         }
@@ -180,10 +189,17 @@ fn tell(finding: &Finding) {
             metrics().stalls_total.at(stall.view.kind, stall.view.phase).inc();
             crate::log_limited!(warn, LogEvent::StallBegan, "{stall}");
         }
-        Finding::Ended(stall) => crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}"),
+        Finding::Ended(stall) => {
+            crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}")
+        }
         Finding::HostPaused { late_ns } => {
             metrics().host_pauses_total.inc();
-            crate::log_limited!(warn, LogEvent::HostPaused, late_ms = late_ns / MS, "the host stood still");
+            crate::log_limited!(
+                warn,
+                LogEvent::HostPaused,
+                late_ms = late_ns / MS,
+                "the host stood still"
+            );
         }
     }
 }
@@ -241,7 +257,8 @@ fn count_cpu(view: &LoopView) {
     if view.thread == 0 {
         return;
     }
-    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", view.thread)) else {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", view.thread))
+    else {
         return;
     };
     let used_ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
@@ -336,7 +353,10 @@ mod tests {
         let found = looked(&mut Watchdog::default(), now_ns, 923);
         let [Finding::Began(stall)] = &found[..] else { panic!("{found:?}") };
         let line = stall.to_string();
-        assert!(line.contains("waits for lock test_outer at crates/telemetry/src/watchdog.rs:"), "{line}");
+        assert!(
+            line.contains("waits for lock test_outer at crates/telemetry/src/watchdog.rs:"),
+            "{line}"
+        );
         let holder = format!("held [exclusive] by thread {}", thread_name(clock::thread_id()));
         assert!(line.contains(&holder) && line.contains("taken at crates/telemetry/src"), "{line}");
         drop(held);

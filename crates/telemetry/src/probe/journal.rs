@@ -3,8 +3,9 @@
 use model::Lsn;
 
 use crate::beat::Beat;
+use crate::family::Local;
 use crate::labels::IoOp;
-use crate::metric::{Local, LocalHistogram};
+use crate::metric::LocalHistogram;
 use crate::metrics;
 
 /// One per journal thread.

@@ -3,8 +3,8 @@
 
 use model::{ApiKey, ErrorCode};
 
+use crate::family::Local;
 use crate::labels::{ConnectionOutcome, FetchStage, FrameRefusedWhy, Outcome, ProduceStage};
-use crate::metric::Local;
 use crate::metrics;
 use crate::stamps::Stamps;
 

@@ -1,8 +1,9 @@
 //! Probes of segments, checkpoints and reads.
 
 use crate::beat::Beat;
+use crate::family::Local;
 use crate::labels::{CheckpointOutcome, IoOp, ReadSource};
-use crate::metric::{Local, LocalHistogram};
+use crate::metric::LocalHistogram;
 use crate::metrics;
 
 /// One per segment thread.

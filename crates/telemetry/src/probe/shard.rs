@@ -5,8 +5,9 @@ use std::cell::Cell;
 use model::limits;
 
 use crate::beat::Beat;
+use crate::family::Local;
 use crate::labels::{BlockedBy, InputKind, Loop, Phase};
-use crate::metric::{Local, LocalHistogram};
+use crate::metric::LocalHistogram;
 use crate::{clock, lock, metrics};
 
 const TICK_LATE_NS: u64 = limits::TICK_LATE_MS * 1_000_000;
