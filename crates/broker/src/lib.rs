@@ -1,1 +1,21 @@
-//! broker
+//! The Kafka side of a broker: listeners, connections, dispatch, one file per API.
+//!
+//! A frame is charged to the memory budget before a byte of it is stored, decoded by `wire`,
+//! authorized, and handed to its API's handler; replies leave in the order of their requests.
+//! Invariants: nothing here knows raft, the journal or a shard, only [`node::Node`]; a handler
+//! cannot be reached without [`authorize::Authorized`]; bytes that lie, and a handler that
+//! panics, cost one connection; every wait has a deadline.
+
+mod api;
+mod authorize;
+mod call;
+mod config;
+mod connection;
+mod dispatch;
+mod responses;
+mod serve;
+mod topics;
+
+pub use config::{BrokerConfig, ListenerConfig};
+pub use dispatch::advertised;
+pub use serve::{Handle, ServeError, serve};

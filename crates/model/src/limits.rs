@@ -34,8 +34,6 @@ pub const ACCEPT_RETRY_MS: u64 = 100;
 pub const REQUEST_MS_MAX: u64 = 300_000;
 /// acks 0 and 1 wait for the leader's own disk, whatever the request's time-out says.
 pub const LEADER_ACK_MS_MAX: u64 = 30_000;
-/// Beyond its deadline a request waits this long for the shard to say so itself.
-pub const ANSWER_GRACE_MS: u64 = 500;
 /// Longest wait for a guarded read (ListOffsets, offsets beyond the end of a log).
 pub const GUARD_MS_MAX: u64 = 5_000;
 /// Guarded reads one request has in flight.

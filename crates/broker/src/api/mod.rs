@@ -1,0 +1,16 @@
+//! One file per Kafka API: `handle(Authorized<Request>, &mut Call) -> Response`.
+//!
+//! Invariant: an error is the code Kafka would choose, since clients retry on some and give up
+//! on others.
+
+pub(crate) mod api_versions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;

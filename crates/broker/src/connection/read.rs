@@ -1,0 +1,146 @@
+//! The reading half: from the socket to queued work.
+//!
+//! Invariants: a frame's length is checked, then charged to the memory budget, then stored; a
+//! connection whose charge waits reads nothing more, so its requests keep their order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use model::limits;
+use node::budget::Charge;
+use telemetry::{clock, metrics};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::frame::{LENGTH_BYTES, frame_length};
+
+use super::{End, Refused};
+use crate::authorize::Principal;
+use crate::call::{Call, Flight, Shared, Stage};
+use crate::dispatch::{self, Work};
+
+/// Reads requests until the connection, or this broker's patience, ends. `End::Closed`: this
+/// broker is draining.
+pub(super) async fn requests(
+    socket: OwnedReadHalf,
+    listener: Arc<str>,
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Work>,
+    unanswered: &AtomicUsize,
+) -> End {
+    let mut socket = BufReader::with_capacity(limits::CONNECTION_READ_BUFFER_BYTES, socket);
+    loop {
+        if let Err(end) = first_byte(&mut socket, &shared, unanswered).await {
+            return end;
+        }
+        let (frame, charge) = match frame(&mut socket, &shared).await {
+            Ok(frame) => frame,
+            Err(end) => return end,
+        };
+        metrics().received_bytes_total.add((frame.len() + LENGTH_BYTES) as u64);
+        let work = match begin(frame, charge, &listener, &shared).await {
+            Ok(work) => work,
+            Err(refused) => return End::Refused(refused),
+        };
+        unanswered.fetch_add(1, Ordering::Relaxed);
+        if queue.send(work).await.is_err() {
+            return End::Client;
+        }
+    }
+}
+
+async fn begin(
+    frame: Bytes,
+    charge: Charge,
+    listener: &Arc<str>,
+    shared: &Arc<Shared>,
+) -> Result<Work, Refused> {
+    let started_ns = clock::mono_ns();
+    let request = wire::decode_request(frame).map_err(Refused::Wire)?;
+    let call = Call {
+        shared: Arc::clone(shared),
+        principal: Principal::Anonymous,
+        listener: Arc::clone(listener),
+        version: request.header.api_version,
+        correlation_id: request.header.correlation_id,
+        share: None,
+        flight: Flight::begin(request.header.api_key, started_ns),
+    };
+    dispatch::begin(request, call, charge).await.map_err(Refused::Wire)
+}
+
+/// Waits for the next request to begin.
+async fn first_byte(
+    socket: &mut BufReader<OwnedReadHalf>,
+    shared: &Shared,
+    unanswered: &AtomicUsize,
+) -> Result<(), End> {
+    if shared.stage() != Stage::Open {
+        return Err(End::Closed);
+    }
+    if !socket.buffer().is_empty() {
+        return Ok(());
+    }
+    let idle = Duration::from_millis(shared.config.idle_ms);
+    loop {
+        let read = tokio::select! {
+            read = timeout(idle, socket.fill_buf()) => read,
+            () = shared.draining() => return Err(End::Closed),
+        };
+        match read {
+            Ok(Ok([])) => return Err(End::Client),
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => return Err(End::Io(error)),
+            // A client that waits for us is not idle.
+            Err(_) if unanswered.load(Ordering::Relaxed) > 0 => {}
+            Err(_) => return Err(End::Idle),
+        }
+    }
+}
+
+/// Reads one frame that has begun.
+async fn frame(
+    socket: &mut BufReader<OwnedReadHalf>,
+    shared: &Shared,
+) -> Result<(Bytes, Charge), End> {
+    let mut prefix = [0; LENGTH_BYTES];
+    let stall = Duration::from_millis(limits::FRAME_STALL_MS_MAX);
+    match timeout(stall, socket.read_exact(&mut prefix)).await {
+        Ok(read) => read.map_err(cut_short)?,
+        Err(_) => return Err(End::Refused(Refused::Late)),
+    };
+    let length = frame_length(prefix, shared.config.request_bytes_max)
+        .map_err(|error| End::Refused(Refused::Wire(error)))?;
+    let budget = shared.node.budget();
+    let charge = match budget.try_acquire(length) {
+        Some(charge) => charge,
+        None => {
+            metrics().reads_paused_total.inc();
+            budget.acquire(length).await
+        }
+    };
+    let patience_ms = limits::FRAME_MS_MAX + (length / limits::FRAME_BYTES_PER_MS_MIN) as u64;
+    let whole_by = Instant::now() + Duration::from_millis(patience_ms);
+    let mut frame = BytesMut::with_capacity(length);
+    while frame.len() < length {
+        let mut rest = (&mut *socket).take((length - frame.len()) as u64);
+        let by = whole_by.min(Instant::now() + stall);
+        match timeout_at(by, rest.read_buf(&mut frame)).await {
+            Ok(Ok(0)) => return Err(End::Refused(Refused::CutShort)),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(cut_short(error)),
+            Err(_) => return Err(End::Refused(Refused::Late)),
+        }
+    }
+    Ok((frame.freeze(), charge))
+}
+
+fn cut_short(error: std::io::Error) -> End {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => End::Refused(Refused::CutShort),
+        _ => End::Io(error),
+    }
+}

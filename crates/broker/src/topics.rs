@@ -1,0 +1,178 @@
+//! From what clients call a partition to what serves it here, with Kafka's errors on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{BrokerId, ErrorCode, GroupId, TopicId, limits};
+use node::metadata::{CreateTopic, Image, Listener, Partition, Request, Response, Topic};
+use node::{Node, PartitionView, Refusal, ViewState};
+use tokio::time::{Instant, sleep};
+
+use crate::BrokerConfig;
+
+/// A topic by id from the versions that have ids on, else by name.
+pub(crate) fn find<'a>(
+    image: &'a Image,
+    name: &str,
+    id: TopicId,
+    by_id: bool,
+) -> Result<&'a Arc<Topic>, ErrorCode> {
+    if by_id {
+        image.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+}
+
+/// A partition of a topic by its index.
+pub(crate) fn partition(topic: &Topic, index: i32) -> Result<&Partition, ErrorCode> {
+    let found = usize::try_from(index).ok().and_then(|at| topic.partitions.get(at));
+    found.ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+/// KIP-320: a client and a leader that are not of one epoch must not talk. -1 is not checked.
+pub(crate) fn fence(asked: i32, served: i32) -> Result<(), ErrorCode> {
+    match asked {
+        ..0 => Ok(()),
+        _ if asked < served => Err(ErrorCode::FencedLeaderEpoch),
+        _ if asked > served => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// What serves a partition at this broker: its view, and the state that passed the fence.
+pub(crate) fn served_here(
+    node: &Node,
+    group: GroupId,
+    leader_epoch: i32,
+) -> Result<(Arc<PartitionView>, ViewState), ErrorCode> {
+    let view = node.view(group).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let state = view.state();
+    if !state.serving {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    fence(leader_epoch, state.epoch)?;
+    Ok((view, state))
+}
+
+/// Who leads a group and where, as far as this broker knows; not itself, and nobody dead.
+pub(crate) struct Elsewhere {
+    pub broker: BrokerId,
+    pub epoch: i32,
+}
+
+/// Where a client that came to the wrong broker should go (KIP-951).
+pub(crate) fn elsewhere(node: &Node, group: GroupId) -> Option<Elsewhere> {
+    let leader = node.leader(group)?;
+    let useful = leader.broker != node.broker_id() && node.is_alive(leader.broker);
+    useful.then_some(Elsewhere { broker: leader.broker, epoch: leader.epoch })
+}
+
+/// What a broker advertises under a listener's name.
+pub(crate) fn endpoint<'a>(
+    image: &'a Image,
+    broker: BrokerId,
+    listener: &str,
+) -> Option<&'a Listener> {
+    image.broker(broker)?.listeners.iter().find(|known| known.name == listener)
+}
+
+/// A new topic with this broker's defaults; the caller fills in what it was told.
+pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
+    CreateTopic {
+        name: name.to_owned(),
+        id: new_topic_id(),
+        partitions: -1,
+        replication_factor: -1,
+        assignments: Vec::new(),
+        configs: Default::default(),
+        validate_only: false,
+        default_partitions: config.num_partitions,
+        default_replication_factor: config.default_replication_factor,
+        internal_replication_factor: config.internal_replication_factor(),
+    }
+}
+
+/// Kafka's tools print ids in URL-safe base64 and take them as arguments: a leading `-` would
+/// read as an option.
+fn new_topic_id() -> TopicId {
+    loop {
+        let id = *uuid::Uuid::new_v4().as_bytes();
+        if id[0] >> 2 != 62 {
+            return TopicId(id);
+        }
+    }
+}
+
+/// Asks the metadata leader; a rejection is an error like any other.
+pub(crate) async fn ask_metadata(
+    node: &Node,
+    request: Request,
+    within: Duration,
+) -> Result<Response, Refusal> {
+    let response = node.metadata(request, within).await?;
+    match response.rejection() {
+        Some((code, why)) => Err(Refusal { code, why: why.to_owned() }),
+        None => Ok(response),
+    }
+}
+
+/// Waits until this broker knows the topics and who serves each of their partitions, or until
+/// `deadline`.
+pub(crate) async fn wait_served(node: &Node, topics: &[TopicId], deadline: Instant) {
+    wait_until(deadline, || {
+        let image = node.image();
+        topics.iter().all(|id| {
+            let served = |partition: &Partition| node.leader(partition.group).is_some();
+            image.topic_by_id(*id).is_some_and(|topic| topic.partitions.iter().all(served))
+        })
+    })
+    .await;
+}
+
+/// Waits until this broker no longer knows the topics, or until `deadline`.
+pub(crate) async fn wait_gone(node: &Node, topics: &[TopicId], deadline: Instant) {
+    wait_until(deadline, || {
+        let image = node.image();
+        topics.iter().all(|id| image.topic_by_id(*id).is_none())
+    })
+    .await;
+}
+
+async fn wait_until(deadline: Instant, mut done: impl FnMut() -> bool) {
+    while !done() && Instant::now() < deadline {
+        sleep(Duration::from_millis(limits::TOPIC_SERVED_POLL_MS)).await;
+    }
+}
+
+/// A client's time-out, bounded; negative ones wait for nothing.
+pub(crate) fn client_timeout(timeout_ms: i32) -> Duration {
+    let ms = u64::try_from(timeout_ms).unwrap_or(0);
+    Duration::from_millis(ms.min(limits::REQUEST_MS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_epochs_are_fenced_and_newer_ones_unknown() {
+        assert_eq!(fence(-1, 7), Ok(()));
+        assert_eq!(fence(7, 7), Ok(()));
+        assert_eq!(fence(6, 7), Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(fence(8, 7), Err(ErrorCode::UnknownLeaderEpoch));
+    }
+
+    #[test]
+    fn a_topic_id_never_begins_with_a_dash() {
+        // Of 4,096 random ids 64 would, were they not drawn again.
+        assert!((0..4_096).all(|_| new_topic_id().0[0] >> 2 != 62));
+    }
+
+    #[test]
+    fn a_clients_patience_is_bounded() {
+        assert_eq!(client_timeout(-5), Duration::ZERO);
+        assert_eq!(client_timeout(1_500), Duration::from_millis(1_500));
+        assert_eq!(client_timeout(i32::MAX), Duration::from_millis(limits::REQUEST_MS_MAX));
+    }
+}
