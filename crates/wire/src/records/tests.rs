@@ -86,6 +86,18 @@ fn a_count_that_agrees_with_itself_but_not_with_the_records_is_refused() {
 }
 
 #[test]
+fn offset_deltas_count_up_from_zero() {
+    // length, attributes, timestamp, offset delta, null key, null value, no headers
+    let record = |delta: u8| [12, 0, 0, delta << 1, 1, 1, 0];
+    let batch = |deltas: [u8; 2]| BatchBuilder::new(0).raw(2, &deltas.map(record).concat()).build();
+    assert!(validate(&batch([0, 1]), &RULES).is_ok());
+    for (deltas, at) in [([1, 0], 0), ([0, 0], 1), ([0, 2], 1)] {
+        let error = validate(&batch(deltas), &RULES).unwrap_err();
+        assert_eq!(error, RecordError::Record { at, why: "offset delta out of order" });
+    }
+}
+
+#[test]
 fn a_varint_that_never_ends_is_refused() {
     for records in [&[0xff; 12][..], &[0x7f], &[0x02], &[]] {
         let bytes = BatchBuilder::new(0).raw(1, records).build();
