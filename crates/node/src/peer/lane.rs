@@ -21,6 +21,7 @@ use super::identity::{Identity, PeerHello};
 use super::{RaftItem, codec, proto};
 
 /// What one lane carries.
+#[allow(clippy::large_enum_variant)] // nearly all of them are raft messages
 pub(super) enum Load {
     Raft(RaftItem),
     Gossip(Bytes),
@@ -78,6 +79,7 @@ pub(super) fn open(
 
 impl LaneQueue {
     /// Queues `load`, or hands it back if the lane is full or closed.
+    #[allow(clippy::result_large_err)] // the caller gets its own message back
     pub fn push(&self, load: Load) -> Result<(), Load> {
         let cost = match &load {
             Load::Raft(item) => codec::cost(item),

@@ -3,9 +3,6 @@
 //! Invariants: both lanes stand or neither does; callbacks about one peer come from this one
 //! task, so in order; the published session is withdrawn before anyone is told that it ended.
 
-use std::error::Error;
-use std::future::Future;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +13,10 @@ use telemetry::labels::{Lane, LockClass, LogEvent, PeerDropWhy};
 use telemetry::{Lock, log_limited, metrics};
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Response, Status};
+use tonic::Code;
 
 use super::evidence::{Evidence, Failure, Next};
+use super::fault::{Fault, chain, ended, fault_of, kind_of};
 use super::identity::{Identity, PeerHello, Refusal};
 use super::lane::{self, LaneQueue, LaneStream, Load};
 use super::proto::peer_client::PeerClient;
@@ -72,18 +70,6 @@ struct Opened {
     bulk: PeerClient<Channel>,
     /// Our half of the handshake carried the birth record.
     born: bool,
-}
-
-/// How an attempt or a link ended, for the evidence and for people.
-struct Fault {
-    kind: Failure,
-    line: String,
-}
-
-impl Fault {
-    fn new(kind: Failure, line: impl Into<String>) -> Fault {
-        Fault { kind, line: line.into() }
-    }
 }
 
 impl Link {
@@ -141,10 +127,10 @@ impl Link {
         if body.len() > limits::PEER_CALL_BYTES_MAX {
             return metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::TooLarge).inc();
         }
-        if let Some(session) = self.session.borrow().as_ref() {
-            if session.control.push(Load::Gossip(body)).is_err() {
-                metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::QueueFull).inc();
-            }
+        if let Some(session) = self.session.borrow().as_ref()
+            && session.control.push(Load::Gossip(body)).is_err()
+        {
+            metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::QueueFull).inc();
         }
     }
 
@@ -397,13 +383,6 @@ async fn run_bulk(mut client: PeerClient<Channel>, stream: LaneStream) -> Fault 
     ended(client.bulk(stream).await)
 }
 
-fn ended(result: Result<Response<proto::Closed>, Status>) -> Fault {
-    match result {
-        Ok(_) => Fault::new(Failure::Closed, "the peer shut down"),
-        Err(status) => fault_of(&status),
-    }
-}
-
 fn endpoint(address: &str) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
@@ -423,52 +402,8 @@ fn endpoint(address: &str) -> Option<Endpoint> {
 }
 
 /// Resolves when the transport stops (or was dropped).
-pub(super) fn stop(stopped: &mut watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
-    async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    }
-}
-
-fn fault_of(status: &Status) -> Fault {
-    if status.code() == Code::FailedPrecondition {
-        return Fault::new(Failure::Rejected, status.message());
-    }
-    let line = match status.source() {
-        Some(source) => chain(source),
-        None => status.message().to_owned(),
-    };
-    Fault::new(kind_of(status, Failure::Closed), line)
-}
-
-/// What the innermost I/O error says, or `otherwise` if there is none.
-fn kind_of(error: &(dyn Error + 'static), otherwise: Failure) -> Failure {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            match io.kind() {
-                io::ErrorKind::ConnectionRefused => return Failure::Refused,
-                io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => return Failure::Closed,
-                io::ErrorKind::TimedOut
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable => return Failure::Silent,
-                _ => {}
-            }
-        }
-        next = error.source();
-    }
-    otherwise
-}
-
-/// The innermost message: the outer ones say "transport error".
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+pub(super) async fn stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 fn millis(since: Instant) -> u64 {

@@ -14,6 +14,7 @@
 
 mod codec;
 mod evidence;
+mod fault;
 mod identity;
 mod lane;
 mod link;

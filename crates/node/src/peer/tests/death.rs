@@ -188,7 +188,10 @@ async fn a_restarted_peer_is_found_again_and_starts_with_empty_lanes() {
         assert_eq!(broker.peers.connected(), [BrokerId(2)]);
         broker.peers.send(BrokerId(2), item(MsgHeartbeat, life, 0)).unwrap();
         two.until("this life's heartbeat", |seen| match seen {
-            Seen::Raft(_, items) => Some(assert_eq!(items[0].message.index, life)),
+            Seen::Raft(_, items) => {
+                assert_eq!(items[0].message.index, life);
+                Some(())
+            }
             _ => None,
         })
         .await;

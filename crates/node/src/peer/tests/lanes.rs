@@ -182,7 +182,10 @@ async fn raft_waits_for_the_birth_of_both_sides_and_a_birth_is_told_at_once() {
     two.identity.set_birth(CLUSTER, Bytes::from_static(b"born"));
     one.peers.send(BrokerId(2), item(MsgHeartbeat, 2, 0)).unwrap();
     two.until("the heartbeat", |seen| match seen {
-        Seen::Raft(_, items) => Some(assert_eq!(items[0].message.index, 2)),
+        Seen::Raft(_, items) => {
+                assert_eq!(items[0].message.index, 2);
+                Some(())
+            }
         _ => None,
     })
     .await;

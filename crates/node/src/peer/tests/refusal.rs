@@ -67,7 +67,10 @@ async fn assert_refused(broker: &mut TestBroker, status: Result<(), Status>, why
     broker
         .until("the refusal", |seen| match seen {
             Seen::Raft(..) => panic!("it reached raft: {seen:?}"),
-            Seen::Refused(_, seen) => Some(assert_eq!(*seen, why)),
+            Seen::Refused(_, seen) => {
+                assert_eq!(*seen, why);
+                Some(())
+            }
             _ => None,
         })
         .await;
@@ -203,7 +206,10 @@ async fn two_clusters_refuse_each_other_and_say_so() {
         broker
             .until("the refusal", |seen| match seen {
                 Seen::Connected(_) | Seen::Raft(..) => panic!("{seen:?}"),
-                Seen::Refused(_, why) => Some(assert_eq!(*why, Refusal::Cluster)),
+                Seen::Refused(_, why) => {
+                assert_eq!(*why, Refusal::Cluster);
+                Some(())
+            }
                 _ => None,
             })
             .await;
