@@ -179,3 +179,96 @@ fn decode_group(fields: &mut Fields) -> Option<GroupCheckpoint> {
     }
     Some(group)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::{SegmentMark, TermStart};
+    use crate::testing::{Dice, SimDisk};
+
+    fn sample(groups: u64) -> Checkpoint {
+        let mut checkpoint =
+            Checkpoint { extra: Bytes::from_static(b"node"), ..Checkpoint::default() };
+        for id in 1..=groups {
+            let segments = SegmentPosition {
+                segments: vec![SegmentMark { base_index: id, log_bytes: 9, ..Default::default() }],
+                last_index: 7,
+                terms: vec![TermStart { first_index: 1, term: 2, start_offset: 3 }],
+                ..SegmentPosition::default()
+            };
+            let group = GroupCheckpoint {
+                replica: ReplicaId(id * 3),
+                birth: Bytes::from_static(b"birth"),
+                hard_state: HardState { term: 4, vote: 5, commit: 6 },
+                as_of_lsn: Lsn(99),
+                suspect: (id == 2).then_some(Damage::EntryGap),
+                machine: Bytes::from(vec![1; 300]),
+                applied_index: 7,
+                segments,
+                term_starts: vec![(1, 2)],
+                ..GroupCheckpoint::default()
+            };
+            checkpoint.groups.insert(GroupId(id), group);
+        }
+        checkpoint
+    }
+
+    fn dir() -> DiskPath {
+        DiskPath::new("")
+    }
+
+    #[test]
+    fn it_reads_back_and_every_flipped_bit_is_noticed() {
+        let mut disk = SimDisk::new(512);
+        assert_eq!(Checkpoint::read(&mut disk, &dir()), Ok(None));
+        let written = sample(3);
+        written.write(&mut disk, &dir()).expect("the disk works");
+        assert_eq!(Checkpoint::read(&mut disk, &dir()), Ok(Some(written)));
+        let path = DiskPath::new(NAME);
+        let len = disk.world().read(&path, 0, usize::MAX).expect("there").len() as u64;
+        for byte in 0..len {
+            let mut world = disk.world().clone();
+            world.flip_bit(&path, byte, (byte % 8) as u8);
+            let result = Checkpoint::read(&mut SimDisk::open(world), &dir());
+            let version = (8..12).contains(&byte);
+            match result {
+                Err(StorageError::Damaged { .. }) => assert!(!version),
+                Err(StorageError::Version { .. }) => assert!(version),
+                other => panic!("byte {byte}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_one_or_the_new_one() {
+        let mut dice = Dice(3);
+        let mut disk = SimDisk::new(512);
+        let (old, new) = (sample(2), sample(5));
+        old.write(&mut disk, &dir()).expect("the disk works");
+        let path = DiskPath::new(NAME_BESIDE);
+        let steps = [
+            Op::Create { path: path.clone() },
+            Op::Write { path: path.clone(), at: 0, bufs: new.encode() },
+            Op::Sync { path: path.clone() },
+            Op::Rename { from: path, to: DiskPath::new(NAME) },
+        ];
+        for step in steps {
+            call(&mut disk, step).expect("the disk works");
+            for _ in 0..50 {
+                let mut world = disk.world().clone();
+                world.crash(|_| dice.chance(2));
+                let found = Checkpoint::read(&mut SimDisk::open(world), &dir());
+                let found = found.expect("sound").expect("there");
+                assert!(found == old || found == new);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lying_count_allocates_nothing() {
+        let mut body = BytesMut::new();
+        put_bytes(&mut body, b"");
+        body.put_u32_le(u32::MAX);
+        assert_eq!(decode_body(body.freeze()), None);
+    }
+}

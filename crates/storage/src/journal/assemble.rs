@@ -345,6 +345,8 @@ impl Journal {
                     let file = self.pool.live.back_mut().expect("a file is written to");
                     let max = file.max_index.entry(next.group).or_default();
                     *max = (*max).max(entry.index);
+                    let state = self.groups.get_mut(&next.group).expect("looked up above");
+                    state.pins.moved.insert(entry.index, header.lsn);
                     let front: [&[u8]; 2] =
                         [&[entry.entry_type as u8, entry.context.len() as u8], &entry.context];
                     builder.push(header, &front, &entry.data);

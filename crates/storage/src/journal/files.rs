@@ -55,6 +55,8 @@ pub(crate) struct GroupPins {
     pub covered: Lsn,
     /// Truncations: a record below the LSN and at or above the index is dead.
     pub fences: Vec<(u64, Lsn)>,
+    /// Where entries that were written forward lie now: an older record of theirs is dead.
+    pub moved: BTreeMap<u64, Lsn>,
     /// Of entries, written or synced.
     pub last_index: u64,
 }
@@ -71,6 +73,7 @@ impl GroupPins {
     pub fn entry_lives(&self, index: u64, lsn: Lsn) -> bool {
         index > self.applied
             && index <= self.last_index
+            && self.moved.get(&index).is_none_or(|latest| lsn >= *latest)
             && !self.fences.iter().any(|(from, fence)| lsn < *fence && index >= *from)
     }
 
@@ -79,8 +82,17 @@ impl GroupPins {
         if index <= self.last_index {
             self.fences.retain(|(from, _)| *from < index);
             self.fences.push((index, lsn));
+            self.moved.split_off(&index);
         }
         self.last_index = index;
+    }
+
+    /// A checkpoint covers entries up to `applied` and all else up to `covered`.
+    pub fn cover(&mut self, applied: u64, covered: Lsn) {
+        self.applied = self.applied.max(applied);
+        self.last_index = self.last_index.max(applied);
+        self.covered = self.covered.max(covered);
+        self.moved = self.moved.split_off(&(self.applied + 1));
     }
 }
 

@@ -44,11 +44,12 @@ pub(super) fn hard_state_stride() -> u64 {
     small_record(24)
 }
 
-/// Cuts a write into parts of at most `part_bytes`, the promises and the token on the last.
+/// Cuts a write into parts of at most `part_bytes` or one entry, the promises and the token
+/// on the last.
 ///
 /// # Panics
-/// When one entry alone is larger.
-pub(super) fn split(write: JournalWrite, part_bytes: u64) -> Vec<Part> {
+/// When one entry alone is larger than `entry_bytes`.
+pub(super) fn split(write: JournalWrite, part_bytes: u64, entry_bytes: u64) -> Vec<Part> {
     let group = write.group;
     // A group's birth, end and suspicion are promises like its vote.
     let promise = write.create.is_some() || write.remove || write.suspect.is_some();
@@ -62,9 +63,9 @@ pub(super) fn split(write: JournalWrite, part_bytes: u64) -> Vec<Part> {
     }
     for entry in write.entries {
         let bytes = entry_stride(&entry);
-        assert!(bytes <= part_bytes, "an entry of {bytes} bytes, at most {part_bytes} fit");
+        assert!(bytes <= entry_bytes, "an entry of {bytes} bytes, at most {entry_bytes} fit");
         assert!(entry.context.len() <= usize::from(u8::MAX), "a context has a byte for its length");
-        if part.bytes + bytes > part_bytes {
+        if part.bytes + bytes > part_bytes && part.bytes > 0 {
             parts.push(std::mem::replace(&mut part, new_part()));
         }
         part.bytes += bytes;

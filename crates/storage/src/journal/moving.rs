@@ -40,13 +40,17 @@ impl Moving {
 }
 
 impl Journal {
-    /// Begins with the oldest file when the journal is half full and stragglers pin it.
+    /// Goes on with the oldest file while the journal is half full and stragglers pin it. Each
+    /// checkpoint moves only what was written before it, so that moving comes to an end.
     pub(super) fn begin_moving(&mut self) {
         let many = self.pool.live_bytes() > self.config.bytes_max / 2 && self.pool.live.len() > 1;
-        if !many || !self.is_started() || self.moving.is_some() || self.pool.live[0].unmovable {
+        if !many || !self.is_started() || self.moving.is_some() {
             return;
         }
         let file = &self.pool.live[0];
+        if file.unmovable || file.seq >= self.move_below_seq {
+            return;
+        }
         self.moving = Some(Moving {
             path: file.path.clone(),
             seq: file.seq,
@@ -168,5 +172,6 @@ impl Journal {
         self.pool.live[0].max_index.clear();
         self.events.push(JournalEvent::Moved { records: moving.records, bytes: moving.bytes });
         self.free_files();
+        self.begin_moving();
     }
 }

@@ -5,15 +5,17 @@
 //! before they are believed: a killed process may leave records only in the page cache);
 //! nothing is written except by those syncs.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use model::Lsn;
+use model::{GroupId, Lsn};
 
 use super::evidence::{Corrupt, Evidence, Verdict};
-use super::files::{FreeFile, Run, slot_of};
+use super::files::{FreeFile, JournalFile, Run, slot_of};
 use super::frame::{BLOCK, DATA_START, FileHeader};
 use super::replay::Replay;
 use super::scan::{Body, Found, Ground, Next, scan_chunk};
-use super::{CorruptRecord, Damage, DamageReport, Recovered};
+use super::{CorruptRecord, Damage, DamageReport, Recovered, RecoveredGroup};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError, DiskPath, Op, Outcome, call};
 use crate::error::StorageError;
@@ -86,9 +88,8 @@ fn conclude(
     }
     let (torn_records, torn_bytes, own_sequence) =
         (replay.torn_records, replay.torn_bytes, replay.own_sequence);
-    let (groups, files) = replay.finish(&suspects);
-    // All its records are dead or torn: it is as free as a blank one.
-    let (files, dead): (Vec<_>, Vec<_>) = files.into_iter().partition(|it| it.first_lsn > Lsn(0));
+    let (groups, mut files, dead) = replay.finish(&suspects);
+    // A file whose records are all dead or torn is as free as a blank one.
     free.extend(dead.into_iter().map(|file| FreeFile { path: file.path, bytes: file.bytes }));
     let living = groups.iter().filter(|(_, group)| !group.removed);
     let damage = DamageReport {
@@ -99,6 +100,9 @@ fn conclude(
         unreadable_files: inventory.unreadable,
         groups: living.filter_map(|(id, group)| Some((*id, group.suspect?))).collect(),
     };
+    if !damage.is_damaged() {
+        free_prefix(&mut files, &mut free, &groups);
+    }
     Recovered {
         cut_lsn: verdict.cut,
         next_lsn: Lsn(max_lsn.0.max(verdict.cut.0) + 1),
@@ -110,6 +114,22 @@ fn conclude(
         free,
         own_sequence,
     }
+}
+
+/// The oldest files that nothing needs are free at once, or each start would add a file. The
+/// newest stays: the next run begins behind it. With damage all stay: they are its evidence.
+fn free_prefix(
+    files: &mut Vec<JournalFile>,
+    free: &mut Vec<FreeFile>,
+    groups: &BTreeMap<GroupId, RecoveredGroup>,
+) {
+    let needed = |file: &JournalFile| {
+        let promised = groups.values().any(|group| group.pins.promises_lie_in(file));
+        promised || !file.max_index.is_empty()
+    };
+    let first = files.iter().position(needed).unwrap_or(files.len());
+    let first = first.min(files.len().saturating_sub(1));
+    free.extend(files.drain(..first).map(|file| FreeFile { path: file.path, bytes: file.bytes }));
 }
 
 fn name_corrupt(corrupt: Corrupt) -> CorruptRecord {

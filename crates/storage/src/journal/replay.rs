@@ -21,7 +21,8 @@ use crate::checkpoint::{Checkpoint, GroupCheckpoint};
 struct Building {
     birth: Option<GroupBirth>,
     hard_state: HardState,
-    entries: BTreeMap<u64, LogEntry>,
+    /// By index, with the LSN of the latest record.
+    entries: BTreeMap<u64, (LogEntry, Lsn)>,
     suspect: Option<Damage>,
     removed: bool,
     sequence: u64,
@@ -37,8 +38,6 @@ pub(super) struct Replay {
     files: Vec<JournalFile>,
     /// Last sequences according to marks.
     marked: BTreeMap<GroupId, u64>,
-    /// (group, index, number of files before): entries replaced in older files.
-    truncations: Vec<(GroupId, u64, usize)>,
     last_lsn: Lsn,
     pub torn_records: u64,
     pub torn_bytes: u64,
@@ -68,7 +67,7 @@ impl Building {
         if header.index > self.pins.applied
             && let Some(entry) = entry
         {
-            self.entries.insert(header.index, owned(entry));
+            self.entries.insert(header.index, (owned(entry), header.lsn));
         }
         self.pins.last_index = self.pins.last_index.max(self.pins.applied);
     }
@@ -78,7 +77,9 @@ impl Building {
         if header.index > self.pins.applied
             && let Some(entry) = entry
         {
-            self.entries.entry(header.index).or_insert_with(|| owned(entry));
+            let kept = self.entries.entry(header.index);
+            kept.or_insert_with(|| (owned(entry), header.lsn)).1 = header.lsn;
+            self.pins.moved.insert(header.index, header.lsn);
         }
     }
 
@@ -86,8 +87,8 @@ impl Building {
         let applied = self.pins.applied;
         let count = self.entries.len();
         let expected = self.entries.into_values().zip(applied + 1..);
-        let whole = expected.take_while(|(entry, index)| entry.index == *index);
-        let entries: Vec<LogEntry> = whole.map(|(entry, _)| entry).collect();
+        let whole = expected.take_while(|((entry, _), index)| entry.index == *index);
+        let entries: Vec<LogEntry> = whole.map(|((entry, _), _)| entry).collect();
         let last = applied + entries.len() as u64;
         let mut hard_state = self.hard_state;
         let mut suspect = self.suspect.or(judged);
@@ -131,7 +132,6 @@ impl Replay {
             groups: groups.map(|(id, group)| (*id, Building::from_checkpoint(group))).collect(),
             files: Vec::new(),
             marked: BTreeMap::new(),
-            truncations: Vec::new(),
             last_lsn: Lsn(0),
             torn_records: 0,
             torn_bytes: 0,
@@ -201,16 +201,12 @@ impl Replay {
         let news = header.lsn > building.pins.covered;
         match (header.kind, body) {
             (Kind::Append, body) => {
-                let older = self.files.len() - 1;
-                self.truncations.push((header.group, header.index, older));
                 let entry = if let Some(Body::Append(entry)) = body { Some(entry) } else { None };
                 building.append(header, entry);
-                self.note_index(header);
             }
             (Kind::Moved, body) => {
                 let entry = if let Some(Body::Moved(entry)) = body { Some(entry) } else { None };
                 building.fill(header, entry);
-                self.note_index(header);
             }
             (_, Some(Body::HardState(state))) if news => {
                 (building.hard_state, building.pins.hard_state) = (state, header.lsn);
@@ -229,34 +225,29 @@ impl Replay {
             }
             _ => {}
         }
-        // Truncations matter only where an older file has a higher index.
-        if self.truncations.len() > TRUNCATIONS_KEPT {
-            self.clip();
-        }
     }
 
-    fn note_index(&mut self, header: &Header) {
-        let file = self.files.last_mut().expect("records lie in a file");
-        let max = file.max_index.entry(header.group).or_default();
-        *max = (*max).max(header.index);
-    }
-
-    fn clip(&mut self) {
-        for (group, index, older) in self.truncations.drain(..) {
-            for file in &mut self.files[..older] {
-                if let Some(max) = file.max_index.get_mut(&group) {
-                    *max = (*max).min(index.saturating_sub(1));
-                }
+    /// Each entry pins the file of its latest record, and no other.
+    fn pin_files(&mut self) {
+        for (group, building) in &self.groups {
+            for (index, (_, lsn)) in &building.entries {
+                let next = self.files.partition_point(|file| file.first_lsn <= *lsn);
+                let file = &mut self.files[next.checked_sub(1).expect("its record lies in a file")];
+                let max = file.max_index.entry(*group).or_default();
+                *max = (*max).max(*index);
             }
         }
     }
 
-    /// Every group, and every file that holds one of their records.
+    /// Every group, the files that hold records of theirs, and those that hold only dead ones.
     pub fn finish(
         mut self,
         judged: &BTreeMap<GroupId, Damage>,
-    ) -> (BTreeMap<GroupId, RecoveredGroup>, Vec<JournalFile>) {
-        self.clip();
+    ) -> (BTreeMap<GroupId, RecoveredGroup>, Vec<JournalFile>, Vec<JournalFile>) {
+        let files = std::mem::take(&mut self.files).into_iter();
+        let (used, dead): (Vec<_>, Vec<_>) = files.partition(|file| file.first_lsn > Lsn(0));
+        self.files = used;
+        self.pin_files();
         // A group of which nothing is left but the knowledge that it wrote.
         for group in judged.keys() {
             self.groups.entry(*group).or_default();
@@ -268,9 +259,6 @@ impl Replay {
         }
         let groups = self.groups.into_iter();
         let groups = groups.map(|(id, group)| (id, group.finish(judged.get(&id).copied())));
-        (groups.collect(), self.files)
+        (groups.collect(), self.files, dead)
     }
 }
-
-/// Truncations gathered before they are applied to older files.
-const TRUNCATIONS_KEPT: usize = 1 << 16;

@@ -1,1 +1,452 @@
-//! placeholder
+//! The journal's rules one by one: order, priority, policies, space, marks, suspicion, removal.
+
+use bytes::Bytes;
+use model::{EntryKind, HardState, LogEntry, PrefixChecksum, RaftEntryType, ReplicaId, SyncPolicy};
+
+use super::recovery::all_records;
+use super::*;
+use crate::checkpoint::{Checkpoint, GroupCheckpoint};
+use crate::disk::Disk;
+use crate::testing::{Fault, SimDisk};
+
+const A: GroupId = GroupId(1);
+const B: GroupId = GroupId(2);
+
+fn config(sync: SyncPolicy) -> JournalConfig {
+    JournalConfig {
+        dir: DiskPath::new("journal"),
+        file_bytes: 16 * 4096,
+        bytes_max: 5 * 16 * 4096,
+        sync,
+        sync_bytes_max: 64 << 10,
+    }
+}
+
+fn meta() -> DiskPath {
+    DiskPath::new("meta")
+}
+
+struct Rig {
+    disk: SimDisk,
+    journal: Journal,
+    events: Vec<JournalEvent>,
+}
+
+impl Rig {
+    fn new(disk: SimDisk, sync: SyncPolicy) -> (Rig, Recovered) {
+        let mut disk = disk;
+        let recovered = recover(&mut disk, &meta(), &config(sync).dir).expect("the disk works");
+        let journal = Journal::open(&recovered, config(sync), 4711);
+        (Rig { disk, journal, events: Vec::new() }, recovered)
+    }
+
+    /// A started journal with groups A and B.
+    fn with_groups(sync: SyncPolicy) -> Rig {
+        let (mut rig, _) = Rig::new(SimDisk::new(512), sync);
+        for group in [A, B] {
+            let birth = GroupBirth { replica: ReplicaId(9), body: Bytes::from_static(b"birth") };
+            let create = Some(birth);
+            rig.journal.enqueue(JournalWrite { group, token: 1, create, ..JournalWrite::default() });
+        }
+        rig.run();
+        rig.events.clear();
+        rig
+    }
+
+    fn run(&mut self) {
+        while self.step() {}
+    }
+
+    fn step(&mut self) -> bool {
+        let events = self.journal.submit(&mut self.disk);
+        self.events.extend(events);
+        let Some(done) = self.disk.complete() else { return false };
+        let events = self.journal.complete(done);
+        self.events.extend(events);
+        true
+    }
+
+    fn append(&mut self, group: GroupId, token: u64, first: u64, count: u64, bytes: usize) {
+        let entries = (first..first + count).map(|index| entry(index, bytes)).collect();
+        self.journal.enqueue(JournalWrite { group, token, entries, ..JournalWrite::default() });
+    }
+
+    fn vote(&mut self, group: GroupId, token: u64, term: u64) {
+        let hard_state = Some(HardState { term, vote: 1, commit: 0 });
+        let write = JournalWrite { group, token, hard_state, urgent: true, ..JournalWrite::default() };
+        self.journal.enqueue(write);
+    }
+
+    fn done(&self) -> Vec<(GroupId, u64)> {
+        let durable = self.events.iter().filter_map(|event| match event {
+            JournalEvent::Durable { done, .. } => Some(done.clone()),
+            _ => None,
+        });
+        durable.flatten().collect()
+    }
+
+    /// Writes a checkpoint in which each group applied up to the index given.
+    fn checkpoint(&mut self, applied: &[(GroupId, u64)]) {
+        let mut checkpoint = Checkpoint::default();
+        let mut covered = Vec::new();
+        for state in self.journal.synced_states() {
+            let found = applied.iter().find(|(group, _)| *group == state.group);
+            let Some((group, applied_index)) = found.copied() else { continue };
+            let hard_state = state.hard_state;
+            let (as_of_lsn, suspect) = (state.as_of_lsn, state.suspect);
+            covered.push((group, applied_index, as_of_lsn));
+            let kept = GroupCheckpoint {
+                replica: ReplicaId(9),
+                hard_state,
+                as_of_lsn,
+                suspect,
+                applied_index,
+                ..GroupCheckpoint::default()
+            };
+            checkpoint.groups.insert(group, kept);
+        }
+        checkpoint.write(&mut self.disk.another(), &meta()).expect("the disk works");
+        self.journal.checkpointed(&covered);
+    }
+
+    /// What a restart finds, after a power cut that keeps nothing unsynced.
+    fn after_power_cut(&self) -> (SimDisk, Recovered) {
+        let mut world = self.disk.world().clone();
+        world.crash(|_| false);
+        world.faults.clear();
+        let mut disk = SimDisk::open(world);
+        let dir = config(SyncPolicy::Group).dir;
+        let recovered = recover(&mut disk, &meta(), &dir).expect("the disk works");
+        (disk, recovered)
+    }
+}
+
+fn entry(index: u64, bytes: usize) -> LogEntry {
+    LogEntry {
+        index,
+        term: 1,
+        entry_type: RaftEntryType::Normal,
+        context: LogEntry::encode_context(EntryKind::Batch, PrefixChecksum(index as u32)),
+        data: Bytes::from(vec![index as u8; bytes]),
+    }
+}
+
+#[test]
+fn nothing_is_said_before_the_first_record_names_the_cut() {
+    let (mut rig, _) = Rig::new(SimDisk::new(512), SyncPolicy::Group);
+    let birth = GroupBirth { replica: ReplicaId(9), body: Bytes::new() };
+    let write = JournalWrite { group: A, token: 1, create: Some(birth), ..JournalWrite::default() };
+    rig.journal.enqueue(write);
+    rig.run();
+    let started = rig.events.iter().position(|event| matches!(event, JournalEvent::Started { .. }));
+    let durable = rig.events.iter().position(|event| matches!(event, JournalEvent::Durable { .. }));
+    assert!(started.expect("it starts") < durable.expect("it becomes durable"));
+    let records = all_records(&mut rig.disk, &DiskPath::new("journal")).expect("readable");
+    assert_eq!(records[0].1.header.kind, frame::Kind::Start);
+}
+
+#[test]
+fn a_vote_overtakes_other_groups_but_never_its_own() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 3, 100);
+    rig.append(B, 2, 1, 2, 100);
+    rig.vote(B, 3, 5);
+    rig.run();
+    assert_eq!(rig.done(), [(B, 2), (B, 3), (A, 2)]);
+    let (_, recovered) = rig.after_power_cut();
+    assert_eq!(recovered.groups[&B].entries.len(), 2);
+    assert_eq!(recovered.groups[&B].hard_state.term, 5);
+    assert_eq!(recovered.groups[&A].entries.len(), 3);
+}
+
+#[test]
+fn one_write_and_one_sync_serve_everything_that_waits() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let before = rig.disk.world().counts.clone();
+    for token in 2..50 {
+        rig.append(A, token, token - 1, 1, 100);
+        rig.append(B, token, token - 1, 1, 100);
+    }
+    rig.step();
+    rig.step();
+    assert_eq!(rig.done().len(), 96);
+    let kinds = [OpKind::Write, OpKind::Sync];
+    let counts = kinds.map(|kind| rig.disk.world().counts[&kind] - before[&kind]);
+    assert_eq!(counts, [1, 1]);
+}
+
+#[test]
+fn a_note_costs_no_sync_and_never_precedes_what_it_commits() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 2, 100);
+    rig.run();
+    let syncs = rig.disk.world().counts[&OpKind::Sync];
+    let note = |commit| Some(HardState { term: 0, vote: 0, commit });
+    let write = JournalWrite { group: A, token: 3, hard_state: note(1), ..JournalWrite::default() };
+    rig.journal.enqueue(write.clone());
+    rig.append(A, 4, 3, 1, 100);
+    rig.journal.enqueue(JournalWrite { token: 5, hard_state: note(3), ..write });
+    assert_eq!(rig.done(), [(A, 2)], "the note behind an entry waits for it");
+    rig.step();
+    assert_eq!(rig.done(), [(A, 2), (A, 3)], "the note behind nothing does not");
+    rig.run();
+    assert_eq!(rig.done(), [(A, 2), (A, 3), (A, 4), (A, 5)]);
+    assert_eq!(rig.disk.world().counts[&OpKind::Sync], syncs + 1);
+    let (_, recovered) = rig.after_power_cut();
+    assert_eq!((recovered.groups[&A].hard_state.commit, recovered.groups[&A].entries.len()), (3, 3));
+}
+
+#[test]
+fn at_intervals_entries_count_when_written_and_votes_when_synced() {
+    let mut rig = Rig::with_groups(SyncPolicy::Interval);
+    rig.append(A, 2, 1, 2, 100);
+    rig.run();
+    assert_eq!(rig.done(), [(A, 2)]);
+    let (_, lost) = rig.after_power_cut();
+    assert_eq!(lost.groups[&A].entries.len(), 0, "the weaker promise");
+    assert!(!lost.damage.is_damaged());
+    rig.vote(B, 2, 4);
+    rig.step();
+    assert_eq!(rig.done(), [(A, 2)], "written, not synced");
+    rig.run();
+    assert_eq!(rig.done(), [(A, 2), (B, 2)]);
+    rig.append(A, 3, 3, 1, 100);
+    rig.run();
+    rig.journal.sync_due();
+    rig.run();
+    let (_, kept) = rig.after_power_cut();
+    assert_eq!(kept.groups[&A].entries.len(), 3);
+    assert_eq!(rig.journal.durable_lsn(), rig.journal.synced_lsn());
+}
+
+#[test]
+fn a_failed_sync_poisons_for_ever() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let path = DiskPath::new("journal");
+    let error = DiskError::Io { op: OpKind::Sync, path, message: "EIO".into() };
+    let (kind, path_part) = (OpKind::Sync, "journal".to_owned());
+    let fault = Fault { kind, path_part, after: 0, error: error.clone(), for_ever: false };
+    rig.disk.world().faults.push(fault);
+    rig.append(A, 2, 1, 1, 100);
+    rig.run();
+    assert_eq!(rig.done(), []);
+    assert_eq!(rig.events.last(), Some(&JournalEvent::Poisoned { op: OpKind::Sync, error }));
+    rig.events.clear();
+    rig.append(A, 3, 2, 1, 100);
+    rig.vote(B, 2, 7);
+    rig.run();
+    assert_eq!(rig.events, [], "a sync that would say Ok now is never asked for");
+    assert!(rig.journal.is_poisoned());
+}
+
+#[test]
+fn a_full_disk_refuses_entries_keeps_votes_and_recovers_without_a_restart() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let used = 16 * 4096 * 2;
+    rig.disk.world().capacity = Some(used);
+    let mut token = 1;
+    while !rig.events.contains(&JournalEvent::Full(Some(FullReason::Disk))) {
+        token += 1;
+        rig.append(A, token, token - 1, 1, 3000);
+        rig.run();
+        assert!(token < 100, "the spare after the next one cannot be made");
+    }
+    for _ in 0..40 {
+        token += 1;
+        rig.append(A, token, token - 1, 1, 3000);
+    }
+    rig.run();
+    let waiting = token - rig.done().last().expect("some went through").1;
+    assert!(waiting > 0 && !rig.journal.is_quiet());
+    for term in 2..14 {
+        rig.vote(B, term, term);
+        rig.run();
+        assert_eq!(rig.done().last(), Some(&(B, term)), "votes use the spare kept for them");
+    }
+    rig.disk.world().capacity = None;
+    rig.journal.retry_space();
+    rig.run();
+    assert!(rig.events.contains(&JournalEvent::Full(None)));
+    assert_eq!(rig.done().iter().filter(|(group, _)| *group == A).count() as u64, token - 1);
+    let (_, recovered) = rig.after_power_cut();
+    assert_eq!(recovered.groups[&A].entries.len() as u64, token - 1);
+    assert_eq!(recovered.groups[&B].hard_state.term, 13);
+}
+
+#[test]
+fn a_write_without_room_is_repeated_byte_by_byte() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let error = DiskError::Full { op: OpKind::Write, path: DiskPath::new("journal") };
+    let (kind, path_part) = (OpKind::Write, "journal".to_owned());
+    rig.disk.world().faults.push(Fault { kind, path_part, after: 0, error, for_ever: false });
+    rig.append(A, 2, 1, 2, 100);
+    rig.run();
+    assert_eq!((rig.done(), rig.journal.is_quiet()), (vec![], false));
+    rig.journal.retry_space();
+    rig.run();
+    assert_eq!(rig.done(), [(A, 2)]);
+    let full = rig.events.iter().filter(|event| matches!(event, JournalEvent::Full(_))).count();
+    assert_eq!(full, 2, "full, and no longer full");
+}
+
+#[test]
+fn at_its_cap_the_journal_waits_for_a_checkpoint() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    for token in 2..200 {
+        rig.append(A, token, token - 1, 1, 3000);
+    }
+    rig.run();
+    assert!(rig.events.contains(&JournalEvent::Full(Some(FullReason::Cap))));
+    assert!(rig.events.iter().any(|it| matches!(it, JournalEvent::CheckpointWanted { .. })));
+    let bytes = |rig: &Rig| {
+        let world = rig.disk.world();
+        let files = world.files().into_iter().filter(|path| path.as_str().starts_with("journal"));
+        files.map(|path| world.read(&path, 0, usize::MAX).expect("there").len() as u64).sum::<u64>()
+    };
+    assert!(bytes(&rig) <= config(SyncPolicy::Group).bytes_max);
+    let mut rounds = 0;
+    while rig.done().len() < 198 {
+        rounds += 1;
+        let applied = rig.done().last().expect("some went through").1 - 1;
+        rig.checkpoint(&[(A, applied), (B, 0)]);
+        rig.run();
+        assert!(rounds < 20, "each checkpoint frees files");
+    }
+    assert!(rig.events.contains(&JournalEvent::Full(None)));
+    assert!(bytes(&rig) <= config(SyncPolicy::Group).bytes_max);
+    let (_, recovered) = rig.after_power_cut();
+    assert!(!recovered.damage.is_damaged(), "{:?}", recovered.damage);
+    assert_eq!(recovered.groups[&A].entries.last().map(|entry| entry.index), Some(198));
+    assert_eq!(recovered.groups[&B].birth.as_ref().map(|birth| birth.replica), Some(ReplicaId(9)));
+}
+
+/// Flips a bit of the last record of `group`: in its payload, or in its header.
+fn flip_last(rig: &Rig, group: GroupId, header: bool) -> (SimDisk, Recovered, Lsn) {
+    let mut world = rig.disk.world().clone();
+    world.crash(|_| false);
+    let mut disk = SimDisk::open(world.clone());
+    let records = all_records(&mut disk, &DiskPath::new("journal")).expect("readable");
+    let last = records.iter().rev().find(|(_, found)| found.header.group == group);
+    let (file, found) = last.expect("it wrote something");
+    world.flip_bit(&file.path, found.at + if header { 30 } else { 66 }, 3);
+    let mut disk = SimDisk::open(world);
+    let recovered = recover(&mut disk, &meta(), &DiskPath::new("journal")).expect("no error");
+    (disk, recovered, found.header.lsn)
+}
+
+#[test]
+fn a_mark_turns_the_loss_of_a_last_vote_from_a_tear_into_damage() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 1, 100);
+    rig.run();
+    rig.vote(B, 2, 6);
+    rig.run();
+    let (_, torn, _) = flip_last(&rig, B, true);
+    assert!(!torn.damage.is_damaged(), "nothing says that the last write was ever synced");
+    rig.journal.idle();
+    rig.run();
+    assert!(rig.events.iter().any(|event| matches!(event, JournalEvent::SyncMark { .. })));
+    let (_, damaged, lsn) = flip_last(&rig, B, true);
+    assert_eq!(damaged.damage.unreadable, [(lsn, lsn)]);
+    assert_eq!(damaged.groups[&B].suspect, Some(Damage::RecordLost));
+    assert_eq!(damaged.groups[&A].suspect, None, "the mark clears it");
+    let (_, damaged, lsn) = flip_last(&rig, B, false);
+    assert_eq!(damaged.damage.corrupt.iter().map(|it| it.lsn).collect::<Vec<_>>(), [lsn]);
+    assert_eq!(damaged.groups[&B].suspect, Some(Damage::RecordCorrupt));
+    assert_eq!(damaged.groups[&A].suspect, None);
+}
+
+#[test]
+fn an_unreadable_record_suspects_all_whom_nothing_clears() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 1, 100);
+    rig.run();
+    rig.vote(B, 2, 6);
+    rig.run();
+    // A goes on and so proves that the unreadable record was not its own; B is silent.
+    rig.append(A, 3, 2, 1, 100);
+    rig.run();
+    let (_, recovered, _) = flip_last(&rig, B, true);
+    assert_eq!(recovered.groups[&B].suspect, Some(Damage::RecordMaybeLost));
+    assert_eq!(recovered.groups[&A].suspect, None);
+    assert_eq!(recovered.groups[&A].entries.len(), 2);
+}
+
+#[test]
+fn suspicion_outlives_the_damaged_file() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(B, 2, 1, 1, 100);
+    rig.run();
+    rig.append(A, 2, 1, 1, 100);
+    rig.run();
+    let (disk, _, _) = flip_last(&rig, B, false);
+    let (mut rig, recovered) = Rig::new(disk, SyncPolicy::Group);
+    assert_eq!(recovered.groups[&B].suspect, Some(Damage::RecordCorrupt));
+    rig.run();
+    rig.checkpoint(&[(A, 1), (B, 0)]);
+    for token in 3..80 {
+        rig.append(A, token, token - 1, 1, 3000);
+        rig.run();
+        if token % 10 == 0 {
+            rig.checkpoint(&[(A, token - 1), (B, 0)]);
+        }
+    }
+    rig.run();
+    assert!(rig.events.iter().any(|event| matches!(event, JournalEvent::FileRecycled { .. })));
+    let (_, recovered) = rig.after_power_cut();
+    assert_eq!(recovered.groups[&B].suspect, Some(Damage::RecordCorrupt));
+    assert!(recovered.damage.corrupt.is_empty(), "the file itself is long gone");
+    assert_eq!(recovered.groups[&A].suspect, None);
+}
+
+#[test]
+fn a_removed_group_is_forgotten_when_a_checkpoint_has_forgotten_it() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 2, 100);
+    rig.journal.enqueue(JournalWrite { group: A, token: 3, remove: true, ..JournalWrite::default() });
+    rig.run();
+    let (_, recovered) = rig.after_power_cut();
+    assert!(recovered.groups[&A].removed);
+    assert_eq!(rig.journal.synced_states().len(), 1);
+    for token in 2..120 {
+        rig.append(B, token, token - 1, 1, 3000);
+        rig.run();
+        rig.checkpoint(&[(B, token - 1)]);
+    }
+    rig.run();
+    let (_, recovered) = rig.after_power_cut();
+    assert!(!recovered.groups.contains_key(&A), "{:?}", recovered.groups.get(&A));
+    assert!(!recovered.damage.is_damaged(), "{:?}", recovered.damage);
+}
+
+#[test]
+fn a_large_ready_is_cut_into_parts_and_reported_once() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 30, 4000);
+    rig.vote(A, 3, 9);
+    rig.run();
+    assert_eq!(rig.done(), [(A, 2), (A, 3)]);
+    let (_, recovered) = rig.after_power_cut();
+    assert_eq!((recovered.groups[&A].entries.len(), recovered.groups[&A].hard_state.term), (30, 9));
+}
+
+#[test]
+fn a_killed_process_loses_nothing_it_wrote_and_restarts_do_not_pile_up() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let mut expected = 0;
+    for life in 0..12u64 {
+        rig.append(A, 10 * life + 5, expected + 1, 3, 500);
+        expected += 3;
+        rig.run();
+        let disk = SimDisk::open(rig.disk.world().clone());
+        let (next, recovered) = Rig::new(disk, SyncPolicy::Group);
+        assert!(!recovered.damage.is_damaged(), "life {life}: {:?}", recovered.damage);
+        assert_eq!(recovered.groups[&A].entries.len() as u64, expected);
+        rig = next;
+        rig.run();
+        rig.checkpoint(&[(A, 0), (B, 0)]);
+        rig.run();
+    }
+    let files = rig.disk.world().files().len();
+    assert!(files <= 6, "stragglers are written forward at every start: {files} files");
+}

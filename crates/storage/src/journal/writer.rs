@@ -36,6 +36,8 @@ pub struct Journal {
     /// Commit indices that ride along with the next write.
     pub(super) notes: BTreeMap<GroupId, HardState>,
     pub(super) moving: Option<Moving>,
+    /// Files before this one may be moved: they are older than the last checkpoint.
+    pub(super) move_below_seq: u64,
     pub(super) forward: VecDeque<Forward>,
     pub(super) next_lsn: Lsn,
     pub(super) written_lsn: Lsn,
@@ -96,7 +98,8 @@ impl Journal {
     /// # Panics
     /// When the configured sizes are not usable.
     pub fn open(recovered: &Recovered, config: JournalConfig, file_key: u64) -> Journal {
-        assert!(config.file_bytes.is_multiple_of(BLOCK), "a file is made of blocks");
+        // A file is made of blocks.
+        let config = JournalConfig { file_bytes: config.file_bytes & !(BLOCK - 1), ..config };
         assert!(config.file_bytes >= DATA_START + 8 * BLOCK, "a file holds some writes");
         assert!(config.bytes_max >= 4 * config.file_bytes, "four files are the least to recycle");
         let run = Run { first_lsn: recovered.next_lsn, cut_lsn: recovered.cut_lsn };
@@ -116,6 +119,7 @@ impl Journal {
             queued_urgent: 0,
             notes: BTreeMap::new(),
             moving: None,
+            move_below_seq: 0,
             forward: VecDeque::new(),
             next_lsn: recovered.next_lsn,
             written_lsn: Lsn(recovered.next_lsn.0 - 1),
@@ -151,7 +155,7 @@ impl Journal {
 
     /// The largest entry (file bytes, header included) the journal takes.
     pub fn entry_bytes_max(&self) -> u64 {
-        self.part_bytes()
+        (self.config.file_bytes - DATA_START) / 2
     }
 
     fn part_bytes(&self) -> u64 {
@@ -176,7 +180,7 @@ impl Journal {
             let state = GroupState { birth: Some(birth.clone()), ..GroupState::default() };
             assert!(self.groups.insert(group, state).is_none(), "group {group} is created twice");
         }
-        let part_bytes = self.part_bytes();
+        let (part_bytes, entry_bytes) = (self.part_bytes(), self.entry_bytes_max());
         let state = self.groups.get_mut(&group);
         let state = state.unwrap_or_else(|| panic!("group {group} was never created"));
         assert!(!state.removed, "group {group} was removed");
@@ -199,7 +203,7 @@ impl Journal {
             self.notes.remove(&group);
         }
         if !note {
-            for part in split(write, part_bytes) {
+            for part in split(write, part_bytes, entry_bytes) {
                 self.push_part(part);
             }
         }
@@ -217,7 +221,10 @@ impl Journal {
     /// Hands over whatever may run now.
     pub fn submit(&mut self, disk: &mut dyn Disk) -> Vec<JournalEvent> {
         if !self.poisoned {
-            self.pool.prepare(self.active, &mut self.events);
+            // The first write comes first: whoever starts should not wait for a spare too.
+            if !self.active || self.written_lsn > self.run.first_lsn {
+                self.pool.prepare(self.active, &mut self.events);
+            }
             self.submit_records(disk);
             if let Some(op) = self.pool.next_op() {
                 let id = disk.submit(op);
@@ -332,10 +339,7 @@ impl Journal {
         if !self.started {
             self.started = true;
             self.events.push(JournalEvent::Started { cut_lsn: self.run.cut_lsn });
-            let notes = self.groups.iter().filter(|(_, state)| !state.waiting.is_empty());
-            // Token 0 is below every token: it settles the notes that wait for nothing else.
-            let notes: Vec<_> = notes.map(|(group, _)| (*group, 0)).collect();
-            self.awaiting.extend(notes);
+            self.settle_notes();
         }
         self.events.push(JournalEvent::Synced { lsn });
         self.take_effect();
@@ -343,6 +347,19 @@ impl Journal {
         self.finish_moving();
         if self.free_deferred {
             self.free_files();
+        }
+    }
+
+    /// Notes that only waited for the start.
+    fn settle_notes(&mut self) {
+        let mut done = Vec::new();
+        for (group, state) in &mut self.groups {
+            while let Some(note) = state.waiting.pop_front_if(|waiting| waiting.note) {
+                done.push((*group, note.token));
+            }
+        }
+        if !done.is_empty() {
+            self.events.push(JournalEvent::Durable { lsn: self.durable_lsn, done });
         }
     }
 
@@ -408,9 +425,7 @@ impl Journal {
         for (group, applied, as_of) in groups {
             listed.insert(*group);
             if let Some(state) = self.groups.get_mut(group) {
-                state.pins.applied = state.pins.applied.max(*applied);
-                state.pins.last_index = state.pins.last_index.max(*applied);
-                state.pins.covered = state.pins.covered.max(*as_of);
+                state.pins.cover(*applied, *as_of);
                 if state.pins.birth <= state.pins.covered && state.established {
                     state.birth = None;
                 }
@@ -422,6 +437,7 @@ impl Journal {
         for state in self.groups.values_mut() {
             state.pins.fences.retain(|(_, lsn)| *lsn >= oldest);
         }
+        self.move_below_seq = self.pool.live.back().map_or(0, |file| file.seq);
         self.begin_moving();
     }
 

@@ -5,6 +5,8 @@
 //! only `Sync` and `SyncDir` make anything survive [`SimDisk::crash`]; any subset of what is
 //! unsynced may survive. Directories themselves survive from the moment they are made.
 
+#![expect(clippy::disallowed_types, reason = "several doors and readers share one simulated world")]
+
 mod world;
 
 use std::collections::VecDeque;
