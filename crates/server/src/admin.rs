@@ -1,0 +1,341 @@
+//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`, `/debug/loops`, on an OS
+//! thread and a runtime of their own.
+//!
+//! Invariants: a handler reads what others have published and never asks a shard, a
+//! connection or another runtime; what may meet a held lock is asked on a spare thread and
+//! given up in bounded time. So this answers while every broker thread hangs. Nothing here
+//! changes the broker.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use node::{GroupView, NodeStatus};
+use serde::Serialize;
+use serde_json::{Value, json};
+use telemetry::beat::LoopView;
+use telemetry::watchdog::Stall;
+
+use crate::error::ServerError;
+
+/// Where the boot stands; the words of `/readyz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootPhase {
+    /// Opening the data directory, the journal, the listeners.
+    Starting,
+    /// Runs, and waits for what `waiting_for` names.
+    Waiting,
+    Ready,
+    /// Drains.
+    Stopping,
+}
+
+impl BootPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BootPhase::Starting => "starting",
+            BootPhase::Waiting => "waiting",
+            BootPhase::Ready => "ready",
+            BootPhase::Stopping => "stopping",
+        }
+    }
+}
+
+/// What the broker publishes about itself. Methods may meet a lock that a hung thread holds;
+/// they are called where that costs nothing but the answer.
+pub trait Source: Send + Sync + 'static {
+    fn state(&self) -> NodeState;
+    /// `None` before the node runs.
+    fn groups(&self) -> Option<NodeStatus>;
+}
+
+/// `/readyz`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    pub phase: BootPhase,
+    /// What keeps the broker from being ready, in words. Empty when it is.
+    pub waiting_for: Vec<String>,
+}
+
+impl Default for NodeState {
+    fn default() -> Self {
+        NodeState { phase: BootPhase::Starting, waiting_for: vec!["its own start".into()] }
+    }
+}
+
+/// All groups of a broker in four numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GroupsSummary {
+    pub groups: usize,
+    /// Groups this broker leads.
+    pub leads: usize,
+    /// Groups it leads and serves clients of.
+    pub serving: usize,
+    /// Groups that need a person: suspect, held or quarantined.
+    pub troubled: usize,
+}
+
+impl GroupsSummary {
+    fn of(status: &NodeStatus) -> GroupsSummary {
+        let count = |wanted: fn(&GroupView) -> bool| {
+            status.groups.iter().filter(|group| wanted(group)).count()
+        };
+        GroupsSummary {
+            groups: status.groups.len(),
+            leads: count(|group| group.status.role == "leader"),
+            serving: count(|group| group.status.serving),
+            troubled: count(|group| group.status.suspect || group.status.held.is_some())
+                + status.quarantined.len(),
+        }
+    }
+}
+
+/// Threads that may wait for the broker's own state at a time, and how long an answer waits
+/// for one of them.
+const ASKING_MAX: usize = 4;
+const ASK_MAX: Duration = Duration::from_secs(1);
+
+/// Asks the broker for its state on a thread that may hang, and gives up in bounded time.
+async fn ask<T: Send + 'static>(
+    source: Arc<dyn Source>,
+    question: impl FnOnce(&dyn Source) -> T + Send + 'static,
+) -> Option<T> {
+    let asked = tokio::task::spawn_blocking(move || question(source.as_ref()));
+    tokio::time::timeout(ASK_MAX, asked).await.ok()?.ok()
+}
+
+const NO_ANSWER: &str = "the broker does not say: a thread holds its state, see /debug/loops";
+
+/// Binds the admin listener; serving begins with [`serve`].
+pub fn bind(address: &str) -> Result<TcpListener, ServerError> {
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|error: io::Error| ServerError::listen("admin.listener", address, &error))
+}
+
+/// Serves until the process ends.
+pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), ServerError> {
+    let failed = ServerError::system("start admin HTTP");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(ASKING_MAX)
+        .build()
+        .map_err(&failed)?;
+    let run = move || {
+        let served = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, router(source)).await
+        });
+        if let Err(error) = served {
+            tracing::error!(%error, "admin HTTP ended");
+        }
+    };
+    std::thread::Builder::new().name("admin".into()).spawn(run).map_err(&failed)?;
+    Ok(())
+}
+
+fn router(source: Arc<dyn Source>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/debug/groups", get(groups))
+        .route("/debug/loops", get(loops))
+        .with_state(source)
+}
+
+type Shared = State<Arc<dyn Source>>;
+
+async fn index() -> &'static str {
+    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n"
+}
+
+async fn metrics() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, telemetry::export::CONTENT_TYPE)], telemetry::render())
+}
+
+/// The process lives and its observers answer. What hangs is the watchdog's to say: a restart
+/// would destroy the evidence.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(source): Shared) -> Response {
+    let state = ask(source, |source| source.state()).await;
+    let NodeState { phase, waiting_for } = state.unwrap_or_else(|| NodeState {
+        phase: BootPhase::Waiting,
+        waiting_for: vec![NO_ANSWER.into()],
+    });
+    let ready = phase == BootPhase::Ready;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": ready, "state": phase.as_str(), "waiting_for": waiting_for });
+    (status, Json(body)).into_response()
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct GroupsQuery {
+    /// Present: numbers only.
+    summary: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct GroupsPage {
+    summary: GroupsSummary,
+    #[serde(flatten)]
+    status: Option<NodeStatus>,
+}
+
+async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Response {
+    let page = move |source: &dyn Source| {
+        let status = source.groups();
+        let summary = status.as_ref().map(GroupsSummary::of).unwrap_or_default();
+        GroupsPage { summary, status: status.filter(|_| query.summary.is_none()) }
+    };
+    match ask(source, page).await {
+        Some(page) => Json(page).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response(),
+    }
+}
+
+async fn loops() -> Json<Value> {
+    let views = telemetry::beat::loops(telemetry::clock::mono_ns());
+    Json(json!({ "loops": views.iter().map(loop_json).collect::<Vec<_>>() }))
+}
+
+/// One loop: what it does, since when, and what it waits for. Times in milliseconds.
+fn loop_json(view: &LoopView) -> Value {
+    let ms = |ns: u64| ns / 1_000_000;
+    let io = view.io.as_ref().map(|io| {
+        json!({ "op": io.op.as_str(), "bytes": io.bytes, "age_ms": ms(io.age_ns) })
+    });
+    let lock = view.lock.as_ref().map(|wait| {
+        json!({ "site": wait.site.map(|site| site.to_string()), "waited_ms": ms(wait.waited_ns) })
+    });
+    json!({
+        "loop": view.kind.as_str(),
+        "index": view.index,
+        "thread": view.thread,
+        "phase": view.phase.as_str(),
+        "input": view.input.as_str(),
+        "age_ms": ms(view.age_ns),
+        "group": view.group.map(|group| group.0),
+        "io": io,
+        "waits_for_lock": lock,
+        // In the watchdog's words, the holder of that lock included.
+        "says": Stall { view: view.clone() }.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http;
+    use node::MemberStatus;
+
+    struct Fake {
+        phase: BootPhase,
+        hangs: bool,
+    }
+
+    impl Source for Fake {
+        fn state(&self) -> NodeState {
+            let ready = self.phase == BootPhase::Ready;
+            let waiting_for = if ready { Vec::new() } else { vec!["broker 2".into()] };
+            NodeState { phase: self.phase, waiting_for }
+        }
+
+        fn groups(&self) -> Option<NodeStatus> {
+            if self.hangs {
+                std::thread::sleep(Duration::from_secs(3));
+            }
+            let group = |role, serving, suspect| GroupView {
+                group: 1,
+                high_watermark: 7,
+                status: MemberStatus { role, serving, suspect, ..MemberStatus::default() },
+            };
+            Some(NodeStatus {
+                broker: 1,
+                cluster: None,
+                ready: true,
+                waiting_for: Vec::new(),
+                journal_full: None,
+                peers: Vec::new(),
+                groups: vec![group("leader", true, false), group("follower", false, true)],
+                quarantined: Vec::new(),
+            })
+        }
+    }
+
+    fn served(phase: BootPhase, hangs: bool) -> String {
+        let listener = bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        serve(listener, Arc::new(Fake { phase, hangs })).unwrap();
+        address
+    }
+
+    #[tokio::test]
+    async fn readyz_says_what_it_waits_for() {
+        let address = served(BootPhase::Waiting, false);
+        let (status, body) = http::get(&address, "/readyz").await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, 503);
+        let told = json!({"ready": false, "state": "waiting", "waiting_for": ["broker 2"]});
+        assert_eq!(body, told);
+
+        let address = served(BootPhase::Ready, false);
+        assert_eq!(http::get(&address, "/readyz").await.unwrap().0, 200);
+    }
+
+    #[tokio::test]
+    async fn pages_have_their_shapes() {
+        let address = served(BootPhase::Ready, false);
+        let page = async |path: &str| http::get(&address, path).await.unwrap();
+        let (status, text) = page("/metrics").await;
+        assert!(status == 200 && text.starts_with(b"# HELP "));
+        assert_eq!(page("/healthz").await, (200, "ok\n".into()));
+        assert_eq!(page("/nowhere").await.0, 404);
+        let short: Value = serde_json::from_slice(&page("/debug/groups?summary").await.1).unwrap();
+        let told = json!({"groups": 2, "leads": 1, "serving": 1, "troubled": 1});
+        assert_eq!(short["summary"], told);
+        assert!(short.get("groups").is_none());
+        let long: Value = serde_json::from_slice(&page("/debug/groups").await.1).unwrap();
+        assert_eq!(long["groups"][0]["high_watermark"], 7);
+        let loops: Value = serde_json::from_slice(&page("/debug/loops").await.1).unwrap();
+        assert!(loops["loops"].is_array());
+    }
+
+    #[tokio::test]
+    async fn the_rest_answers_while_the_brokers_state_is_held() {
+        let address = served(BootPhase::Ready, true);
+        let many = (0..ASKING_MAX + 2).map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move { http::get(&address, "/debug/groups").await })
+        });
+        let asked: Vec<_> = many.collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let before = std::time::Instant::now();
+        assert_eq!(http::get(&address, "/metrics").await.unwrap().0, 200);
+        assert_eq!(http::get(&address, "/debug/loops").await.unwrap().0, 200);
+        assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
+        asked.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[test]
+    fn a_taken_admin_port_is_one_clear_line() {
+        let taken = bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = bind(&address).unwrap_err().to_string();
+        let start = format!("admin.listener cannot listen on {address}: the port is in use");
+        assert!(error.starts_with(&start), "{error}");
+    }
+}

@@ -1,0 +1,281 @@
+//! From a configuration to a running broker and back: the one file that knows node and broker.
+//!
+//! Order in: log and watchdog, a look at the ports, admin HTTP, node, Kafka listeners. Order
+//! out: stop accepting, drain connections, hand leadership over, sync, end. Threads: the main
+//! thread waits for signals on a runtime of its own, so that a broker whose every other thread
+//! hangs still hears SIGTERM; connections run on half the cores; admin HTTP is elsewhere.
+//!
+//! Invariant: a request to stop ends the process within [`limits::SHUTDOWN_MS_MAX`].
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use broker::{BrokerConfig, ListenerConfig};
+use model::{BrokerId, SyncPolicy, limits};
+use node::metadata::Listener;
+use node::{InitialBroker, Node, NodeConfig};
+use telemetry::labels::{LogEvent, Loop, Phase};
+use telemetry::logging::{self, LogFormat};
+use telemetry::{Beat, log_limited};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, BootPhase, NodeState, Source};
+use crate::cli::ServerOptions;
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::lifeline;
+
+/// Part of the time to stop in that connections may take.
+const DRAIN_MS_MAX: u64 = limits::SHUTDOWN_MS_MAX / 3;
+/// Between the orderly end and the last resort.
+const LAST_RESORT_MS: u64 = 1_000;
+/// How often the runtime's probe runs; the watchdog reports it when it does not.
+const PROBE: Duration = Duration::from_millis(200);
+
+/// Runs one broker until it is told to stop.
+pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
+    if let Some(parent) = options.parent_pid {
+        lifeline::tie_to(parent)?;
+    }
+    let config = Config::load(&options.config)?;
+    // Last out, so that every line is written.
+    let _log = logging::init(LogFormat::Text);
+    telemetry::export::started();
+    telemetry::panics::install();
+    let _watchdog =
+        telemetry::watchdog::spawn(|_| {}).map_err(ServerError::system("start the watchdog"))?;
+    lifeline::raise_file_limit();
+    announce(&config);
+    check_ports(&config)?;
+
+    let state = Arc::new(Published::default());
+    let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
+    admin::serve(admin, state.clone())?;
+    let main = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::system("start the main runtime"))?;
+    // Heard from here on: a SIGTERM during recovery waits for its end.
+    let mut signals = Signals::listen(&main)?;
+    let connections = connection_runtime()?;
+
+    let node = Node::start(node_config(&config)).map_err(|e| ServerError::Start(e.to_string()))?;
+    let kafka = {
+        let _inside = connections.enter();
+        broker::serve(broker_config(&config), node.clone())
+            .map_err(|error| ServerError::Start(error.to_string()))?
+    };
+    state.node.set(node.clone()).ok().expect("the node is published once");
+    let broker = node.broker_id().0;
+    log_limited!(info, LogEvent::BrokerStarted, broker, "listening; waiting for the cluster");
+
+    main.block_on(signals.next());
+    state.stopping.store(true, Ordering::Release);
+    last_resort();
+    let clean = main.block_on(stop(&kafka, &node, &mut signals));
+    // Tasks and handlers may still hold the node; its end is the process's end.
+    std::mem::forget(node);
+    connections.shutdown_background();
+    if clean {
+        log_limited!(info, LogEvent::BrokerStopped, broker, "drained and stopped");
+        return Ok(());
+    }
+    Err(ServerError::Fatal("not everything could be drained in time; see the log".into()))
+}
+
+/// The way out, in order and in bounded time.
+async fn stop(kafka: &broker::Handle, node: &Node, signals: &mut Signals) -> bool {
+    let ends = Instant::now() + Duration::from_millis(limits::SHUTDOWN_MS_MAX);
+    let connections = kafka.connections();
+    log_limited!(info, LogEvent::BrokerStopping, connections, "draining connections");
+    let orderly = async {
+        let cut = kafka.drain(Duration::from_millis(DRAIN_MS_MAX)).await;
+        if cut > 0 {
+            log_limited!(warn, LogEvent::BrokerStopping, cut, "connections did not drain in time");
+        }
+        let left = ends.saturating_duration_since(Instant::now());
+        let told = |line: String| log_limited!(info, LogEvent::BrokerStopping, "{line}");
+        node.shutdown(left.saturating_sub(Duration::from_millis(LAST_RESORT_MS)), told).await
+    };
+    tokio::select! {
+        clean = orderly => clean,
+        () = signals.next() => {
+            log_limited!(warn, LogEvent::BrokerStopping, "asked again: stopping without a drain");
+            false
+        }
+    }
+}
+
+/// Ends the process when the orderly way hangs, whatever hangs.
+fn last_resort() {
+    let end = || {
+        std::thread::sleep(Duration::from_millis(limits::SHUTDOWN_MS_MAX + LAST_RESORT_MS));
+        eprintln!("glasslog: the shutdown hung for {} ms; ended", limits::SHUTDOWN_MS_MAX);
+        std::process::exit(i32::from(crate::EXIT_FAILED));
+    };
+    // Without a thread to spare there is still the orderly way.
+    let _ = std::thread::Builder::new().name("last-resort".into()).spawn(end);
+}
+
+/// Requests to stop.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &Runtime) -> Result<Signals, ServerError> {
+        let _inside = runtime.enter();
+        let listen = |kind| signal(kind).map_err(ServerError::system("listen for signals"));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Where connections run, with a probe that shows whether it still schedules.
+fn connection_runtime() -> Result<Runtime, ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(half_the_cores())
+        .thread_name("kafka")
+        .enable_all()
+        .build()
+        .map_err(ServerError::system("start the connections' runtime"))?;
+    runtime.spawn(async {
+        let beat = Beat::task(Loop::Runtime, 0);
+        loop {
+            beat.idle();
+            tokio::time::sleep(PROBE).await;
+            beat.phase(Phase::Tick);
+        }
+    });
+    Ok(runtime)
+}
+
+/// At least one.
+fn half_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+/// Finds a taken port before recovery and before any peer hears of this life.
+fn check_ports(config: &Config) -> Result<(), ServerError> {
+    let settings = &config.settings;
+    let kafka = settings.listeners.iter().map(|l| (format!("listener {}", l.name), &l.address));
+    for (what, address) in kafka.chain([("peer.listener".to_owned(), &settings.peer_listener)]) {
+        let address = address.to_bind();
+        TcpListener::bind(&address)
+            .map_err(|error| ServerError::listen(what, &address, &error))?;
+    }
+    Ok(())
+}
+
+/// What an operator should read first, and what is weaker than it looks.
+fn announce(config: &Config) {
+    let settings = &config.settings;
+    let (broker, data) = (settings.node_id, config.data_dir.display());
+    let version = env!("CARGO_PKG_VERSION");
+    let listeners: Vec<_> = config.advertised.iter().map(ToString::to_string).collect();
+    let (listeners, peers) = (listeners.join(","), settings.peer_listener.to_bind());
+    log_limited!(info, LogEvent::BrokerStarted, broker, version, %data, listeners, peers, "starting");
+    if settings.journal_sync == SyncPolicy::Interval {
+        let interval_ms = settings.journal_sync_interval_ms;
+        log_limited!(
+            warn, LogEvent::ConfigWeak, interval_ms,
+            "journal.sync = interval is weaker: a power cut on a majority of brokers may lose \
+             acknowledged records"
+        );
+    }
+    if config.replication_factor() == 2 {
+        log_limited!(
+            warn, LogEvent::ConfigWeak,
+            "default.replication.factor = 2 survives nothing: both replicas are the majority"
+        );
+    }
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    let settings = &config.settings;
+    let peer = |broker: &crate::config::endpoint::InitialBroker| InitialBroker {
+        id: broker.id,
+        address: broker.address.to_string(),
+    };
+    let advertised = |listener: &crate::config::endpoint::Listener| Listener {
+        name: listener.name.clone(),
+        host: listener.address.host.clone(),
+        port: listener.address.port,
+    };
+    NodeConfig {
+        broker: BrokerId(settings.node_id),
+        data_dir: config.data_dir.clone(),
+        rack: settings.broker_rack.clone(),
+        peer_listen: settings.peer_listener.to_bind(),
+        peers: config.initial_brokers.iter().map(peer).collect(),
+        listeners: config.advertised.iter().map(advertised).collect(),
+        shards: if settings.shards == 0 { half_the_cores() } else { settings.shards },
+        memory_budget_bytes: settings.memory_budget_bytes,
+        journal_sync: settings.journal_sync,
+        journal_sync_interval_ms: settings.journal_sync_interval_ms,
+        journal_bytes_max: settings.journal_max_bytes,
+        defaults: config.given.clone(),
+        cluster_id: settings.cluster_id,
+        replica_lag_ms_max: settings.replica_lag_time_max_ms,
+        retention_check_ms: settings.log_retention_check_interval_ms,
+        disk_reserve_bytes: settings.disk_reserve_bytes,
+    }
+}
+
+fn broker_config(config: &Config) -> BrokerConfig {
+    let settings = &config.settings;
+    let bind = |listener: &crate::config::endpoint::Listener| ListenerConfig {
+        name: listener.name.clone(),
+        bind: listener.address.to_bind(),
+    };
+    let factor = config.replication_factor();
+    BrokerConfig {
+        listeners: settings.listeners.iter().map(bind).collect(),
+        request_bytes_max: settings.socket_request_max_bytes,
+        connections_max: settings.max_connections,
+        idle_ms: settings.connections_max_idle_ms,
+        auto_create_topics: settings.auto_create_topics_enable,
+        num_partitions: settings.num_partitions,
+        default_replication_factor: i16::try_from(factor).expect("bounded by its check"),
+        initial_brokers: config.initial_brokers.len(),
+    }
+}
+
+/// What admin HTTP reads; filled as the boot goes on.
+#[derive(Default)]
+struct Published {
+    node: OnceLock<Arc<Node>>,
+    stopping: AtomicBool,
+}
+
+impl Source for Published {
+    fn state(&self) -> NodeState {
+        let stopping = self.stopping.load(Ordering::Acquire);
+        let Some(node) = self.node.get() else { return NodeState::default() };
+        let readiness = node.readiness();
+        let phase = match readiness.ready {
+            _ if stopping => BootPhase::Stopping,
+            true => BootPhase::Ready,
+            false => BootPhase::Waiting,
+        };
+        NodeState { phase, waiting_for: readiness.waiting_for }
+    }
+
+    fn groups(&self) -> Option<node::NodeStatus> {
+        self.node.get().map(|node| node.status())
+    }
+}

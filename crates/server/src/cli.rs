@@ -1,0 +1,82 @@
+//! The command line. Doc comments here are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use model::limits;
+
+/// A Kafka-protocol broker that replicates every partition with raft and can be seen through
+/// while it works.
+#[derive(Debug, Parser)]
+#[command(name = "glasslog", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one broker.
+    Server(ServerOptions),
+    /// Run a cluster of broker processes on this machine, and show it.
+    Dev(DevOptions),
+    /// Print every configuration key with its meaning and default, as a configuration file.
+    Config,
+}
+
+#[derive(Debug, Args)]
+pub struct ServerOptions {
+    /// The configuration file (TOML); `glasslog config` prints one with every default.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Die when this process dies (`glasslog dev` passes its own id).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent_pid: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevOptions {
+    /// How many brokers.
+    #[arg(long, default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::DEV_BROKERS_MAX)))]
+    pub brokers: u16,
+    /// First Kafka port; peers listen 100 above it and admin HTTP 200 above it.
+    #[arg(long, default_value_t = 9092,
+          value_parser = clap::value_parser!(u16).range(1..=BASE_PORT_MAX))]
+    pub base_port: u16,
+    /// Where the data lies.
+    #[arg(long, default_value = "glasslog-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Delete what an earlier run left in the data directory.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Leave a broker that died dead, instead of starting it again after two seconds.
+    #[arg(long)]
+    pub no_restart: bool,
+}
+
+/// The last broker's admin port still is a port.
+const BASE_PORT_MAX: i64 = 65_535 - 200 - limits::DEV_BROKERS_MAX as i64 + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dev_has_the_promised_defaults_and_bounds() {
+        let parsed = Cli::try_parse_from(["glasslog", "dev"]).unwrap().command;
+        let Command::Dev(options) = parsed else { panic!("not dev") };
+        assert_eq!((options.brokers, options.base_port), (3, 9092));
+        assert!(!options.fresh && !options.no_restart);
+        for odd in [["--brokers", "0"], ["--brokers", "10"], ["--base-port", "65400"]] {
+            let line = ["glasslog", "dev"].into_iter().chain(odd);
+            assert!(Cli::try_parse_from(line).is_err(), "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! One bounded GET to a broker's admin HTTP: what the commands that look at brokers need.
+//!
+//! Invariants: an answer takes bounded time and bounded memory, whatever the other side does.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use model::limits;
+use tokio::net::TcpStream;
+
+/// Status and body of `path` at `address` (`host:port`); an error is one line.
+pub async fn get(address: &str, path: &str) -> Result<(u16, Bytes), String> {
+    let limit = Duration::from_millis(limits::DEV_POLL_MS_MAX);
+    match tokio::time::timeout(limit, exchange(address, path)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
+    }
+}
+
+async fn exchange(address: &str, path: &str) -> Result<(u16, Bytes), String> {
+    let stream = TcpStream::connect(address).await.map_err(|e| crate::error::plain(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let request = Request::get(path)
+        .header(hyper::header::HOST, address)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    // Dropping either half ends the exchange, so nothing outlives the time-out.
+    let ask = async move {
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), limits::DEV_ANSWER_BYTES_MAX);
+        let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        Ok((status, bytes))
+    };
+    let drive = async { connection.await.map_err(|error| error.to_string()) };
+    tokio::pin!(ask);
+    tokio::select! {
+        answer = &mut ask => answer,
+        driven = drive => match driven {
+            Ok(()) => ask.await,
+            Err(error) => Err(error),
+        },
+    }
+}
