@@ -74,7 +74,8 @@ impl Driver {
             biased;
             input = self.inbox.raft.recv() => input,
             input = self.inbox.client.recv(), if open => input,
-            () = tokio::time::sleep_until(wheel.next) => None,
+            () = tokio::time::sleep_until(wheel.next), if !self.shard.is_dirty() => None,
+            () = std::future::ready(()), if self.shard.is_dirty() => None,
         };
         let started = clock::now();
         let mut inputs = 0;

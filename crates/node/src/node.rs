@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
-use crate::budget::Budget;
+use crate::budget::{Budget, Charge};
 use crate::settings::{NodeConfig, StartError};
 use crate::datadir::DataDir;
 use crate::inbound::{Receiver, decode_answer};
@@ -46,7 +46,8 @@ pub struct Node {
     pub(crate) defaults: TopicDefaults,
     pub(crate) plumbing: Arc<Plumbing>,
     pub(crate) identity: Identity,
-    pub(crate) data_dir: Lock<DataDir>,
+    /// Released, and with it the directory's lock, by the shutdown.
+    pub(crate) data_dir: Lock<Option<DataDir>>,
     pub(crate) threads: Lock<Option<Threads>>,
     pub(crate) waiting_for: Lock<Vec<String>>,
     pub(crate) registered: OnceLock<()>,
@@ -54,7 +55,7 @@ pub struct Node {
     budget: Budget,
     /// (next, end) of the producer ids this broker may hand out.
     producer_ids: Lock<(i64, i64)>,
-    runtime: Lock<Option<Runtime>>,
+    pub(crate) runtime: Lock<Option<Runtime>>,
 }
 
 /// A batch on its way: in line, not answered yet.
@@ -123,7 +124,7 @@ impl Node {
             defaults,
             plumbing,
             identity,
-            data_dir: Lock::new(LockClass::Lifecycle, data_dir),
+            data_dir: Lock::new(LockClass::Lifecycle, Some(data_dir)),
             threads: Lock::new(LockClass::Lifecycle, Some(threads)),
             waiting_for: Lock::new(LockClass::Debug, Vec::new()),
             registered: OnceLock::new(),
@@ -203,6 +204,7 @@ impl Node {
         &self,
         group: GroupId,
         batch: Bytes,
+        charge: Option<Charge>,
         acks: i16,
         deadline: Duration,
     ) -> Ask {
@@ -210,6 +212,7 @@ impl Node {
         let now = clock::boot_ns();
         let request = ProduceInput {
             batch,
+            charge,
             acks,
             reply: (acks != 0).then_some(reply),
             arrived_ns: now,

@@ -131,9 +131,17 @@ impl Node {
             && threads.journal_mail.try_send(JournalMail::Stop).is_ok();
         drop((threads.segment_mail, threads.journal_mail));
         clean &= stopped && join(vec![threads.segments, threads.journal], ends).await;
-        if clean && let Err(error) = self.data_dir.lock().mark_clean() {
+        let data_dir = self.data_dir.lock().take();
+        if clean && let Some(Err(error)) = data_dir.map(|dir| dir.mark_clean()) {
             progress(format!("cannot mark the shutdown clean: {error}"));
             clean = false;
+        }
+        if let Some(peers) = self.plumbing.peers() {
+            peers.shutdown().await;
+        }
+        if let Some(runtime) = self.runtime.lock().take() {
+            // Its tasks hold this node; nobody waits for them any more.
+            runtime.shutdown_background();
         }
         progress(if clean { "all is on disk".into() } else { "not everything ended in time".into() });
         clean

@@ -80,7 +80,8 @@ async fn carry_out(node: &Arc<Node>, formation: &mut Formation, outputs: Vec<For
     while let Some(output) = outputs.pop_front() {
         match output {
             FormationOutput::Persist(birth) => {
-                if let Err(error) = node.data_dir.lock().write_birth(&birth) {
+                let written = node.data_dir.lock().as_mut().map(|dir| dir.write_birth(&birth));
+                if let Some(Err(error)) = written {
                     node.plumbing.fatal(
                         telemetry::labels::FatalReason::CheckpointFailed,
                         &format!("cannot write the birth record: {error}"),

@@ -28,6 +28,7 @@ pub enum Machine {
 enum Meaning {
     Nothing,
     Batch { base_offset: i64, last_offset: i64, max_timestamp: i64 },
+    Roll,
     LogStart(i64),
     Metadata(Option<Response>),
 }
@@ -90,9 +91,8 @@ impl Machine {
                     Meaning::Batch { base_offset, last_offset, max_timestamp }
                 }
                 Applied::LogStart { offset } => Meaning::LogStart(offset),
-                Applied::Nothing | Applied::Roll | Applied::ProducersExpired { .. } => {
-                    Meaning::Nothing
-                }
+                Applied::Roll => Meaning::Roll,
+                Applied::Nothing | Applied::ProducersExpired { .. } => Meaning::Nothing,
             }),
             Machine::Metadata(machine) => Ok(Meaning::Metadata(machine.apply(entry)?.0)),
         }
@@ -127,6 +127,7 @@ impl<R> Member<R> {
                         batches.push((base_offset, last_offset, segment.entry.data.clone()));
                     }
                 }
+                Meaning::Roll => self.rolled_at = self.machine.next_offset(),
                 Meaning::LogStart(offset) => log_start = Some(offset),
                 Meaning::Metadata(response) => {
                     image_changed = true;

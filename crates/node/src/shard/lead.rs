@@ -92,6 +92,10 @@ impl<R> Member<R> {
             let batch = std::mem::take(&mut request.batch);
             match self.stamp(now, batch) {
                 Stamp::Append { context, data, base_offset, last_offset, append_time_ms } => {
+                    let data = match request.charge.take() {
+                        Some(charge) => charge.bytes_with(data),
+                        None => data,
+                    };
                     entries.push((context, data.clone()));
                     let deed = Deed::Batch {
                         base_offset,
@@ -348,7 +352,7 @@ impl<R> Member<R> {
                 bytes: segment.log_bytes,
                 first_timestamp: if at == last { self.active_since.1 } else { -1 },
                 max_timestamp: segment.max_timestamp,
-                sealed: at != last,
+                sealed: at != last || segment.next_offset <= self.rolled_at,
             })
             .collect();
         // Until a replica can be filled from a snapshot, nothing a voter still lacks may go.

@@ -59,6 +59,8 @@ pub struct Member<R> {
     pub(super) segments: Vec<SegmentSummary>,
     /// (base offset of the active segment, wall clock when this leader first saw it).
     pub(super) active_since: (i64, i64),
+    /// The next offset when the last `Roll` was applied: what lies below is sealed.
+    pub(super) rolled_at: i64,
     pub(super) retention_at_ns: u64,
     pub(super) marked: u64,
     out: GroupOut,
@@ -100,6 +102,7 @@ impl<R> Member<R> {
             last_isr: Vec::new(),
             segments,
             active_since: (-1, 0),
+            rolled_at: -1,
             retention_at_ns: now.boot_ns,
             marked: 0,
             out: GroupOut::default(),
@@ -224,8 +227,7 @@ impl<R> Member<R> {
     }
 
     pub(super) fn distrust(&mut self) {
-        self.held.get_or_insert((0, "the journal no longer trusts this replica's log".into()));
-        self.group.hold();
+        self.group.distrust();
     }
 
     pub(super) fn configure(&mut self, config: TopicConfig, out: &mut Out<R>) {

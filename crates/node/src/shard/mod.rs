@@ -25,16 +25,20 @@ use model::{BrokerId, ErrorCode, GroupId, LogEntry, Now, ReplicaId, limits};
 use serde::Serialize;
 use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 
+use crate::budget::Charge;
+
 pub use answer::{Answer, Guarded, Produced, Refusal};
 pub use checkpoint::GroupMark;
 use member::Member;
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 
 /// One batch on its way into a partition.
-#[derive(Debug)]
 pub struct ProduceInput<R> {
     /// Validated (`machine::records::validate`); stamped in place when nobody else holds it.
     pub batch: Bytes,
+    /// The batch's share of the memory budget: tied to its bytes once they are stamped, given
+    /// back when the last holder of them lets go.
+    pub charge: Option<Charge>,
     /// 0, 1 or -1 (all).
     pub acks: i16,
     /// `None` with acks=0.
@@ -313,14 +317,26 @@ impl<R> Shard<R> {
     /// One proposal and one Ready per dirty group. `turn_ns`: boot time at the turn's start, when
     /// what the heartbeats of this turn promise began.
     pub fn flush(&mut self, now: Now, turn_ns: u64, out: &mut Out<R>) {
-        while let Some(group) = self.dirty.pop_first() {
+        for group in std::mem::take(&mut self.dirty) {
             let (cfg, handing_over) = (&self.cfg, self.handing_over);
             let Some(member) = self.members.get_mut(&group) else { continue };
-            let result = contained(|| member.flush(cfg, now, turn_ns, handing_over, out));
-            if let Err(why) = result {
-                self.quarantine(group, why, out);
+            match contained(|| member.flush(cfg, now, turn_ns, handing_over, out)) {
+                Ok(()) if member.group.is_broken() => {
+                    self.quarantine(group, "an invariant of its log broke".into(), out);
+                }
+                // More than one Ready's worth is committed: the next turn takes the rest.
+                Ok(()) if member.group.has_ready() => {
+                    self.dirty.insert(group);
+                }
+                Ok(()) => {}
+                Err(why) => self.quarantine(group, why, out),
             }
         }
+    }
+
+    /// True when the last flush left something for the next one.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// A message could not leave: raft probes that peer again.
