@@ -237,6 +237,9 @@ mod tests {
         let source = bind(&address).unwrap_err();
         let error = ServeError::Bind { name: "INSIDE".into(), bind: address, source };
         let line = error.to_string();
-        assert!(line.contains("INSIDE") && line.contains("in use") && !line.contains('\n'), "{line}");
+        assert!(
+            line.contains("INSIDE") && line.contains("in use") && !line.contains('\n'),
+            "{line}"
+        );
     }
 }

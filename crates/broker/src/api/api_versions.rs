@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn an_unknown_version_gets_a_v0_answer_with_the_ranges() {
-        let mut frame = encode_request(4, 9, Some("new"), &asked("new")).unwrap().to_bytes()[4..].to_vec();
+        let mut frame =
+            encode_request(4, 9, Some("new"), &asked("new")).unwrap().to_bytes()[4..].to_vec();
         frame[2..4].copy_from_slice(&77i16.to_be_bytes());
         let request = decode_request(frame.into()).unwrap();
         assert_eq!(request.admission, Admission::UnsupportedVersion);

@@ -21,10 +21,8 @@ impl Api for DescribeCluster {
         request: Authorized<DescribeClusterRequest>,
         call: &mut Call,
     ) -> DescribeClusterResponse {
-        let mut response = DescribeClusterResponse {
-            endpoint_type: request.endpoint_type,
-            ..Default::default()
-        };
+        let mut response =
+            DescribeClusterResponse { endpoint_type: request.endpoint_type, ..Default::default() };
         if request.endpoint_type != BROKERS {
             response.error_code = ErrorCode::InvalidRequest;
             let why = "controllers have no endpoints of their own here, ask for brokers (1)";

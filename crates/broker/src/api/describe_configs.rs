@@ -125,16 +125,14 @@ impl Scene<'_> {
             return Ok(Vec::new());
         }
         if name != self.broker.to_string() {
-            let why = format!("Unexpected broker id, expected {}, but received {name}", self.broker);
+            let why =
+                format!("Unexpected broker id, expected {}, but received {name}", self.broker);
             return Err((ErrorCode::InvalidRequest, why));
         }
         let configs = self.settings.iter().map(|(name, value)| {
             let source = ConfigSource::StaticBroker as i8;
-            let synonym = DescribeConfigsSynonym {
-                name: name.clone(),
-                value: Some(value.clone()),
-                source,
-            };
+            let synonym =
+                DescribeConfigsSynonym { name: name.clone(), value: Some(value.clone()), source };
             DescribeConfigsResourceResult {
                 name: name.clone(),
                 value: Some(value.clone()),

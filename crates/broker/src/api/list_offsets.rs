@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use model::{ErrorCode, limits};
-use node::{Node, TimestampOffset};
 use node::metadata::Image;
+use node::{Node, TimestampOffset};
 use wire::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn questions_need_the_version_that_has_them() {
-        for (question, since) in [(LATEST, 1), (EARLIEST, 1), (MAX_TIMESTAMP, 7), (-4, 8), (-6, 11)] {
+        for (question, since) in [(LATEST, 1), (EARLIEST, 1), (MAX_TIMESTAMP, 7), (-4, 8), (-6, 11)]
+        {
             assert_eq!(check_version(question, since), Ok(()));
             if since > 1 {
                 let older = check_version(question, since - 1);

@@ -204,7 +204,10 @@ impl Scene<'_> {
         let mut described = MetadataResponsePartition {
             partition_index: partition.index,
             replica_nodes: brokers().map(|id| id.0).collect(),
-            offline_replicas: brokers().filter(|id| !self.node.is_alive(*id)).map(|id| id.0).collect(),
+            offline_replicas: brokers()
+                .filter(|id| !self.node.is_alive(*id))
+                .map(|id| id.0)
+                .collect(),
             ..Default::default()
         };
         let leader = self.node.leader(partition.group);

@@ -2,17 +2,15 @@
 //! in the order they came; the answers are collected in the request's turn.
 //!
 //! Invariants: the batches of one connection enter each partition's queue in request order; a
-//! batch's bytes stay charged until its partition has answered, also when the client is gone;
-//! a time-out means unknown, never "failed".
+//! batch's charge travels with its bytes; a time-out means unknown, never "failed".
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::{ErrorCode, GroupId, TopicId, limits};
 use node::budget::Charge;
 use node::metadata::Image;
-use node::{Produced, Refusal};
+use node::{Ask, Produced, Refusal};
 use telemetry::labels::{InflightStage, ProduceStage};
 use telemetry::{Stamps, clock};
 use wire::api::produce::{
@@ -51,14 +49,9 @@ struct TopicKey {
 struct Part {
     index: i32,
     group: Option<GroupId>,
-    queued: Result<Waiting, Refusal>,
+    /// `None`: acks=0, nobody will answer.
+    queued: Result<Option<Ask>, Refusal>,
 }
-
-/// A batch that is on its way, with the memory it holds; `None` with acks=0, for which nobody
-/// answers, and once answered.
-struct Waiting(Option<Answer>);
-
-type Answer = Pin<Box<dyn Future<Output = Result<Produced, Refusal>> + Send>>;
 
 /// Decodes, authorizes, validates and queues; the work that is returned collects the answers.
 pub(crate) async fn begin(
@@ -136,19 +129,9 @@ async fn queue_one(
     }
     let share = charge.split(records.len().min(charge.bytes()));
     let batch = own(records, terms.frame_bytes);
-    let answer: Option<Answer> = if terms.acks == 0 {
-        let batch = share.bytes_with(batch);
-        node.produce(group, batch, terms.acks, terms.within).await;
-        None
-    } else {
-        let ask = node.produce(group, batch, terms.acks, terms.within).await;
-        Some(Box::pin(async move {
-            let answer = ask.answer().await;
-            drop(share);
-            answer
-        }))
-    };
-    Part { index, group: Some(group), queued: Ok(Waiting(answer)) }
+    let ask = node.produce(group, batch, Some(share), terms.acks, terms.within).await;
+    let waits = terms.acks != 0;
+    Part { index, group: Some(group), queued: Ok(waits.then_some(ask)) }
 }
 
 /// Everything that can be refused before a partition is asked.
@@ -233,12 +216,12 @@ async fn answer(
 ) -> (PartitionProduceResponse, Option<Produced>) {
     let mut response = PartitionProduceResponse { index: part.index, ..Default::default() };
     let outcome = match part.queued {
-        Ok(waiting) => waiting.answer().await,
+        Ok(Some(ask)) => ask.answer().await,
+        Ok(None) => return (response, None),
         Err(refusal) => Err(refusal),
     };
     match outcome {
-        Ok(None) => (response, None),
-        Ok(Some(produced)) => {
+        Ok(produced) => {
             response.base_offset = produced.base_offset;
             response.log_append_time_ms = produced.append_time_ms;
             response.log_start_offset = produced.log_start;
@@ -281,33 +264,14 @@ fn redirect(
     }
 }
 
-impl Waiting {
-    /// `None`: nobody asked for an answer.
-    async fn answer(mut self) -> Result<Option<Produced>, Refusal> {
-        let Some(answer) = &mut self.0 else { return Ok(None) };
-        let outcome = answer.await;
-        self.0 = None;
-        outcome.map(Some)
-    }
-}
-
-impl Drop for Waiting {
-    /// The client is gone, its batch is not: the memory is given back when the shard is done.
-    fn drop(&mut self) {
-        let Some(answer) = self.0.take() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(answer);
-        }
-    }
-}
-
 /// The shard stamps boot time; the difference to the shown scale is taken now.
 fn mark(stamps: &mut Stamps<ProduceStage>, produced: &Produced) {
     let (boot_ns, mono_ns) = (clock::boot_ns(), clock::mono_ns());
     let shown = |ns: u64| mono_ns.saturating_sub(boot_ns.saturating_sub(ns));
-    for (stage, ns) in
-        [(ProduceStage::Propose, produced.stamped_ns), (ProduceStage::Commit, produced.committed_ns)]
-    {
+    for (stage, ns) in [
+        (ProduceStage::Propose, produced.stamped_ns),
+        (ProduceStage::Commit, produced.committed_ns),
+    ] {
         if ns > 0 {
             stamps.mark(stage, shown(ns));
         }
