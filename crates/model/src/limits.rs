@@ -175,6 +175,9 @@ pub const JOURNAL_SYNC_BYTES_MAX: usize = 8 << 20;
 pub const JOURNAL_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Distance between two entries of a segment's sidecar.
 pub const SIDECAR_STRIDE_BYTES: u64 = 4096;
+/// A sidecar larger than this starts a new segment, so that groups without batches are cut in
+/// whole files too.
+pub const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// `log.segment.bytes`.
 pub const SEGMENT_BYTES: u64 = 1 << 30;
 /// Open segment descriptors.

@@ -55,17 +55,17 @@ fn a_journal_on_real_files_comes_back_after_every_life() {
             let create = Some(GroupBirth { replica: ReplicaId(1), body: Bytes::new() });
             journal.enqueue(JournalWrite { group, token: 1, create, ..JournalWrite::default() });
         }
-        let entries = (written + 1..written + 41).map(|i| entry(i, EntryKind::Batch, vec![7; 5000]));
+        let entries =
+            (written + 1..written + 41).map(|i| entry(i, EntryKind::Batch, vec![7; 5000]));
         let hard_state = Some(HardState { term: life, vote: 1, commit: written });
         let entries = entries.collect();
         let urgent = true;
-        let write = JournalWrite { group, token: 2, entries, hard_state, urgent, ..Default::default() };
+        let write =
+            JournalWrite { group, token: 2, entries, hard_state, urgent, ..Default::default() };
         journal.enqueue(write);
         written += 40;
         let events = run(&mut journal, &mut disk);
-        let durable = |event: &JournalEvent| {
-            matches!(event, JournalEvent::Durable { done, .. } if done.contains(&(group, 2)))
-        };
+        let durable = |event: &JournalEvent| matches!(event, JournalEvent::Durable { done, .. } if done.contains(&(group, 2)));
         assert!(events.iter().any(durable), "{events:?}");
     }
 }
@@ -117,7 +117,8 @@ fn operations_say_what_happened() {
     call(&mut disk, Op::Create { path: path.clone() }).expect("creates");
     call(&mut disk, Op::Allocate { path: path.clone(), len: 10_000 }).expect("allocates");
     // More buffers than one system call takes, some of them empty.
-    let bufs: Vec<Bytes> = (0..3000u32).map(|i| Bytes::from(vec![i as u8; (i % 3) as usize])).collect();
+    let bufs: Vec<Bytes> =
+        (0..3000u32).map(|i| Bytes::from(vec![i as u8; (i % 3) as usize])).collect();
     let flat: Vec<u8> = bufs.iter().flatten().copied().collect();
     call(&mut disk, Op::Write { path: path.clone(), at: 5, bufs }).expect("writes");
     call(&mut disk, Op::Sync { path: path.clone() }).expect("syncs");

@@ -34,7 +34,11 @@ impl DiskPath {
 
     /// This path extended by one part.
     pub fn join(&self, name: &str) -> DiskPath {
-        if self.0.is_empty() { DiskPath::new(name) } else { DiskPath::new(&format!("{}/{name}", self.0)) }
+        if self.0.is_empty() {
+            DiskPath::new(name)
+        } else {
+            DiskPath::new(&format!("{}/{name}", self.0))
+        }
     }
 
     /// The directory that holds this path's name; the root's parent is the root.

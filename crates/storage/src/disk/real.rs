@@ -339,12 +339,7 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
 fn start_write_back(file: &File, at: u64, len: u64) {
     // SAFETY: the descriptor is open for the length of the call; no memory is passed.
     unsafe {
-        libc::sync_file_range(
-            file.as_raw_fd(),
-            at as i64,
-            len as i64,
-            libc::SYNC_FILE_RANGE_WRITE,
-        );
+        libc::sync_file_range(file.as_raw_fd(), at as i64, len as i64, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 

@@ -105,8 +105,11 @@ impl Journal {
         let mut blocked = BTreeSet::new();
         let urgent = |i: &usize| self.groups[&self.queue[*i].group].queued_urgent > 0;
         let all = 0..self.queue.len();
-        let (first, second): (Vec<usize>, Vec<usize>) =
-            if self.queued_urgent > 0 { all.partition(urgent) } else { (Vec::new(), all.collect()) };
+        let (first, second): (Vec<usize>, Vec<usize>) = if self.queued_urgent > 0 {
+            all.partition(urgent)
+        } else {
+            (Vec::new(), all.collect())
+        };
         for i in first.into_iter().chain(second) {
             let part = &self.queue[i];
             if blocked.contains(&part.group) {
@@ -367,13 +370,17 @@ impl Journal {
         let state = &self.groups[&group];
         let pins = state.pins.clone();
         let old = |lsn: Lsn| lsn > pins.covered && lsn <= up_to;
-        if old(pins.birth) && let Some(birth) = state.birth.clone() {
+        if old(pins.birth)
+            && let Some(birth) = state.birth.clone()
+        {
             self.write_birth(builder, group, &birth);
         }
         if old(pins.hard_state) {
             self.write_hard_state(builder, group);
         }
-        if old(pins.suspect) && let Some(damage) = self.groups[&group].suspect {
+        if old(pins.suspect)
+            && let Some(damage) = self.groups[&group].suspect
+        {
             let header = self.header(Kind::Suspect, group);
             builder.push(header, &[&[damage as u8]], &NO_DATA);
             self.unsynced.promises.push((group, Promise::Suspect, header.lsn));

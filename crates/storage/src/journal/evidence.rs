@@ -209,7 +209,8 @@ impl Evidence {
                 suspects.insert(*group, damage);
             }
         }
-        for corrupt in self.corrupt.iter().filter(|corrupt| is_needed(&corrupt.header, checkpoint)) {
+        for corrupt in self.corrupt.iter().filter(|corrupt| is_needed(&corrupt.header, checkpoint))
+        {
             suspects.insert(corrupt.header.group, Damage::RecordCorrupt);
         }
         let unreadable = self.missing.iter().filter(|(first, _)| *first <= synced);

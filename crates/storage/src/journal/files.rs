@@ -116,8 +116,12 @@ pub(crate) struct FreeFile {
 enum Step {
     Create,
     Allocate,
-    Zero { from: u64 },
-    SyncZeroes { to: u64 },
+    Zero {
+        from: u64,
+    },
+    SyncZeroes {
+        to: u64,
+    },
     Header,
     Sync,
     SyncDir,
@@ -191,7 +195,6 @@ impl FilePool {
     pub fn spares(&self) -> usize {
         self.spares.len()
     }
-
 
     pub fn live_bytes(&self) -> u64 {
         self.live.iter().map(|file| file.bytes).sum()
@@ -285,8 +288,12 @@ impl FilePool {
             }
             Step::Header => {
                 let spare = &preparing.spare;
-                let header =
-                    FileHeader { seq: spare.seq, key: spare.key, bytes: spare.bytes, run: self.run };
+                let header = FileHeader {
+                    seq: spare.seq,
+                    key: spare.key,
+                    bytes: spare.bytes,
+                    run: self.run,
+                };
                 Op::Write { path, at: 0, bufs: header.encode_copies() }
             }
             Step::SyncZeroes { .. } | Step::Sync => Op::Sync { path },
@@ -325,9 +332,7 @@ impl FilePool {
             Step::Create => Step::Allocate,
             Step::Allocate if preparing.zero => Step::Zero { from: 0 },
             Step::Allocate => Step::Header,
-            Step::Zero { from } => {
-                Step::SyncZeroes { to: (from + ZERO_STEP_BYTES).min(bytes) }
-            }
+            Step::Zero { from } => Step::SyncZeroes { to: (from + ZERO_STEP_BYTES).min(bytes) },
             Step::SyncZeroes { to } if to < bytes => Step::Zero { from: to },
             Step::SyncZeroes { .. } => Step::Header,
             Step::Header => Step::Sync,

@@ -223,7 +223,8 @@ impl WriteBuilder {
         let at = self.at + self.len;
         let payload_len = front.iter().map(|part| part.len()).sum::<usize>() + data.len();
         header.payload_len = u32::try_from(payload_len).expect("a record fits its file");
-        let crc = front.iter().fold(seed(self.key, at), |crc, part| crc32c::crc32c_append(crc, part));
+        let crc =
+            front.iter().fold(seed(self.key, at), |crc, part| crc32c::crc32c_append(crc, part));
         header.payload_crc = crc32c::crc32c_append(crc, data);
         self.small.put_slice(&header.encode(self.key, at));
         for part in front {

@@ -17,6 +17,7 @@ mod moving;
 mod recovery;
 mod replay;
 mod scan;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -156,27 +157,55 @@ impl FullReason {
 pub enum JournalEvent {
     /// The first record of this run, which names the cut of the runs before, is synced: only
     /// now may this broker vote, acknowledge or answer.
-    Started { cut_lsn: Lsn },
+    Started {
+        cut_lsn: Lsn,
+    },
     /// A write has completed (not yet synced). `bytes` includes padding.
-    Written { bytes: u64, payload_bytes: u64, records: u64 },
+    Written {
+        bytes: u64,
+        payload_bytes: u64,
+        records: u64,
+    },
     /// A sync of records has completed; `lsn` and all below it are on the disk.
-    Synced { lsn: Lsn },
+    Synced {
+        lsn: Lsn,
+    },
     /// These writes, and all before them in their group, keep their promise.
-    Durable { lsn: Lsn, done: Vec<(GroupId, u64)> },
+    Durable {
+        lsn: Lsn,
+        done: Vec<(GroupId, u64)>,
+    },
     /// A sync mark was written: what lies below it is known to be synced.
-    SyncMark { lsn: Lsn },
-    FileCreated { file: u64 },
-    FileRecycled { file: u64 },
+    SyncMark {
+        lsn: Lsn,
+    },
+    FileCreated {
+        file: u64,
+    },
+    FileRecycled {
+        file: u64,
+    },
     /// Entries that pinned the oldest file were written forward.
-    Moved { records: u64, bytes: u64 },
+    Moved {
+        records: u64,
+        bytes: u64,
+    },
     /// A file that must be moved does not read back as written; it stays, and so does its pin.
-    MoveFailed { file: u64, error: Option<DiskError> },
+    MoveFailed {
+        file: u64,
+        error: Option<DiskError>,
+    },
     /// More than half of `bytes_max` is in use: a checkpoint would free files.
-    CheckpointWanted { bytes: u64 },
+    CheckpointWanted {
+        bytes: u64,
+    },
     /// New entries wait (`Some`), or flow again (`None`). Votes go on either way.
     Full(Option<FullReason>),
     /// A write or sync failed: nothing more is acknowledged, ever. The broker must exit.
-    Poisoned { op: OpKind, error: DiskError },
+    Poisoned {
+        op: OpKind,
+        error: DiskError,
+    },
 }
 
 /// A group's promises that are on the disk, for the checkpoint.

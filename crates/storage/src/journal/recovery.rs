@@ -194,7 +194,9 @@ fn read_header(disk: &mut dyn Disk, path: &DiskPath) -> Result<Option<FileHeader
     for copy in 0..2 {
         let bytes = read(disk, path, copy * BLOCK, BLOCK as usize)?;
         match FileHeader::parse(&bytes) {
-            Ok(Some(header)) if newest.is_none_or(|it| it.seq < header.seq) => newest = Some(header),
+            Ok(Some(header)) if newest.is_none_or(|it| it.seq < header.seq) => {
+                newest = Some(header)
+            }
             Ok(_) => {}
             Err(found) => {
                 let known = FileHeader::version();

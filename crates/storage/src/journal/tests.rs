@@ -46,7 +46,12 @@ impl Rig {
         for group in [A, B] {
             let birth = GroupBirth { replica: ReplicaId(9), body: Bytes::from_static(b"birth") };
             let create = Some(birth);
-            rig.journal.enqueue(JournalWrite { group, token: 1, create, ..JournalWrite::default() });
+            rig.journal.enqueue(JournalWrite {
+                group,
+                token: 1,
+                create,
+                ..JournalWrite::default()
+            });
         }
         rig.run();
         rig.events.clear();
@@ -73,7 +78,8 @@ impl Rig {
 
     fn vote(&mut self, group: GroupId, token: u64, term: u64) {
         let hard_state = Some(HardState { term, vote: 1, commit: 0 });
-        let write = JournalWrite { group, token, hard_state, urgent: true, ..JournalWrite::default() };
+        let write =
+            JournalWrite { group, token, hard_state, urgent: true, ..JournalWrite::default() };
         self.journal.enqueue(write);
     }
 
@@ -193,7 +199,10 @@ fn a_note_costs_no_sync_and_never_precedes_what_it_commits() {
     assert_eq!(rig.done(), [(A, 2), (A, 3), (A, 4), (A, 5)]);
     assert_eq!(rig.disk.world().counts[&OpKind::Sync], syncs + 1);
     let (_, recovered) = rig.after_power_cut();
-    assert_eq!((recovered.groups[&A].hard_state.commit, recovered.groups[&A].entries.len()), (3, 3));
+    assert_eq!(
+        (recovered.groups[&A].hard_state.commit, recovered.groups[&A].entries.len()),
+        (3, 3)
+    );
 }
 
 #[test]
@@ -403,7 +412,12 @@ fn suspicion_outlives_the_damaged_file() {
 fn a_removed_group_is_forgotten_when_a_checkpoint_has_forgotten_it() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);
     rig.append(A, 2, 1, 2, 100);
-    rig.journal.enqueue(JournalWrite { group: A, token: 3, remove: true, ..JournalWrite::default() });
+    rig.journal.enqueue(JournalWrite {
+        group: A,
+        token: 3,
+        remove: true,
+        ..JournalWrite::default()
+    });
     rig.run();
     let (_, recovered) = rig.after_power_cut();
     assert!(recovered.groups[&A].removed);

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use model::{GroupId, HardState, Lsn, SyncPolicy};
 
-use super::files::{FilePool, JournalFile, Run};
+use super::files::{FilePool, Run};
 use super::frame::{BLOCK, DATA_START};
 use super::group::{Forward, GroupState, Part, Promise, Unsynced, Waiting, split};
 use super::moving::Moving;
-use super::{FullReason, JournalConfig, JournalEvent, JournalWrite, Recovered, SyncedState};
+use super::{FullReason, JournalConfig, JournalEvent, JournalWrite, Recovered};
 use crate::disk::{Completion, Disk, DiskError, Op, OpId, OpKind, Outcome};
 
 /// The writer. Feed it with `enqueue`, then call `submit`, and `complete` for each completion
@@ -27,8 +27,8 @@ pub struct Journal {
     pub(super) active: bool,
     /// That file is the one kept for votes while the disk is full.
     pub(super) reserve_taken: bool,
-    started: bool,
-    poisoned: bool,
+    pub(super) started: bool,
+    pub(super) poisoned: bool,
     pub(super) groups: BTreeMap<GroupId, GroupState>,
     pub(super) queue: VecDeque<Part>,
     pub(super) queued_bytes: u64,
@@ -42,27 +42,27 @@ pub struct Journal {
     pub(super) next_lsn: Lsn,
     pub(super) written_lsn: Lsn,
     pub(super) synced_lsn: Lsn,
-    durable_lsn: Lsn,
+    pub(super) durable_lsn: Lsn,
     pub(super) own_sequence: u64,
     /// The mark before, and who wrote since.
     pub(super) marked_lsn: Lsn,
     pub(super) since_mark: BTreeSet<GroupId>,
     pub(super) mark_wanted: bool,
-    sync_wanted: bool,
+    pub(super) sync_wanted: bool,
     /// Tokens that wait for the next sync.
-    awaiting: Vec<(GroupId, u64)>,
+    pub(super) awaiting: Vec<(GroupId, u64)>,
     pub(super) unsynced: Unsynced,
-    under_way: Option<UnderWay>,
+    pub(super) under_way: Option<UnderWay>,
     /// A write the disk had no room for, to be repeated byte by byte.
-    refused: Option<Written>,
+    pub(super) refused: Option<Written>,
     /// Files wait to be freed until the newest one has begun.
-    free_deferred: bool,
-    retry_refused: bool,
+    pub(super) free_deferred: bool,
+    pub(super) retry_refused: bool,
     pub(super) events: Vec<JournalEvent>,
 }
 
 #[derive(Debug)]
-enum UnderWay {
+pub(super) enum UnderWay {
     Write(OpId, Written),
     Sync(OpId, Lsn),
 }
@@ -147,7 +147,8 @@ impl Journal {
     fn record_suspicions(&mut self, recovered: &Recovered) {
         for (id, group) in recovered.groups.iter().filter(|(_, group)| !group.removed) {
             if group.suspect.is_some() {
-                let part = Part { group: *id, suspect: group.suspect, urgent: true, ..Part::default() };
+                let part =
+                    Part { group: *id, suspect: group.suspect, urgent: true, ..Part::default() };
                 self.push_part(Part { bytes: 128, ..part });
             }
         }
@@ -403,141 +404,6 @@ impl Journal {
                 }
             }
         }
-    }
-
-    /// Nothing was enqueued for a while: notes are written, and a sync mark, if anything lies
-    /// behind the last one.
-    pub fn idle(&mut self) {
-        let unmarked = self.written_lsn > self.marked_lsn && !self.since_mark.is_empty();
-        self.mark_wanted |= self.started && (unmarked || !self.notes.is_empty());
-    }
-
-    /// `SyncPolicy::Interval`: the interval is over.
-    pub fn sync_due(&mut self) {
-        self.sync_wanted |= self.written_lsn > self.synced_lsn;
-    }
-
-    /// A checkpoint is synced: (group, applied index, as-of LSN) of every group in it. Files
-    /// that nothing pins any more are recycled; what still pins the oldest one is written
-    /// forward once more than half of `bytes_max` is in use.
-    pub fn checkpointed(&mut self, groups: &[(GroupId, u64, Lsn)]) {
-        let mut listed = BTreeSet::new();
-        for (group, applied, as_of) in groups {
-            listed.insert(*group);
-            if let Some(state) = self.groups.get_mut(group) {
-                state.pins.cover(*applied, *as_of);
-                if state.pins.birth <= state.pins.covered && state.established {
-                    state.birth = None;
-                }
-            }
-        }
-        self.groups.retain(|group, state| state.pins.remove == Lsn(0) || listed.contains(group));
-        self.free_files();
-        let oldest = self.pool.live.front().map_or(Lsn(0), |file| file.first_lsn);
-        for state in self.groups.values_mut() {
-            state.pins.fences.retain(|(_, lsn)| *lsn >= oldest);
-        }
-        self.move_below_seq = self.pool.live.back().map_or(0, |file| file.seq);
-        self.begin_moving();
-    }
-
-    pub(super) fn free_files(&mut self) {
-        // The newest file must have begun for good: else a tear of its first write could not be
-        // told from the loss of an older file.
-        let begun = self.pool.live.back().is_some_and(|file| file.first_lsn <= self.synced_lsn);
-        self.free_deferred = !begun;
-        while self.started && begun && self.pool.live.len() > 1 && self.moving.is_none() {
-            if self.pins(&self.pool.live[0]).next().is_some() {
-                break;
-            }
-            self.pool.free_oldest();
-        }
-    }
-
-    /// The groups that still need something in `file`.
-    pub(super) fn pins<'a>(
-        &'a self,
-        file: &'a JournalFile,
-    ) -> impl Iterator<Item = GroupId> + use<'a> {
-        self.groups.iter().filter_map(move |(id, state)| {
-            let max = file.max_index.get(id).copied().unwrap_or(0);
-            let entries = max > state.pins.applied && state.pins.remove == Lsn(0);
-            (entries || state.pins.promises_lie_in(file)).then_some(*id)
-        })
-    }
-
-    /// Room may be there again: tries once more what the disk refused.
-    pub fn retry_space(&mut self) {
-        self.pool.retry_space();
-        self.retry_refused = true;
-    }
-
-    /// For the checkpoint: every living group's synced promises.
-    pub fn synced_states(&self) -> Vec<SyncedState> {
-        let living = self.groups.iter().filter(|(_, state)| state.established && !state.removed);
-        living
-            .map(|(group, state)| SyncedState {
-                group: *group,
-                hard_state: state.synced_state,
-                as_of_lsn: self.synced_lsn,
-                suspect: state.suspect,
-                birth: state.birth.clone(),
-            })
-            .collect()
-    }
-
-    /// All at or below it keeps its promise under the sync policy.
-    pub fn durable_lsn(&self) -> Lsn {
-        self.durable_lsn
-    }
-
-    /// All at or below it is on the disk.
-    pub fn synced_lsn(&self) -> Lsn {
-        self.synced_lsn
-    }
-
-    /// LSN of the group's last record handed to the disk in this run.
-    pub fn last_lsn_of(&self, group: GroupId) -> Option<Lsn> {
-        self.groups.get(&group).map(|state| state.last_lsn).filter(|lsn| *lsn > Lsn(0))
-    }
-
-    /// File bytes of what waits.
-    pub fn queued_bytes(&self) -> u64 {
-        self.queued_bytes
-    }
-
-    /// Bytes of the files that hold records.
-    pub fn bytes(&self) -> u64 {
-        self.pool.live_bytes()
-    }
-
-    /// Its first record is synced ([`JournalEvent::Started`]).
-    pub fn is_started(&self) -> bool {
-        self.started
-    }
-
-    pub fn is_poisoned(&self) -> bool {
-        self.poisoned
-    }
-
-    /// True when nothing is queued or under way.
-    pub fn is_quiet(&self) -> bool {
-        let busy = self.under_way.is_some() || self.refused.is_some() || self.sync_wanted;
-        let more = self.pool.is_preparing() || self.moving.is_some() || !self.forward.is_empty();
-        !(busy || more || self.mark_wanted || !self.queue.is_empty()) && self.started
-    }
-
-    /// The groups whose records keep the oldest file from being recycled.
-    pub fn oldest_pinning_groups(&self) -> Vec<GroupId> {
-        match self.pool.live.front() {
-            Some(file) if self.pool.live.len() > 1 => self.pins(file).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Forces a sync before what was moved is forgotten where it was.
-    pub(super) fn want_sync(&mut self) {
-        self.sync_wanted = true;
     }
 }
 

@@ -80,7 +80,8 @@ impl SegmentList {
             if next >= up_to_offset || (left == 0 && !runs.is_empty()) {
                 break;
             }
-            let (run, whole) = segment.read_run(reader, next, left, up_to_offset, runs.is_empty())?;
+            let (run, whole) =
+                segment.read_run(reader, next, left, up_to_offset, runs.is_empty())?;
             left = left.saturating_sub(run.len());
             next = segment.mark.next_offset;
             runs.extend((!run.is_empty()).then_some(run));
@@ -224,7 +225,10 @@ impl SegmentList {
     }
 
     /// From the first segment on that is not wholly `before`.
-    fn segments_from(&self, before: impl Fn(&SegmentMark) -> bool) -> impl Iterator<Item = &Segment> {
+    fn segments_from(
+        &self,
+        before: impl Fn(&SegmentMark) -> bool,
+    ) -> impl Iterator<Item = &Segment> {
         let first = self.sealed.partition_point(|segment| before(&segment.mark));
         let active = self.active.iter().filter(move |segment| !before(&segment.mark));
         self.sealed[first..].iter().chain(active)

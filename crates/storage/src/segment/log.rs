@@ -10,16 +10,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use model::{EntryKind, PrefixChecksum, limits};
 
+use super::SegmentEntry;
+use super::draft::Draft;
 use super::list::{Files, Segment, SegmentList};
-use super::position::{SegmentMark, SegmentPosition, TermStart};
-use super::sidecar::{Coarse, Place, SideRecord, encode};
-use super::{SegmentEntry, batch::BatchHeader};
+use super::position::{SegmentMark, SegmentPosition};
 use crate::disk::{Disk, DiskError, DiskPath, FileHandle, Op, Outcome, call};
 use crate::error::StorageError;
 
-/// A sidecar that grows beyond this starts a new segment: groups without batches too are
-/// removed from the front in whole segments.
-const SIDE_BYTES_MAX: u64 = 16 << 20;
 /// Written bytes after which write-back is started, so that a sync finds little.
 const WRITE_BACK_BYTES: u64 = 1 << 20;
 
@@ -45,20 +42,6 @@ pub struct SegmentLog {
     doomed: Vec<Arc<Files>>,
     /// `list`, shared with readers.
     view: Arc<SegmentList>,
-}
-
-/// What one write adds to one segment.
-struct Draft {
-    /// As it is on the disk.
-    segment: Segment,
-    /// As it will be.
-    mark: SegmentMark,
-    log: Vec<Bytes>,
-    side: BytesMut,
-    prefix: PrefixChecksum,
-    since_point: u64,
-    terms: Vec<TermStart>,
-    places: Vec<Coarse>,
 }
 
 impl SegmentLog {
@@ -159,7 +142,7 @@ impl SegmentLog {
         let full = entry.kind == EntryKind::Batch
             && mark.log_bytes + entry.entry.data.len() as u64 > self.segment_bytes;
         let roll = mark.log_bytes > 0 && (full || entry.kind == EntryKind::Roll);
-        roll || mark.side_bytes > SIDE_BYTES_MAX
+        roll || mark.side_bytes > limits::SIDECAR_BYTES_MAX
     }
 
     /// Writes a draft; only then is it true.
@@ -339,64 +322,6 @@ pub fn delete_segments(disk: &mut dyn Disk, dir: &DiskPath) -> Result<(), Storag
     call(disk, Op::RemoveDir { path: dir.clone() })?;
     call(disk, Op::SyncDir { path: dir.parent() })?;
     Ok(())
-}
-
-impl Draft {
-    fn push(&mut self, next: &SegmentEntry, last_term: Option<&TermStart>) {
-        let entry = &next.entry;
-        assert_eq!(entry.index, self.mark.last_index + 1, "an index is missing");
-        let place = Place {
-            index: entry.index,
-            offset: self.mark.next_offset,
-            position: self.mark.log_bytes,
-            max_timestamp: self.mark.max_timestamp,
-            prefix: self.prefix,
-        };
-        let last_term = self.terms.last().or(last_term).map_or(0, |start| start.term);
-        if entry.term != last_term {
-            assert!(entry.term > last_term, "terms rise");
-            let (first_index, start_offset) = (entry.index, self.mark.next_offset);
-            self.terms.push(TermStart { first_index, term: entry.term, start_offset });
-        }
-        if next.kind == EntryKind::Batch {
-            if self.since_point >= limits::SIDECAR_STRIDE_BYTES {
-                self.push_side(&SideRecord::Point(place, entry.term));
-                self.since_point = 0;
-            }
-            self.push_batch(next);
-        } else {
-            self.push_side(&SideRecord::Entry(place, entry.clone()));
-        }
-        let (kind, sum) = entry.kind().expect("a committed entry has a context of ours");
-        assert_eq!(kind, next.kind, "an entry is what its context says");
-        self.prefix = sum.unwrap_or(self.prefix);
-        self.mark.last_index = entry.index;
-    }
-
-    fn push_side(&mut self, record: &SideRecord) {
-        let last = self.places.last().or(self.segment.fresh.last());
-        let (place, side_position) = (*record.place(), self.mark.side_bytes);
-        if Coarse::is_due(last, &place, side_position) {
-            self.places.push(Coarse { place, side_position });
-        }
-        let before = self.side.len();
-        encode(&mut self.side, record);
-        self.mark.side_bytes += (self.side.len() - before) as u64;
-    }
-
-    fn push_batch(&mut self, next: &SegmentEntry) {
-        let data = &next.entry.data;
-        let header = BatchHeader::parse(data).expect("a committed batch has a header");
-        assert_eq!(header.bytes, data.len(), "an entry is one batch");
-        assert_eq!(header.base_offset, self.mark.next_offset, "an offset is missing");
-        assert_eq!((header.base_offset, header.last_offset), (next.base_offset, next.last_offset));
-        assert_eq!(i64::from(header.leader_epoch), next.entry.term as i64, "the epoch is the term");
-        self.since_point += data.len() as u64;
-        self.mark.log_bytes += data.len() as u64;
-        self.mark.next_offset = header.last_offset + 1;
-        self.mark.max_timestamp = self.mark.max_timestamp.max(next.max_timestamp);
-        self.log.push(data.clone());
-    }
 }
 
 /// Names say where a segment begins: offset for people, index because it is never shared.

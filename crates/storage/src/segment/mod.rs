@@ -9,6 +9,7 @@
 //! the checkpointed position are never trusted; an empty group has no files.
 
 mod batch;
+mod draft;
 mod list;
 mod log;
 mod position;

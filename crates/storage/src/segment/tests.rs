@@ -190,13 +190,11 @@ fn timestamps_and_epochs_are_found() {
     for _ in 0..200 {
         let wanted = dice.below(7_100) as i64;
         let hit = view.offset_for_timestamp(&reader, wanted).expect("readable");
-        let newer = |entry: &&SegmentEntry| {
-            entry.kind == EntryKind::Batch && entry.max_timestamp >= wanted
-        };
+        let newer =
+            |entry: &&SegmentEntry| entry.kind == EntryKind::Batch && entry.max_timestamp >= wanted;
         let expected = entries.iter().find(newer);
         let found = hit.as_ref().map(|hit| (hit.base_offset, hit.max_timestamp, hit.batch.clone()));
-        let expected =
-            expected.map(|it| (it.base_offset, it.max_timestamp, it.entry.data.clone()));
+        let expected = expected.map(|it| (it.base_offset, it.max_timestamp, it.entry.data.clone()));
         assert_eq!(found, expected, "{wanted}");
     }
     for epoch in 0..leader.term + 3 {
@@ -204,7 +202,11 @@ fn timestamps_and_epochs_are_found() {
         let next = entries.iter().position(|entry| entry.entry.term > epoch);
         let end = next.map_or(view.next_offset(), |at| {
             let batches = entries[..at].iter().rev();
-            batches.filter(|it| it.kind == EntryKind::Batch).map(|it| it.last_offset + 1).next().unwrap_or(0)
+            batches
+                .filter(|it| it.kind == EntryKind::Batch)
+                .map(|it| it.last_offset + 1)
+                .next()
+                .unwrap_or(0)
         });
         let expected = newest.map(|entry| (entry.entry.term as i32, end));
         assert_eq!(view.end_offset_for_epoch(epoch as i32), expected, "epoch {epoch}");
@@ -294,7 +296,8 @@ fn a_roll_entry_and_a_full_segment_start_a_new_file_everywhere_alike() {
         assert!(roll, "the first of two rolls starts a segment, the second has nothing to roll");
         let world = disk.world();
         let files = world.files().into_iter().filter(|path| path.as_str().ends_with(".log"));
-        let read = |path: DiskPath| (path.clone(), world.read(&path, 0, usize::MAX).expect("there"));
+        let read =
+            |path: DiskPath| (path.clone(), world.read(&path, 0, usize::MAX).expect("there"));
         names.push(files.map(read).collect::<Vec<_>>());
     }
     assert!(names.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ by how they wrote");

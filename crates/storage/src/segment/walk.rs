@@ -84,7 +84,8 @@ impl<'a> LogReader<'a> {
         let from = range.start + joined.len() as u64;
         let need = len - joined.len();
         let rest = usize::try_from(end - from).unwrap_or(usize::MAX);
-        let read = self.reader.read_at(&self.segment.files.log, from, need.max(self.ahead).min(rest))?;
+        let read =
+            self.reader.read_at(&self.segment.files.log, from, need.max(self.ahead).min(rest))?;
         if read.len() < need {
             return Err(self.damaged("the segment's end"));
         }
@@ -204,7 +205,8 @@ impl Walk<'_> {
         self.place.offset = header.last_offset + 1;
         self.place.position += header.bytes as u64;
         self.place.prefix = chain(self.place.prefix, EntryKind::Batch, &data);
-        let term = u64::try_from(header.leader_epoch).map_err(|_| self.damaged("a batch's epoch"))?;
+        let term =
+            u64::try_from(header.leader_epoch).map_err(|_| self.damaged("a batch's epoch"))?;
         Ok(LogEntry {
             index: self.place.index,
             term,

@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_types, reason = "several doors and readers share one simulated world")]
 
+mod content;
 mod world;
 
 use std::collections::VecDeque;
