@@ -203,7 +203,9 @@ async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Resp
     };
     match ask(source, page).await {
         Some(page) => Json(page).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
+        }
     }
 }
 
@@ -215,9 +217,10 @@ async fn loops() -> Json<Value> {
 /// One loop: what it does, since when, and what it waits for. Times in milliseconds.
 fn loop_json(view: &LoopView) -> Value {
     let ms = |ns: u64| ns / 1_000_000;
-    let io = view.io.as_ref().map(|io| {
-        json!({ "op": io.op.as_str(), "bytes": io.bytes, "age_ms": ms(io.age_ns) })
-    });
+    let io = view
+        .io
+        .as_ref()
+        .map(|io| json!({ "op": io.op.as_str(), "bytes": io.bytes, "age_ms": ms(io.age_ns) }));
     let lock = view.lock.as_ref().map(|wait| {
         json!({ "site": wait.site.map(|site| site.to_string()), "waited_ms": ms(wait.waited_ns) })
     });

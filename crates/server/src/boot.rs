@@ -175,8 +175,7 @@ fn check_ports(config: &Config) -> Result<(), ServerError> {
     let kafka = settings.listeners.iter().map(|l| (format!("listener {}", l.name), &l.address));
     for (what, address) in kafka.chain([("peer.listener".to_owned(), &settings.peer_listener)]) {
         let address = address.to_bind();
-        TcpListener::bind(&address)
-            .map_err(|error| ServerError::listen(what, &address, &error))?;
+        TcpListener::bind(&address).map_err(|error| ServerError::listen(what, &address, &error))?;
     }
     Ok(())
 }
@@ -192,14 +191,17 @@ fn announce(config: &Config) {
     if settings.journal_sync == SyncPolicy::Interval {
         let interval_ms = settings.journal_sync_interval_ms;
         log_limited!(
-            warn, LogEvent::ConfigWeak, interval_ms,
+            warn,
+            LogEvent::ConfigWeak,
+            interval_ms,
             "journal.sync = interval is weaker: a power cut on a majority of brokers may lose \
              acknowledged records"
         );
     }
     if config.replication_factor() == 2 {
         log_limited!(
-            warn, LogEvent::ConfigWeak,
+            warn,
+            LogEvent::ConfigWeak,
             "default.replication.factor = 2 survives nothing: both replicas are the majority"
         );
     }

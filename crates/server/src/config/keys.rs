@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use model::{ClusterId, SyncPolicy, limits};
 
 use super::check::{
-    Bind, Check, Directory, Flag, Maybe, Only, OneOf, Parsed, Text, Unlimited, Whole,
-    broker_list, listener_list,
+    Bind, Check, Directory, Flag, Maybe, OneOf, Only, Parsed, Text, Unlimited, Whole, broker_list,
+    listener_list,
 };
 use super::endpoint::{Address, InitialBroker, Listener};
 use super::file::Values;

@@ -163,10 +163,8 @@ fn check_advertised(settings: &Settings, advertised: &[Listener], problems: &mut
     }
     for listener in advertised {
         if !settings.listeners.iter().any(|l| l.name == listener.name) {
-            problems.push(format!(
-                "advertised.listeners: {} is none of the listeners",
-                listener.name
-            ));
+            problems
+                .push(format!("advertised.listeners: {} is none of the listeners", listener.name));
         }
         if listener.address.is_wildcard() {
             problems.push(format!(

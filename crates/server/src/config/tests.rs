@@ -136,6 +136,8 @@ fn what_the_file_sets_is_told_apart_from_defaults() {
 #[test]
 fn a_batch_fits_wherever_it_must_go() {
     assert!(problem("'socket.request.max.bytes' = 65536").contains("does not fit socket"));
-    assert!(problem("'message.max.bytes' = 5242880\n'memory.budget.bytes' = 16777216")
-        .contains("less than four"));
+    assert!(
+        problem("'message.max.bytes' = 5242880\n'memory.budget.bytes' = 16777216")
+            .contains("less than four")
+    );
 }

@@ -135,7 +135,9 @@ pub fn claim(options: &DevOptions) -> Result<Claim, ServerError> {
             )));
         }
         Marker::Foreign => {
-            return Err(refused(format!("its file {MARKER} is of a format this build cannot read")));
+            return Err(refused(format!(
+                "its file {MARKER} is of a format this build cannot read"
+            )));
         }
     }
     Ok(Claim { data_dir: dir, _marker: marker })

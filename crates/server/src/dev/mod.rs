@@ -44,8 +44,11 @@ pub fn run(options: &DevOptions) -> Result<(), ServerError> {
     let outcome = runtime.block_on(Run::new(options, places).until_done())?;
     let data = claim.data_dir.display();
     match outcome {
-        Outcome::Drained => {
-            say(&format!("all {} brokers drained; the data is in {data}", options.brokers));
+        Outcome::Drained(drained) => {
+            let all = usize::from(options.brokers);
+            let who =
+                if drained == all { format!("all {all}") } else { format!("{drained} of {all}") };
+            say(&format!("{who} brokers drained; the data is in {data}"));
             Ok(())
         }
         Outcome::NotDrained(left) => {
@@ -67,9 +70,8 @@ fn say(line: &str) {
 
 /// Where to connect, what to try, where the data lies.
 fn welcome(places: &[Place], data_dir: &std::path::Path) -> String {
-    let join = |address: fn(&Place) -> String| {
-        places.iter().map(address).collect::<Vec<_>>().join(",")
-    };
+    let join =
+        |address: fn(&Place) -> String| places.iter().map(address).collect::<Vec<_>>().join(",");
     let first = &places[0];
     format!(
         "glasslog dev, {count} brokers\n\
@@ -192,8 +194,7 @@ impl Run {
             Ok(process) => {
                 let (pid, log_from) = (process.pid, process.log_from);
                 let events = self.events.clone();
-                let observer =
-                    tokio::spawn(observe::watch(place.clone(), pid, log_from, events));
+                let observer = tokio::spawn(observe::watch(place.clone(), pid, log_from, events));
                 self.running[at] = Some(Running { process, observer });
                 Event::Spawned { id, pid }
             }

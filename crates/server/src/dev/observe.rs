@@ -38,12 +38,7 @@ struct Summary {
 }
 
 /// Asks one life of a broker again and again until the task is dropped.
-pub async fn watch(
-    place: Place,
-    pid: u32,
-    log_from: u64,
-    events: mpsc::Sender<Event>,
-) {
+pub async fn watch(place: Place, pid: u32, log_from: u64, events: mpsc::Sender<Event>) {
     let mut turn = tokio::time::interval(Duration::from_millis(limits::DEV_POLL_MS));
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut trouble = None;

@@ -217,7 +217,7 @@ mod tests {
                 "    0:00  broker 1: started, pid 1001",
                 "    0:00  broker 2: started, pid 1002",
                 "    0:00  broker 3: started, pid 1003",
-                "    0:00  broker 1: ready, leads 3 of 7 groups",
+                "    0:00  broker 1: ready",
                 "    0:00  broker 2: waiting for broker 3",
                 "    0:01  broker 3: died: exit code 3; last words: stopped: fsync failed",
                 "    0:01  Ctrl-C drains all brokers and ends",

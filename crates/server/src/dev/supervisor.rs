@@ -49,14 +49,35 @@ impl Phase {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Spawned { id: u16, pid: u32 },
-    SpawnFailed { id: u16, why: String },
-    Answered { id: u16, pid: u32, answer: Answer },
+    Spawned {
+        id: u16,
+        pid: u32,
+    },
+    SpawnFailed {
+        id: u16,
+        why: String,
+    },
+    Answered {
+        id: u16,
+        pid: u32,
+        answer: Answer,
+    },
     /// The admin HTTP of a running process did not answer.
-    Silent { id: u16, pid: u32 },
+    Silent {
+        id: u16,
+        pid: u32,
+    },
     /// The last line of a broker's log that is an error or a warning.
-    Troubled { id: u16, pid: u32, line: String },
-    Exited { id: u16, exit: Exit, last_line: Option<String> },
+    Troubled {
+        id: u16,
+        pid: u32,
+        line: String,
+    },
+    Exited {
+        id: u16,
+        exit: Exit,
+        last_line: Option<String>,
+    },
     /// Ctrl-C or SIGTERM.
     StopRequested,
     Tick,
@@ -73,7 +94,8 @@ pub enum Command {
 /// How the run ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Drained,
+    /// This many drained; any other was dead already.
+    Drained(usize),
     /// These brokers did not drain: killed, or ended with an error.
     NotDrained(Vec<u16>),
     /// A broker could not even start the first time.
@@ -89,9 +111,16 @@ pub enum State {
     WaitingFor(Vec<String>),
     Ready,
     /// It answered before and does not now.
-    NotAnswering { since_ms: u64 },
-    Dead { again_ms: Option<u64> },
-    Draining { since_ms: u64, killed: bool },
+    NotAnswering {
+        since_ms: u64,
+    },
+    Dead {
+        again_ms: Option<u64>,
+    },
+    Draining {
+        since_ms: u64,
+        killed: bool,
+    },
     Stopped,
 }
 
@@ -106,7 +135,16 @@ pub struct Broker {
     pub last_error: Option<String>,
     /// Got past its start once, in whichever life.
     lived: bool,
-    drained: bool,
+    end: Option<End>,
+}
+
+/// How a broker stood when the run was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drained,
+    NotDrained,
+    /// It was dead when the stop was asked for: nothing left to drain.
+    DeadBefore,
 }
 
 pub struct Supervisor {
@@ -132,7 +170,7 @@ impl Supervisor {
             answer: Answer::default(),
             last_error: None,
             lived: false,
-            drained: false,
+            end: None,
         };
         let brokers: Vec<_> = ids.into_iter().map(broker).collect();
         let start = brokers.iter().map(|b| Command::Start(b.id)).collect();
@@ -173,7 +211,9 @@ impl Supervisor {
                     broker.last_error = Some(line);
                 }
             }
-            Event::Exited { id, exit, last_line } => return self.exited(now_ms, id, exit, last_line),
+            Event::Exited { id, exit, last_line } => {
+                return self.exited(now_ms, id, exit, last_line);
+            }
             Event::StopRequested => return self.stop(now_ms),
             Event::Tick => {}
         }
@@ -220,9 +260,7 @@ impl Supervisor {
         let line = match &next {
             _ if next == broker.state => None,
             State::WaitingFor(what) => Some(format!("waiting for {}", what.join(", "))),
-            State::Ready => {
-                Some(format!("ready, leads {} of {} groups", answer.leads, answer.groups))
-            }
+            State::Ready => Some("ready".into()),
             _ => None,
         };
         broker.state = next;
@@ -260,8 +298,9 @@ impl Supervisor {
         let reason = exit_reason(exit, last_line.as_deref());
         if stopping {
             broker.state = State::Stopped;
-            broker.drained = exit == Exit::Code(0);
-            let line = if broker.drained { "drained and stopped".into() } else { reason };
+            let drained = exit == Exit::Code(0);
+            broker.end = Some(if drained { End::Drained } else { End::NotDrained });
+            let line = if drained { "drained and stopped".into() } else { reason };
             self.say(now_ms, format!("broker {id}: {line}"));
             return self.due(now_ms);
         }
@@ -293,8 +332,7 @@ impl Supervisor {
         let mut commands = Vec::new();
         for broker in &mut self.brokers {
             if broker.pid.is_none() {
-                // One that is dead has nothing left to drain.
-                broker.drained |= matches!(broker.state, State::Dead { .. } | State::Starting);
+                broker.end = broker.end.or(Some(End::DeadBefore));
                 broker.state = State::Stopped;
                 continue;
             }
@@ -355,8 +393,10 @@ impl Supervisor {
         if let Some((id, why)) = self.refused.clone() {
             return Some(Outcome::Refused { id, why });
         }
-        let left: Vec<_> = self.brokers.iter().filter(|b| !b.drained).map(|b| b.id).collect();
-        Some(if left.is_empty() { Outcome::Drained } else { Outcome::NotDrained(left) })
+        let ended = |end| self.brokers.iter().filter(move |broker| broker.end == Some(end));
+        let left: Vec<_> = ended(End::NotDrained).map(|broker| broker.id).collect();
+        let drained = ended(End::Drained).count();
+        Some(if left.is_empty() { Outcome::Drained(drained) } else { Outcome::NotDrained(left) })
     }
 }
 

@@ -60,7 +60,7 @@ fn a_request_to_stop_drains_all_and_says_so() {
     assert_eq!(exit(&mut supervisor, 5_100, 3, Exit::Code(0)), []);
     assert_eq!(supervisor.on(20_000, Event::Tick), [], "nothing is started while stopping");
     let last = exit(&mut supervisor, 20_100, 2, Exit::Code(0));
-    assert_eq!(last, [Command::Finish(Outcome::Drained)]);
+    assert_eq!(last, [Command::Finish(Outcome::Drained(3))]);
     assert_eq!(supervisor.on(20_200, Event::Tick), [], "finished once");
     let said = supervisor.take_lines().join("\n");
     assert!(said.contains("draining 3 brokers"), "{said}");
@@ -94,7 +94,7 @@ fn a_dead_broker_does_not_hold_up_the_stop() {
     exit(&mut supervisor, 100, 1, Exit::Signal(11));
     assert_eq!(supervisor.on(200, Event::StopRequested), [Command::Terminate(2)]);
     let last = exit(&mut supervisor, 300, 2, Exit::Code(0));
-    assert_eq!(last, [Command::Finish(Outcome::Drained)]);
+    assert_eq!(last, [Command::Finish(Outcome::Drained(1))]);
 }
 
 #[test]
