@@ -20,21 +20,9 @@ const FILE_BLOCKS: usize = 1024;
 /// (name, records, bytes, records a second or -1, producer properties)
 const CASES: [Case; 4] = [
     ("warm-up", 50_000, 1024, -1, &[]),
-    (
-        "as fast as it goes, 1 KiB",
-        300_000,
-        1024,
-        -1,
-        &["linger.ms=5", "batch.size=65536"],
-    ),
+    ("as fast as it goes, 1 KiB", 300_000, 1024, -1, &["linger.ms=5", "batch.size=65536"]),
     ("10,000/s, 1 KiB", 100_000, 1024, 10_000, &["linger.ms=5"]),
-    (
-        "500/s, 1 KiB, unbatched",
-        5_000,
-        1024,
-        500,
-        &["linger.ms=0"],
-    ),
+    ("500/s, 1 KiB, unbatched", 5_000, 1024, 500, &["linger.ms=0"]),
 ];
 
 type Case = (&'static str, u64, u64, i64, &'static [&'static str]);
@@ -113,11 +101,7 @@ fn measure(cluster: &Cluster, topic: &str, case: &Case) -> Result<Row, String> {
         cluster.dir(),
     )?;
     let (cpu, seconds) = (cluster.cpu_seconds()? - cpu, start.elapsed().as_secs_f64());
-    Ok(Row {
-        found,
-        cpu_us_per_record: cpu * 1e6 / records as f64,
-        cores: cpu / seconds,
-    })
+    Ok(Row { found, cpu_us_per_record: cpu * 1e6 / records as f64, cores: cpu / seconds })
 }
 
 fn print_table(rows: &[(&Case, Row)], before: Syncs, after: Syncs) {
@@ -163,18 +147,11 @@ fn sync_times(dir: &Path) -> Result<Syncs, String> {
     let times = sync_samples(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     // It is inside the cluster's folder, which goes away as a whole.
     let _ = fs::remove_file(&path);
-    Ok(Syncs {
-        p50_ms: times[times.len() / 2],
-        p99_ms: times[times.len() * 99 / 100],
-    })
+    Ok(Syncs { p50_ms: times[times.len() / 2], p99_ms: times[times.len() * 99 / 100] })
 }
 
 fn sync_samples(path: &Path) -> std::io::Result<Vec<f64>> {
-    let mut file: File = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .open(path)?;
+    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
     file.write_all(&vec![0; BLOCK_BYTES * FILE_BLOCKS])?;
     file.sync_all()?;
     let mut times = Vec::with_capacity(SYNCS);

@@ -31,12 +31,7 @@ impl Job {
             .stderr(create(&stderr)?)
             .spawn()
             .map_err(|error| format!("{name}: {:?}: {error}", command.get_program()))?;
-        Ok(Job {
-            name: name.to_owned(),
-            child,
-            stdout,
-            stderr,
-        })
+        Ok(Job { name: name.to_owned(), child, stdout, stderr })
     }
 
     /// The program's standard input, if it was piped.
@@ -57,12 +52,7 @@ impl Job {
             return Ok(out);
         }
         let err = read(&self.stderr);
-        Err(format!(
-            "{} ended with {status}\n{}{}",
-            self.name,
-            tail(&out),
-            tail(&err)
-        ))
+        Err(format!("{} ended with {status}\n{}{}", self.name, tail(&out), tail(&err)))
     }
 
     /// What the program wrote to standard error so far.
@@ -104,11 +94,7 @@ pub fn run(name: &str, command: &mut Command) -> Result<(), String> {
         .stdin(Stdio::null())
         .status()
         .map_err(|error| format!("{name}: {:?}: {error}", command.get_program()))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{name} ended with {status}"))
-    }
+    if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) }
 }
 
 /// Whether `program` is to be found.
@@ -121,10 +107,7 @@ pub fn exists(program: &str) -> bool {
 pub fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(TAIL_LINES);
-    lines[from..]
-        .iter()
-        .map(|line| format!("      {line}\n"))
-        .collect()
+    lines[from..].iter().map(|line| format!("      {line}\n")).collect()
 }
 
 fn read(path: &Path) -> String {

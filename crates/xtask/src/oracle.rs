@@ -65,10 +65,7 @@ pub fn judge(acked: &[Acked], seen: &[Seen]) -> Result<(), String> {
     let mut places: HashMap<(&str, u64), Vec<(i32, i64)>> = HashMap::new();
     for record in seen {
         let place = (record.partition, record.offset);
-        places
-            .entry((&record.client, record.sequence))
-            .or_default()
-            .push(place);
+        places.entry((&record.client, record.sequence)).or_default().push(place);
     }
     for record in acked {
         let name = format!("{} {}", record.client, record.sequence);
@@ -76,9 +73,7 @@ pub fn judge(acked: &[Acked], seen: &[Seen]) -> Result<(), String> {
             None => faults.push(format!("lost: {name}, acknowledged at {:?}", record.at)),
             Some(found) => {
                 if let Some(at) = record.at.filter(|at| !found.contains(at)) {
-                    faults.push(format!(
-                        "moved: {name}, acknowledged at {at:?}, is at {found:?}"
-                    ));
+                    faults.push(format!("moved: {name}, acknowledged at {at:?}, is at {found:?}"));
                 }
             }
         }
@@ -149,11 +144,7 @@ mod tests {
         for sequence in 0..20_u64 {
             let partition = i32::try_from(sequence % 2).expect("0 or 1");
             let offset = i64::try_from(sequence / 2).expect("small");
-            acked.push(Acked {
-                client: "a".to_owned(),
-                sequence,
-                at: Some((partition, offset)),
-            });
+            acked.push(Acked { client: "a".to_owned(), sequence, at: Some((partition, offset)) });
             seen.push(Seen {
                 partition,
                 offset,
@@ -206,15 +197,9 @@ mod tests {
         assert_eq!(acked[0].at, Some((2, 7)));
         assert_eq!(acked[0].sequence, 9);
         assert!(parse_acked("a", "2\t7\n").is_err());
-        assert_eq!(
-            parse_seen("2\t7\ta-1\ta\t9\n").expect("a line")[0].key,
-            "a-1"
-        );
+        assert_eq!(parse_seen("2\t7\ta-1\ta\t9\n").expect("a line")[0].key, "a-1");
         // kcat prints the whole value behind the key.
-        assert_eq!(
-            parse_seen("2\t7\ta-1\ta 9 glass\n").expect("a line")[0].sequence,
-            9
-        );
+        assert_eq!(parse_seen("2\t7\ta-1\ta 9 glass\n").expect("a line")[0].sequence, 9);
         assert!(parse_seen("junk").is_err());
     }
 }

@@ -106,15 +106,11 @@ fn end_offset(mut bytes: &[u8]) -> Result<Option<i64>, String> {
         let delta: [u8; 4] = field(bytes, LAST_OFFSET_DELTA_AT)?;
         let base = i64::from_be_bytes(base);
         if end.is_some_and(|end| end != base) {
-            return Err(format!(
-                "a batch at {base} follows one that ends at {end:?}"
-            ));
+            return Err(format!("a batch at {base} follows one that ends at {end:?}"));
         }
         end = Some(base + i64::from(i32::from_be_bytes(delta)) + 1);
         let size = BATCH_PREFIX_BYTES + u32::from_be_bytes(length) as usize;
-        bytes = bytes
-            .get(size..)
-            .ok_or_else(|| format!("the batch at {base} is cut short"))?;
+        bytes = bytes.get(size..).ok_or_else(|| format!("the batch at {base} is cut short"))?;
     }
     Ok(end)
 }
@@ -149,10 +145,7 @@ mod tests {
             fs::write(group.join("0.log"), log).expect("a file");
             dir
         };
-        logs.iter()
-            .enumerate()
-            .map(|(n, log)| dir(n, log))
-            .collect()
+        logs.iter().enumerate().map(|(n, log)| dir(n, log)).collect()
     }
 
     #[test]

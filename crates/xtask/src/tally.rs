@@ -18,10 +18,7 @@ pub struct Tally {
 impl Tally {
     /// `strict`: a skip counts as a failure.
     pub fn new(strict: bool) -> Tally {
-        Tally {
-            strict,
-            ..Tally::default()
-        }
+        Tally { strict, ..Tally::default() }
     }
 
     /// Runs one named check; its text says what was found.
@@ -85,10 +82,7 @@ impl Tally {
     }
 
     fn closing_line(&self) -> String {
-        format!(
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 

@@ -13,9 +13,7 @@ use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 7] = [
-    "build", "unit", "sim", "clients", "steady", "failover", "dev",
-];
+const PHASES: [&str; 7] = ["build", "unit", "sim", "clients", "steady", "failover", "dev"];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -32,6 +30,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     let mut programs = Vec::new();
     tally.phase("build", |tally| {
         tally.check("everything builds", || {
+            if !["build", "unit", "sim"].into_iter().any(wanted) {
+                return self::programs().map(|()| "brokers and clients only".to_owned());
+            }
             programs = build()?;
             Ok(format!("{} test programs", programs.len()))
         });
@@ -97,26 +98,18 @@ struct Program {
 
 /// Builds everything once; the test programs.
 fn build() -> Result<Vec<Program>, String> {
-    let output = cargo(&[
-        "build",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-    ])
-    .arg("--message-format=json-render-diagnostics")
-    .stdin(Stdio::null())
-    .stderr(Stdio::inherit())
-    .output()
-    .map_err(|error| format!("cargo build: {error}"))?;
+    let output = cargo(&["build", "--release", "--workspace", "--all-targets", "--locked"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo build: {error}"))?;
     if !output.status.success() {
         return Err(format!("cargo build ended with {}", output.status));
     }
     let packages = workspace::packages()?;
-    let names: BTreeMap<&str, &str> = packages
-        .iter()
-        .filter_map(|p| Some((p["id"].as_str()?, p["name"].as_str()?)))
-        .collect();
+    let names: BTreeMap<&str, &str> =
+        packages.iter().filter_map(|p| Some((p["id"].as_str()?, p["name"].as_str()?))).collect();
     let mut programs: Vec<Program> = output
         .stdout
         .split(|byte| *byte == b'\n')
@@ -184,9 +177,8 @@ struct Counts {
 fn counts(text: &str) -> Counts {
     let mut counts = Counts::default();
     for line in text.lines() {
-        let Some((name, result)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.rsplit_once(" ... "))
+        let Some((name, result)) =
+            line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
         else {
             continue;
         };
@@ -208,11 +200,7 @@ mod tests {
     fn results_are_counted_and_failures_named() {
         let text = "running 3 tests\ntest a::b ... ok\ntest a::c - should panic ... ok\n\
                     test d ... FAILED\ntest e ... ignored, why\ntest result: FAILED. 2 passed\n";
-        let expected = Counts {
-            passed: 2,
-            ignored: 1,
-            failed: vec!["d".to_owned()],
-        };
+        let expected = Counts { passed: 2, ignored: 1, failed: vec!["d".to_owned()] };
         assert_eq!(counts(text), expected);
     }
 }

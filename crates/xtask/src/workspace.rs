@@ -8,10 +8,7 @@ use serde_json::Value;
 /// The repository's top folder.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors()
-        .nth(2)
-        .expect("xtask lives two folders below the top")
-        .to_owned()
+    here.ancestors().nth(2).expect("xtask lives two folders below the top").to_owned()
 }
 
 /// Cargo's build directory; everything that xtask writes lies under it.

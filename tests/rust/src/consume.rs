@@ -44,10 +44,7 @@ pub fn all(bootstrap: &str, topic: &str) -> Result<(), String> {
         };
         heard = Instant::now();
         print(&mut out, &message)?;
-        if ends
-            .get(&message.partition())
-            .is_some_and(|end| message.offset() + 1 >= *end)
-        {
+        if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
             ends.remove(&message.partition());
         }
     }
@@ -57,9 +54,8 @@ pub fn all(bootstrap: &str, topic: &str) -> Result<(), String> {
 /// Assigns every partition from its beginning; the answer is partition -> high watermark of
 /// those that hold anything.
 fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), CALL)
-        .map_err(|error| format!("metadata: {error}"))?;
+    let metadata =
+        consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("metadata: {error}"))?;
     let found = metadata.topics().first().ok_or("no such topic")?;
     let mut list = TopicPartitionList::new();
     let mut ends = BTreeMap::new();
@@ -73,30 +69,18 @@ fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, St
             ends.insert(partition.id(), high);
         }
     }
-    consumer
-        .assign(&list)
-        .map_err(|error| format!("assign: {error}"))?;
+    consumer.assign(&list).map_err(|error| format!("assign: {error}"))?;
     Ok(ends)
 }
 
 fn print(out: &mut impl Write, message: &BorrowedMessage<'_>) -> Result<(), String> {
     let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-    let value = message
-        .payload()
-        .and_then(|value| std::str::from_utf8(value).ok());
+    let value = message.payload().and_then(|value| std::str::from_utf8(value).ok());
     let (Some(key), Some(value)) = (key, value) else {
         return Err(format!("offset {}: not one of ours", message.offset()));
     };
     let mut words = value.splitn(3, ' ');
-    let (client, number) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    writeln!(
-        out,
-        "{}\t{}\t{key}\t{client}\t{number}",
-        message.partition(),
-        message.offset()
-    )
-    .map_err(|error| error.to_string())
+    let (client, number) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    writeln!(out, "{}\t{}\t{key}\t{client}\t{number}", message.partition(), message.offset())
+        .map_err(|error| error.to_string())
 }

@@ -21,22 +21,22 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["produce", bootstrap, topic, client, count, codecs, rate] => number(count)
-            .and_then(|count| Ok((count, number(rate)?)))
-            .and_then(|(count, rate)| {
+        ["produce", bootstrap, topic, client, count, codecs, rate] => {
+            number(count).and_then(|count| Ok((count, number(rate)?))).and_then(|(count, rate)| {
                 produce::sequence(bootstrap, topic, client, count, codecs, rate)
-            }),
+            })
+        }
         ["consume", bootstrap, topic] => consume::all(bootstrap, topic),
-        ["load", bootstrap, topic, bytes, rate, seconds] => number(bytes)
-            .and_then(|bytes| Ok((bytes, number(rate)?, number(seconds)?)))
-            .and_then(|(bytes, rate, seconds)| {
-                produce::load(bootstrap, topic, bytes, rate, seconds)
-            }),
-        ["probe", bootstrap, topic, partitions, seconds] => number(partitions)
-            .and_then(|partitions| Ok((partitions, number(seconds)?)))
-            .and_then(|(partitions, seconds)| {
-                produce::probe(bootstrap, topic, partitions, seconds)
-            }),
+        ["load", bootstrap, topic, bytes, rate, seconds] => {
+            number(bytes).and_then(|bytes| Ok((bytes, number(rate)?, number(seconds)?))).and_then(
+                |(bytes, rate, seconds)| produce::load(bootstrap, topic, bytes, rate, seconds),
+            )
+        }
+        ["probe", bootstrap, topic, partitions, seconds] => {
+            number(partitions).and_then(|partitions| Ok((partitions, number(seconds)?))).and_then(
+                |(partitions, seconds)| produce::probe(bootstrap, topic, partitions, seconds),
+            )
+        }
         _ => Err("usage: produce | consume | load | probe, see src/main.rs".to_owned()),
     };
     match outcome {

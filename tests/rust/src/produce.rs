@@ -56,12 +56,9 @@ impl ProducerContext for Context {
         // One locked write per line: the lines of two delivery threads never mix.
         let mut out = std::io::stdout().lock();
         let written = match self.0.print {
-            Print::Sequence => writeln!(
-                out,
-                "{}\t{}\t{opaque}",
-                message.partition(),
-                message.offset()
-            ),
+            Print::Sequence => {
+                writeln!(out, "{}\t{}\t{opaque}", message.partition(), message.offset())
+            }
             Print::Times => writeln!(out, "{}\t{opaque}\t{}", message.partition(), wall_us()),
             Print::Nothing => Ok(()),
         };
@@ -89,11 +86,7 @@ fn producer(bootstrap: &str, reports: &Arc<Reports>, extra: &[(&str, &str)]) -> 
 }
 
 fn reports(print: Print) -> Arc<Reports> {
-    Arc::new(Reports {
-        print,
-        acked: AtomicUsize::new(0),
-        failed: AtomicUsize::new(0),
-    })
+    Arc::new(Reports { print, acked: AtomicUsize::new(0), failed: AtomicUsize::new(0) })
 }
 
 /// Sends `count` numbered records, an equal share with each of the comma-separated `codecs`.
@@ -116,9 +109,8 @@ pub fn sequence(
             pace(start, next, rate);
             let key = format!("{client}-{}", next % KEYS);
             let value = format!("{client} {next} {}", "glass".repeat(30));
-            let record = BaseRecord::with_opaque_to(topic, Box::new(next as u64))
-                .key(&key)
-                .payload(&value);
+            let record =
+                BaseRecord::with_opaque_to(topic, Box::new(next as u64)).key(&key).payload(&value);
             send(&producer, record)?;
             next += 1;
         }
@@ -142,9 +134,8 @@ pub fn load(
     for number in 0..rate * seconds {
         pace(start, number, rate);
         let key = number.to_le_bytes();
-        let record = BaseRecord::with_opaque_to(topic, Box::new(number as u64))
-            .key(&key)
-            .payload(&value);
+        let record =
+            BaseRecord::with_opaque_to(topic, Box::new(number as u64)).key(&key).payload(&value);
         send(&producer, record)?;
     }
     drain(&producer)?;
@@ -213,16 +204,12 @@ where
 }
 
 fn drain(producer: &Reporting) -> Result<(), String> {
-    producer
-        .flush(Duration::from_secs(150))
-        .map_err(|error| format!("flush: {error}"))
+    producer.flush(Duration::from_secs(150)).map_err(|error| format!("flush: {error}"))
 }
 
 fn finish(reports: &Reports) -> Result<(), String> {
-    let (acked, failed) = (
-        reports.acked.load(Ordering::Relaxed),
-        reports.failed.load(Ordering::Relaxed),
-    );
+    let (acked, failed) =
+        (reports.acked.load(Ordering::Relaxed), reports.failed.load(Ordering::Relaxed));
     eprintln!("acked {acked}");
     if failed > 0 {
         return Err(format!("{failed} records failed"));

@@ -53,11 +53,7 @@ fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
         cluster.create_topic(TOPIC, PARTITIONS)?;
         let of_three = |p: &crate::cluster::kafka::Partition| p.replicas.len() == 3;
         let all = cluster.partitions(TOPIC)?;
-        if all.iter().all(of_three) {
-            Ok(String::new())
-        } else {
-            Err(format!("{all:?}"))
-        }
+        if all.iter().all(of_three) { Ok(String::new()) } else { Err(format!("{all:?}")) }
     });
     if !created {
         return;
@@ -88,16 +84,10 @@ fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
         });
     }
     if able.contains(&Client::Java) {
-        tally.check("producer-perf-test, and its records counted", || {
-            performance(cluster)
-        });
+        tally.check("producer-perf-test, and its records counted", || performance(cluster));
     }
-    tally.check("a topic is made by producing to it, at any broker", || {
-        auto_created(cluster)
-    });
-    tally.check("the brokers' segments are byte-identical", || {
-        identical(cluster)
-    });
+    tally.check("a topic is made by producing to it, at any broker", || auto_created(cluster));
+    tally.check("the brokers' segments are byte-identical", || identical(cluster));
 }
 
 /// All clients at once, and the leader of partition 0 killed in the middle.
@@ -170,11 +160,7 @@ fn auto_created(cluster: &Cluster) -> Result<String, String> {
 /// Waits until no segment grows any more, stops all brokers gracefully, compares.
 fn identical(cluster: &mut Cluster) -> Result<String, String> {
     let watermarks = cluster.high_watermarks(TOPIC)?;
-    let dirs: Vec<PathBuf> = cluster
-        .ids()
-        .iter()
-        .map(|id| cluster.data_dir(*id))
-        .collect();
+    let dirs: Vec<PathBuf> = cluster.ids().iter().map(|id| cluster.data_dir(*id)).collect();
     let start = Instant::now();
     // Followers learn of the last commits a moment later; a graceful stop must not be what
     // makes them equal.

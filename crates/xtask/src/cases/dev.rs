@@ -81,9 +81,7 @@ impl Dev {
     }
 
     fn bootstrap(&self) -> String {
-        self.ports()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .join(",")
+        self.ports().map(|port| format!("127.0.0.1:{port}")).join(",")
     }
 
     fn is_ready(port: u16) -> bool {
@@ -115,9 +113,7 @@ impl Dev {
     /// Kills one of the brokers.
     fn kill_one(&self) -> Result<(), String> {
         let children = children(self.process.id()).map_err(|error| error.to_string())?;
-        let last = children
-            .last()
-            .ok_or("glasslog dev has no child processes")?;
+        let last = children.last().ok_or("glasslog dev has no child processes")?;
         let mut kill = Command::new("sh");
         kill.args(["-c", &format!("kill -9 {last}")]);
         job::run("kill", &mut kill)

@@ -93,10 +93,7 @@ fn round(cluster: &mut Cluster, partition: i32) -> Result<Round, String> {
         let wait = wait.ok_or_else(|| format!("partition {}: no ack", partition.index))?;
         waits.push(wait as f64 / 1000.0);
     }
-    Ok(Round {
-        slowest_ms: waits.iter().copied().fold(0.0, f64::max),
-        partitions: waits.len(),
-    })
+    Ok(Round { slowest_ms: waits.iter().copied().fold(0.0, f64::max), partitions: waits.len() })
 }
 
 #[derive(Debug, Clone, Copy)]

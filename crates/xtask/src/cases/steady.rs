@@ -38,12 +38,8 @@ pub fn run(tally: &mut Tally, seconds: u64) {
         })
     });
     let name = format!("no election in {seconds} s of {RECORDS_PER_SECOND} records/s");
-    tally.check(&name, || {
-        quiet(&mut cluster, |cluster| load(cluster, seconds))
-    });
-    tally.check("all three stop when told to", || {
-        cluster.stop().map(|()| String::new())
-    });
+    tally.check(&name, || quiet(&mut cluster, |cluster| load(cluster, seconds)));
+    tally.check("all three stop when told to", || cluster.stop().map(|()| String::new()));
     if tally.failed == failed {
         cluster.remove();
     } else {
@@ -78,10 +74,7 @@ fn quiet(
     cluster.assert_alive()?;
     let cores = (cluster.cpu_seconds()? - cpu) / start.elapsed().as_secs_f64();
     match cluster.metric_sum(ELECTIONS)? - before {
-        0.0 => Ok(format!(
-            "{text}{:.0} % of a core for three brokers",
-            cores * 100.0
-        )),
+        0.0 => Ok(format!("{text}{:.0} % of a core for three brokers", cores * 100.0)),
         elections => Err(format!("{elections} elections")),
     }
 }

@@ -80,11 +80,7 @@ impl Client {
                 Work::Job(Job::spawn(&name, command, dir)?)
             }
         };
-        Ok(Producing {
-            client: self,
-            count,
-            work,
-        })
+        Ok(Producing { client: self, count, work })
     }
 
     /// Reads the whole topic from its beginning, with assigned partitions.
@@ -131,11 +127,7 @@ impl Producing {
                 join(thread, limit)?;
                 // kcat does not say where a record went: it ends well only if all are there.
                 (0..self.count)
-                    .map(|sequence| Acked {
-                        client: name.to_owned(),
-                        sequence,
-                        at: None,
-                    })
+                    .map(|sequence| Acked { client: name.to_owned(), sequence, at: None })
                     .collect()
             }
         };
@@ -186,9 +178,7 @@ fn join(thread: JoinHandle<Result<(), String>>, limit: Duration) -> Result<(), S
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    thread
-        .join()
-        .map_err(|_| "kcat's feeder panicked".to_owned())?
+    thread.join().map_err(|_| "kcat's feeder panicked".to_owned())?
 }
 
 /// One run of kcat; `[bootstrap, topic, codec]`, and the pace as (since, records a second).
@@ -271,10 +261,7 @@ pub fn producer_performance(
     let last = last.ok_or_else(|| format!("producer-perf-test printed no summary: {text}"))?;
     let found = parse_performance(last).ok_or_else(|| format!("not understood: {last}"))?;
     if found.records != records {
-        return Err(format!(
-            "producer-perf-test: {} of {records}",
-            found.records
-        ));
+        return Err(format!("producer-perf-test: {} of {records}", found.records));
     }
     Ok(found)
 }
@@ -315,10 +302,7 @@ mod tests {
                     709.00 ms max latency, 113 ms 50th, 182 ms 95th, 191 ms 99th, 198 ms 99.9th.";
         let found = parse_performance(line).expect("understood");
         assert_eq!(found.records, 5000);
-        assert_eq!(
-            (found.p50_ms, found.p99_ms, found.p999_ms),
-            (113.0, 191.0, 198.0)
-        );
+        assert_eq!((found.p50_ms, found.p99_ms, found.p999_ms), (113.0, 191.0, 198.0));
         assert_eq!((found.mean_ms, found.max_ms), (107.58, 709.0));
         assert!(parse_performance("nothing").is_none());
     }

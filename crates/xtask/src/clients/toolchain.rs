@@ -75,10 +75,7 @@ fn prepare_java() -> Result<(), String> {
         }
     }
     let folder = workspace::root().join("tests/java");
-    let inputs = [
-        folder.join("pom.xml"),
-        folder.join("src/main/java/glasslog/Workload.java"),
-    ];
+    let inputs = [folder.join("pom.xml"), folder.join("src/main/java/glasslog/Workload.java")];
     let stamp = |input: &Path| {
         let name = input.file_name().expect("a file").to_string_lossy();
         java_dir().join(format!("{name}.built"))
@@ -91,9 +88,7 @@ fn prepare_java() -> Result<(), String> {
     build.arg(format!("-Doutput.folder={}", java_dir().display()));
     build.args(["dependency:copy-dependencies", "package"]);
     job::run("mvn", &mut build)?;
-    inputs
-        .iter()
-        .try_for_each(|input| copy(input, &stamp(input)))
+    inputs.iter().try_for_each(|input| copy(input, &stamp(input)))
 }
 
 /// Whether the stamp says that exactly this input was built before.
@@ -102,7 +97,5 @@ fn same(input: &Path, stamp: &Path) -> bool {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    fs::copy(from, to)
-        .map(|_| ())
-        .map_err(|error| format!("{}: {error}", to.display()))
+    fs::copy(from, to).map(|_| ()).map_err(|error| format!("{}: {error}", to.display()))
 }

@@ -43,10 +43,8 @@ impl Metrics {
 
     /// The values of every series of the metric `name`.
     pub fn values(&self, name: &str) -> Vec<f64> {
-        let of_metric = |line: &&str| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
-        };
+        let of_metric =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         self.0
             .lines()
             .filter(of_metric)

@@ -54,12 +54,7 @@ impl Kafka {
             for _ in 0..r.i32()? {
                 let (error, index, leader) = (r.i16()?, r.i32()?, r.i32()?);
                 let (replicas, _isr) = (r.i32s()?, r.i32s()?);
-                found.push(Partition {
-                    index,
-                    error,
-                    leader,
-                    replicas,
-                });
+                found.push(Partition { index, error, leader, replicas });
             }
         }
         found.sort_by_key(|partition| partition.index);
@@ -119,10 +114,7 @@ impl Kafka {
         self.0.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
         if !(4..=RESPONSE_BYTES_MAX).contains(&length) {
-            return Err(Error::new(
-                ErrorKind::InvalidData,
-                format!("length {length}"),
-            ));
+            return Err(Error::new(ErrorKind::InvalidData, format!("length {length}")));
         }
         let mut response = vec![0; length];
         self.0.read_exact(&mut response)?;

@@ -84,11 +84,7 @@ impl Cluster {
             .zip(ports.chunks(3))
             .map(|(id, ports)| Broker {
                 id,
-                ports: Ports {
-                    kafka: ports[0],
-                    peer: ports[1],
-                    admin: ports[2],
-                },
+                ports: Ports { kafka: ports[0], peer: ports[1], admin: ports[2] },
                 process: None,
             })
             .collect();
@@ -307,9 +303,7 @@ impl Cluster {
                 return Ok(());
             }
             if start.elapsed() > Duration::from_secs(30) {
-                return Err(format!(
-                    "{topic} has partitions without a leader: {found:?}"
-                ));
+                return Err(format!("{topic} has partitions without a leader: {found:?}"));
             }
             std::thread::sleep(POLL);
         }
@@ -317,9 +311,7 @@ impl Cluster {
 
     /// Who leads what, as the first broker that answers tells it.
     pub fn partitions(&self, topic: &str) -> Result<Vec<Partition>, String> {
-        self.any()?
-            .partitions(topic)
-            .map_err(|error| error.to_string())
+        self.any()?.partitions(topic).map_err(|error| error.to_string())
     }
 
     /// The broker that leads a partition.
@@ -394,14 +386,11 @@ pub fn signal(process: &Child, name: &str) -> Result<(), String> {
 /// Distinct ports that were free a moment ago.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     // All are held until all are known, so that none is given twice.
-    let held: std::io::Result<Vec<TcpListener>> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect();
+    let held: std::io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
     let held = held.map_err(|error| format!("no free port: {error}"))?;
-    let ports: std::io::Result<Vec<u16>> = held
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect();
+    let ports: std::io::Result<Vec<u16>> =
+        held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
     ports.map_err(|error| error.to_string())
 }
 
@@ -411,12 +400,8 @@ fn cpu_seconds(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     // The command's name may hold anything; the fields start behind its parenthesis.
-    let fields: Vec<&str> = text
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> =
+        text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let field = |at: usize| -> Result<f64, String> {
         let text = fields.get(at).ok_or_else(|| format!("{path}: too short"))?;
         text.parse().map_err(|_| format!("{path}: `{text}`"))

@@ -16,35 +16,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("machine", &["model", "wire"]),
     ("storage", &["model"]),
     ("telemetry", &["model"]),
-    (
-        "node",
-        &["model", "consensus", "machine", "storage", "telemetry"],
-    ),
+    ("node", &["model", "consensus", "machine", "storage", "telemetry"]),
     ("broker", &["model", "node", "wire", "telemetry"]),
     ("server", &["model", "node", "broker", "telemetry"]),
-    (
-        "sim",
-        &[
-            "model",
-            "node",
-            "consensus",
-            "machine",
-            "storage",
-            "telemetry",
-        ],
-    ),
+    ("sim", &["model", "node", "consensus", "machine", "storage", "telemetry"]),
     ("xtask", &[]),
     ("client-rdkafka", &[]),
 ];
 
 /// Arrows that are open but need not be walked: `sim` may see whatever `node` sees, and
 /// everyone may see `model`.
-const MAY: &[(&str, &str)] = &[
-    ("sim", "telemetry"),
-    ("sim", "machine"),
-    ("sim", "storage"),
-    ("sim", "consensus"),
-];
+const MAY: &[(&str, &str)] =
+    &[("sim", "telemetry"), ("sim", "machine"), ("sim", "storage"), ("sim", "consensus")];
 
 /// Rooms without clocks, locks, randomness, async, files of their own choosing and logging.
 const PURE: &[&str] = &["model", "wire", "consensus", "machine", "storage"];
@@ -79,9 +62,8 @@ pub fn check(packages: &[Value]) -> Result<String, String> {
         if !rooms.contains(room) {
             wrong.push(format!("{room} is in the list of rooms but does not exist"));
         }
-        let uses: BTreeSet<&str> = of(&declared, room)
-            .filter(|name| rooms.contains(name))
-            .collect();
+        let uses: BTreeSet<&str> =
+            of(&declared, room).filter(|name| rooms.contains(name)).collect();
         for other in &uses {
             if !may.contains(other) {
                 wrong.push(format!("{room} -> {other} is no arrow of the house"));
@@ -114,10 +96,9 @@ fn declared(packages: &[Value]) -> BTreeSet<(&str, &str)> {
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            if let (Some(on), false) = (
-                dependency["name"].as_str(),
-                dependency["kind"].as_str() == Some("dev"),
-            ) {
+            if let (Some(on), false) =
+                (dependency["name"].as_str(), dependency["kind"].as_str() == Some("dev"))
+            {
                 found.insert((name, on));
             }
         }
@@ -129,10 +110,7 @@ fn of<'a>(
     declared: &'a BTreeSet<(&'a str, &'a str)>,
     room: &'a str,
 ) -> impl Iterator<Item = &'a str> {
-    declared
-        .iter()
-        .filter(move |(from, _)| *from == room)
-        .map(|(_, to)| *to)
+    declared.iter().filter(move |(from, _)| *from == room).map(|(_, to)| *to)
 }
 
 #[cfg(test)]
@@ -155,10 +133,7 @@ mod tests {
 
     fn add(house: &mut [Value], room: &str, dependency: Value) {
         let found = house.iter_mut().find(|p| p["name"] == room);
-        found.expect("a room")["dependencies"]
-            .as_array_mut()
-            .expect("an array")
-            .push(dependency);
+        found.expect("a room")["dependencies"].as_array_mut().expect("an array").push(dependency);
     }
 
     #[test]
@@ -169,17 +144,9 @@ mod tests {
     #[test]
     fn a_new_arrow_is_refused_unless_only_tests_walk_it() {
         let mut house = house();
-        add(
-            &mut house,
-            "consensus",
-            json!({"name": "telemetry", "kind": "dev"}),
-        );
+        add(&mut house, "consensus", json!({"name": "telemetry", "kind": "dev"}));
         check(&house).expect("tests may look anywhere");
-        add(
-            &mut house,
-            "consensus",
-            json!({"name": "telemetry", "kind": null}),
-        );
+        add(&mut house, "consensus", json!({"name": "telemetry", "kind": null}));
         let error = check(&house).expect_err("a planted arrow");
         assert!(error.contains("consensus -> telemetry is no arrow"));
     }
@@ -196,11 +163,7 @@ mod tests {
     #[test]
     fn pure_rooms_refuse_runtimes_and_the_list_knows_every_room() {
         let mut house = house();
-        add(
-            &mut house,
-            "machine",
-            json!({"name": "tokio", "kind": null}),
-        );
+        add(&mut house, "machine", json!({"name": "tokio", "kind": null}));
         house.push(json!({"name": "shed", "dependencies": []}));
         let error = check(&house).expect_err("both planted");
         assert!(error.contains("machine is pure and may not depend on tokio"));

@@ -16,9 +16,7 @@ const CHECKS: [Check; 5] = [
     ("arrows", || arrows::check(&workspace::packages()?)),
     ("tidy", || tidy::check(&workspace::root())),
     ("pages", reference::check),
-    ("clippy", || {
-        job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())
-    }),
+    ("clippy", || job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())),
 ];
 
 /// Runs the named checks, or all of them; the first failure does not hide the others.
@@ -44,38 +42,24 @@ fn format() -> Result<String, String> {
         .map_err(|error| format!("cargo fmt: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let root = format!("{}/", workspace::root().display());
-    let files: Vec<&str> = text
-        .lines()
-        .map(|line| line.strip_prefix(&root).unwrap_or(line))
-        .collect();
+    let files: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix(&root).unwrap_or(line)).collect();
     if output.status.success() && files.is_empty() {
         return Ok(String::new());
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "`cargo xtask fix` would change\n      {}\n{errors}",
-        files.join("\n      ")
-    ))
+    Err(format!("`cargo xtask fix` would change\n      {}\n{errors}", files.join("\n      ")))
 }
 
 /// Formats, lets clippy mend, writes generated pages anew.
 pub fn fix() -> Result<(), String> {
-    job::run(
-        "cargo clippy",
-        &mut clippy(&["--fix", "--allow-dirty", "--allow-staged"]),
-    )?;
+    job::run("cargo clippy", &mut clippy(&["--fix", "--allow-dirty", "--allow-staged"]))?;
     job::run("cargo fmt", &mut cargo(&["fmt", "--all"]))?;
     reference::write()
 }
 
 fn clippy(extra: &[&str]) -> std::process::Command {
-    let mut command = cargo(&[
-        "clippy",
-        "--quiet",
-        "--release",
-        "--workspace",
-        "--all-targets",
-    ]);
+    let mut command = cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets"]);
     command.args(extra);
     command.args(["--", "-D", "warnings"]);
     command

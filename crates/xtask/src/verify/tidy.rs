@@ -15,29 +15,13 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 /// Rooms that return events or hand them to telemetry, and never print.
-const SILENT: &[&str] = &[
-    "model",
-    "wire",
-    "consensus",
-    "machine",
-    "storage",
-    "node",
-    "broker",
-];
+const SILENT: &[&str] = &["model", "wire", "consensus", "machine", "storage", "node", "broker"];
 /// Finds `eprintln` too.
 const PRINTS: &str = concat!("print", "ln!(");
 
 /// Rooms whose `.clippy.toml` keeps clocks, locks, randomness and runtimes out.
-const LINTED: &[&str] = &[
-    "model",
-    "wire",
-    "consensus",
-    "machine",
-    "storage",
-    "node",
-    "broker",
-    "server",
-];
+const LINTED: &[&str] =
+    &["model", "wire", "consensus", "machine", "storage", "node", "broker", "server"];
 
 /// Checks every Rust file below `crates` and `tests` of `root`.
 pub fn check(root: &Path) -> Result<String, String> {
