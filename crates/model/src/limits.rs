@@ -11,6 +11,9 @@ pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
 pub const TAGGED_FIELDS_MAX: usize = 10_000;
 /// `message.max.bytes`: the largest record batch of a topic by default.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_588;
+/// The largest value `max.message.bytes` may have: a batch must fit a journal file twice and an
+/// envelope between brokers.
+pub const MESSAGE_BYTES_CEILING: i64 = 8 << 20;
 /// `max.connections` of one broker.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests of one connection that are read but not yet answered.
@@ -26,6 +29,12 @@ pub const FRAME_STALL_MS_MAX: u64 = 10_000;
 pub const FRAME_MS_MAX: u64 = 20_000;
 /// The slowest client whose large frames are waited for: 1 MiB/s.
 pub const FRAME_BYTES_PER_MS_MIN: usize = 1 << 10;
+/// A frame is charged with at most the budget's limit divided by this, so that one length
+/// prefix can never ask for more than caches leave; frames beyond it are undercharged.
+pub const FRAME_BUDGET_DIVISOR: usize = 4;
+/// Requests up to this size, Produce excepted, may use the control reserve: consumers and
+/// operators go on while producers wait for memory.
+pub const SMALL_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 64;
 /// After a failed accept (no descriptors left) the next one waits this long.
@@ -45,6 +54,8 @@ pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 << 20;
 pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// A fetch that waits for more than one byte looks again at most this often.
 pub const FETCH_RECHECK_MS: u64 = 5;
+/// The metadata leader is asked for at least this long, also by clients that do not wait.
+pub const TOPIC_ADMIN_MS_MIN: u64 = 5_000;
 /// A Metadata request that created topics waits this long for their leaders.
 pub const TOPIC_SERVED_MS_MAX: u64 = 1_000;
 /// ... and looks this often.
@@ -167,6 +178,8 @@ pub const TOPIC_NAME_LEN_MAX: usize = 249;
 pub const JOURNAL_BLOCK_BYTES: usize = 4096;
 /// One journal file.
 pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+/// A journal file at least: twice the largest batch and its frame.
+pub const JOURNAL_FILE_BYTES_MIN: u64 = 20 << 20;
 /// The journal as a whole, by default.
 pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 /// Bytes one journal sync covers.
