@@ -14,7 +14,7 @@ use machine::metadata::{Image, MetadataMachine};
 use model::{BrokerId, DirectoryId, GroupId, SyncPolicy, limits};
 use storage::{
     Damage, Disk, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, RealDisk,
-    Recovered, SegmentLog,
+    Recovered, SegmentLog, StorageError,
 };
 use telemetry::labels::LogEvent;
 use telemetry::{clock, log_limited};
@@ -54,7 +54,7 @@ pub fn load(
     report(&recovered);
     let config = JournalConfig {
         dir: journal_dir,
-        file_bytes: limits::JOURNAL_FILE_BYTES.min(cfg.journal_bytes_max / 8),
+        file_bytes: (cfg.journal_bytes_max / 8).clamp(limits::JOURNAL_FILE_BYTES_MIN, limits::JOURNAL_FILE_BYTES),
         bytes_max: cfg.journal_bytes_max,
         sync: cfg.journal_sync,
         sync_bytes_max: limits::JOURNAL_SYNC_BYTES_MAX,
@@ -162,7 +162,12 @@ fn restore_group(
     let dir = DiskPath::new(layout::PARTITIONS).join(&group.to_string());
     let position = kept.map(|kept| kept.segments.clone());
     let config = config_of(&loaded.image, defaults, group);
-    let log = SegmentLog::open(&mut loaded.disk, dir, position, config.segment_bytes)?;
+    let log = match SegmentLog::open(&mut loaded.disk, dir, position, config.segment_bytes) {
+        Ok(log) => log,
+        Err(StorageError::Disk(error)) => return Err(StorageError::Disk(error).into()),
+        // One group's bytes are wrong: it stays out of service and named, the others live.
+        Err(error) => return Ok(Err(format!("its segments are damaged: {error}"))),
+    };
     let spec = match GroupSpec::from_birth(group, birth, config) {
         Ok(spec) => spec,
         Err(why) => return Ok(Err(why)),
@@ -253,6 +258,7 @@ pub fn start_threads(
         plumbing: plumbing.clone(),
         sync: cfg.journal_sync,
         sync_interval: Duration::from_millis(cfg.journal_sync_interval_ms),
+        written_ns: 0,
     };
     let segments = SegmentThread::new(SegmentParts {
         disk: loaded.disk,

@@ -86,11 +86,12 @@ impl Inbound for Receiver {
     }
 
     fn gossip(&self, from: BrokerId, body: Bytes) {
-        let Some(news) = leadership::decode(&body) else {
+        let Some(gossip) = leadership::decode(&body) else {
             log_limited!(warn, LogEvent::PeerRefused, peer = from.0, "gossip that does not parse");
             return;
         };
-        for news in news {
+        self.plumbing.leaderships.set_draining(from, gossip.draining);
+        for news in gossip.news {
             self.plumbing.leaderships.hear(from, &news);
         }
     }

@@ -44,6 +44,8 @@ pub struct JournalThread {
     pub plumbing: Arc<Plumbing>,
     pub sync: SyncPolicy,
     pub sync_interval: Duration,
+    /// Boot time of the last completed write.
+    pub written_ns: u64,
 }
 
 impl JournalThread {
@@ -146,8 +148,8 @@ impl JournalThread {
                     // A full queue means a checkpoint is being asked for already.
                     let _ = self.segments.try_send(SegmentMail::CheckpointWanted);
                 }
+                JournalEvent::Written { .. } => self.written_ns = telemetry::clock::boot_ns(),
                 JournalEvent::Started { .. }
-                | JournalEvent::Written { .. }
                 | JournalEvent::Synced { .. }
                 | JournalEvent::SyncMark { .. }
                 | JournalEvent::FileCreated { .. }
@@ -159,8 +161,9 @@ impl JournalThread {
     }
 
     fn tell_durable(&mut self, done: Vec<(GroupId, u64)>) {
+        let written_ns = self.written_ns;
         if self.shards.all().len() == 1 {
-            self.shards.all()[0].tell_blocking(Input::Durable { done });
+            self.shards.all()[0].tell_blocking(Input::Durable { done, written_ns });
             return;
         }
         let mut by_shard: BTreeMap<usize, Vec<(GroupId, u64)>> = BTreeMap::new();
@@ -168,7 +171,7 @@ impl JournalThread {
             by_shard.entry(self.shards.index_of(group)).or_default().push((group, token));
         }
         for (index, done) in by_shard {
-            self.shards.all()[index].tell_blocking(Input::Durable { done });
+            self.shards.all()[index].tell_blocking(Input::Durable { done, written_ns });
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Invariants: a newer epoch always wins; within an epoch only its one leader speaks; a leader
 //! whose process is known to be gone is not named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use model::{BrokerId, GroupId};
@@ -44,14 +44,27 @@ struct Known {
     isr: Vec<BrokerId>,
 }
 
+/// What one broker tells another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gossip {
+    /// It is shutting down: it takes no leadership any more.
+    #[serde(default)]
+    pub draining: bool,
+    pub news: Vec<News>,
+}
+
 /// The table of all groups.
 pub struct Leaderships {
     known: RwLock<BTreeMap<GroupId, Known>>,
+    draining: RwLock<BTreeSet<BrokerId>>,
 }
 
 impl Default for Leaderships {
     fn default() -> Self {
-        Leaderships { known: RwLock::new(LockClass::Router, BTreeMap::new()) }
+        Leaderships {
+            known: RwLock::new(LockClass::Router, BTreeMap::new()),
+            draining: RwLock::new(LockClass::Debug, BTreeSet::new()),
+        }
     }
 }
 
@@ -81,6 +94,16 @@ impl Leaderships {
         Some(Leadership { broker: known.broker, epoch: known.epoch as i32, isr: known.isr.clone() })
     }
 
+    /// A broker says whether it is on its way out.
+    pub fn set_draining(&self, broker: BrokerId, draining: bool) {
+        let mut all = self.draining.write();
+        if draining { all.insert(broker) } else { all.remove(&broker) };
+    }
+
+    pub fn is_draining(&self, broker: BrokerId) -> bool {
+        self.draining.read().contains(&broker)
+    }
+
     pub fn forget(&self, group: GroupId) {
         self.known.write().remove(&group);
     }
@@ -99,12 +122,13 @@ impl Leaderships {
     }
 }
 
-pub fn encode(news: &[News]) -> Bytes {
-    serde_json::to_vec(news).expect("plain data encodes").into()
+pub fn encode(draining: bool, news: &[News]) -> Bytes {
+    let gossip = Gossip { draining, news: news.to_vec() };
+    serde_json::to_vec(&gossip).expect("plain data encodes").into()
 }
 
-/// News of a peer; what does not parse is nobody's news.
-pub fn decode(body: &[u8]) -> Option<Vec<News>> {
+/// Gossip of a peer; what does not parse is nobody's news.
+pub fn decode(body: &[u8]) -> Option<Gossip> {
     serde_json::from_slice(body).ok()
 }
 
@@ -129,7 +153,8 @@ mod tests {
         assert_eq!(table.of(GroupId(7)).unwrap().epoch, 4);
         assert!(table.hear(two, &news(4, false)));
         assert_eq!(table.of(GroupId(7)), None);
-        assert_eq!(decode(&encode(&[news(4, true)])), Some(vec![news(4, true)]));
+        let gossip = Gossip { draining: true, news: vec![news(4, true)] };
+        assert_eq!(decode(&encode(true, &gossip.news)), Some(gossip));
         assert_eq!(decode(b"{"), None);
     }
 }

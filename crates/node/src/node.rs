@@ -115,8 +115,11 @@ impl Node {
         for (group, log) in &loaded.logs {
             plumbing.set_segments(*group, log.view());
         }
-        let known: Vec<GroupId> = loaded.restored.iter().map(|group| group.spec.group).collect();
         let broken = loaded.broken.clone();
+        // A group that cannot be put together is known all the same: it made promises, and
+        // must not be formed anew.
+        let restored = loaded.restored.iter().map(|group| group.spec.group);
+        let known: Vec<GroupId> = restored.chain(broken.iter().map(|(group, _)| *group)).collect();
         let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing)?;
         let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
         let budget = Budget::new(cfg.memory_budget_bytes);

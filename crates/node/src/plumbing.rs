@@ -5,7 +5,7 @@
 //! and the process ends with code 70.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use consensus::EntryFetch;
@@ -42,6 +42,7 @@ pub struct Plumbing {
     fetches: Arc<Semaphore>,
     quarantined: Lock<BTreeMap<usize, BTreeMap<GroupId, String>>>,
     journal_full: Lock<Option<&'static str>>,
+    draining: AtomicBool,
 }
 
 impl Plumbing {
@@ -67,6 +68,7 @@ impl Plumbing {
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             quarantined: Lock::new(LockClass::Debug, BTreeMap::new()),
             journal_full: Lock::new(LockClass::Debug, None),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -127,9 +129,21 @@ impl Plumbing {
     /// Sends everything this broker serves to one peer.
     pub fn tell_all(&self, peer: BrokerId) {
         let news = self.leaderships.told_by(self.own);
-        if let (Some(peers), false) = (self.peers(), news.is_empty()) {
-            peers.gossip(peer, leadership::encode(&news));
+        if let Some(peers) = self.peers() {
+            peers.gossip(peer, leadership::encode(self.is_draining(), &news));
         }
+    }
+
+    /// This broker takes no leadership any more; everybody hears of it at once.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        if let Some(peers) = self.peers() {
+            peers.broadcast(leadership::encode(true, &[]));
+        }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     pub fn heard(&self, event: &Event) {

@@ -147,8 +147,16 @@ impl Node {
         clean
     }
 
+    /// Connected brokers that still take leaderships.
+    fn heirs(&self) -> usize {
+        let connected = self.plumbing.peers().map(|peers| peers.connected()).unwrap_or_default();
+        let leaving = |broker: &&model::BrokerId| self.plumbing.leaderships.is_draining(**broker);
+        connected.iter().filter(|broker| !leaving(broker)).count()
+    }
+
     /// Leaderships of groups that another replica can lead.
     async fn hand_over(&self, ends: Instant, progress: &impl Fn(String)) {
+        self.plumbing.set_draining();
         for shard in self.plumbing.shards.all() {
             shard.tell(Input::HandOver).await;
         }
@@ -161,7 +169,7 @@ impl Node {
             };
             let left = self.plumbing.leaderships.told_by(own);
             let left = left.iter().filter(|news| !lonely(model::GroupId(news.group))).count();
-            if left == 0 || self.plumbing.peers().is_none_or(|peers| peers.connected().is_empty()) {
+            if left == 0 || self.heirs() == 0 {
                 return;
             }
             if left != told {

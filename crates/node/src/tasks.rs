@@ -242,7 +242,7 @@ async fn gossip(node: Arc<Node>, mut news: mpsc::Receiver<News>) {
         }
         if let (Some(peers), false) = (node.plumbing.peers(), batch.is_empty()) {
             for part in batch.chunks(GOSSIP_BATCH) {
-                peers.broadcast(leadership::encode(part));
+                peers.broadcast(leadership::encode(node.plumbing.is_draining(), part));
             }
         }
         batch.clear();

@@ -188,7 +188,8 @@ async fn finish(topics: Vec<Topic>, acks: i16, mut call: Call) -> Result<Reply, 
             codes.add(partition.error_code);
             answered.partition_responses.push(partition);
             if let Some(produced) = produced
-                && slowest.is_none_or(|other| produced.committed_ns > other.committed_ns)
+                && slowest
+                    .is_none_or(|other| produced.stages.committed_ns > other.stages.committed_ns)
             {
                 slowest = Some(produced);
             }
@@ -269,8 +270,12 @@ fn mark(stamps: &mut Stamps<ProduceStage>, produced: &Produced) {
     let (boot_ns, mono_ns) = (clock::boot_ns(), clock::mono_ns());
     let shown = |ns: u64| mono_ns.saturating_sub(boot_ns.saturating_sub(ns));
     for (stage, ns) in [
-        (ProduceStage::Propose, produced.stamped_ns),
-        (ProduceStage::Commit, produced.committed_ns),
+        (ProduceStage::Queue, produced.stages.taken_ns),
+        (ProduceStage::Propose, produced.stages.stamped_ns),
+        (ProduceStage::JournalAppend, produced.stages.written_ns),
+        (ProduceStage::Fsync, produced.stages.synced_ns),
+        (ProduceStage::Replicate, produced.stages.replicated_ns),
+        (ProduceStage::Commit, produced.stages.committed_ns),
     ] {
         if ns > 0 {
             stamps.mark(stage, shown(ns));

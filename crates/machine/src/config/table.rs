@@ -144,7 +144,7 @@ pub const TOPIC_CONFIGS: &[ConfigDef] = &[
         &[("log.local.retention.ms", 1)]),
     def("max.compaction.lag.ms", Long, LONG_MAX_TEXT, Range::Numbers(1, LONG_MAX), NO_COMPACTION,
         &[("log.cleaner.max.compaction.lag.ms", 1)]),
-    def("max.message.bytes", Int, "1048588", Range::Numbers(0, INT_MAX), Honour::Yes,
+    def("max.message.bytes", Int, "1048588", Range::Numbers(0, limits::MESSAGE_BYTES_CEILING), Honour::Yes,
         &[("message.max.bytes", 1)]),
     def("message.timestamp.after.max.ms", Long, "3600000", Range::Numbers(0, LONG_MAX), Honour::Yes,
         &[("log.message.timestamp.after.max.ms", 1)]),

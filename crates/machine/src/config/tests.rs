@@ -33,7 +33,7 @@ fn what_cannot_be_honoured_is_refused_with_its_reason() {
         ("remote.storage.enable", "TRUE", "tiered storage"),
         ("retention.ms", "-2", "at least -1"),
         ("retention.ms", "soon", "a long"),
-        ("max.message.bytes", "2147483648", "an int of at least 0"),
+        ("max.message.bytes", "2147483648", "from 0 to 8388608"),
         ("min.insync.replicas", "0", "at least 1"),
         ("min.cleanable.dirty.ratio", "1.5", "from 0 to 1"),
         ("segment.bytes", "100", "at least 1048576"),

@@ -12,8 +12,20 @@ pub struct Produced {
     /// Index and term of the entry, for the oracle and the waterfall.
     pub index: u64,
     pub term: u64,
-    /// Boot times of the stages: stamped, committed (0: not waited for).
+    pub stages: Stages,
+}
+
+/// Boot times at which one batch passed the stages of its way; 0: not passed before the answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// The shard took it from its inbox.
+    pub taken_ns: u64,
     pub stamped_ns: u64,
+    /// Written to this broker's journal, and synced there.
+    pub written_ns: u64,
+    pub synced_ns: u64,
+    /// The turn in which the last acknowledgement that was needed arrived.
+    pub replicated_ns: u64,
     pub committed_ns: u64,
 }
 

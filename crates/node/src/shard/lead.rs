@@ -10,7 +10,7 @@ use machine::metadata::{self, MetadataLead};
 use machine::partition::{PartitionLead, Proposal, SegmentInfo, Stamp, retention};
 use model::{BrokerId, ErrorCode, Now};
 
-use super::answer::{Answer, Produced};
+use super::answer::{Answer, Produced, Stages};
 use super::apply::Machine;
 use super::member::Member;
 use super::{Event, Out, ProduceInput, ShardConfig};
@@ -49,7 +49,7 @@ pub(super) enum Deed<R> {
         append_time_ms: i64,
         data: Bytes,
         records: u64,
-        stamped_ns: u64,
+        stages: Stages,
         acks: i16,
         /// The producer, and retries of the same batch that arrived meanwhile.
         replies: Vec<R>,
@@ -103,7 +103,11 @@ impl<R> Member<R> {
                         append_time_ms,
                         data: data.clone(),
                         records: (last_offset - base_offset + 1) as u64,
-                        stamped_ns: now.boot_ns,
+                        stages: Stages {
+                            taken_ns: request.arrived_ns,
+                            stamped_ns: now.boot_ns,
+                            ..Stages::default()
+                        },
                         acks: request.acks,
                         replies: Vec::new(),
                     };
@@ -199,14 +203,13 @@ impl<R> Member<R> {
                 log_start,
                 index: 0,
                 term,
-                stamped_ns: now.boot_ns,
-                committed_ns: now.boot_ns,
+                stages: Stages { stamped_ns: now.boot_ns, ..Stages::default() },
             }),
         ));
     }
 
     /// Everything committed by now: readers see it, then producers hear of it.
-    pub(super) fn commit(&mut self, now: Now, out: &mut Out<R>) {
+    pub(super) fn commit(&mut self, now: Now, turn_ns: u64, out: &mut Out<R>) {
         let Some(lead) = &self.lead else { return };
         let term = lead.term;
         let committed = self.group.commit_index();
@@ -231,14 +234,15 @@ impl<R> Member<R> {
                 break;
             }
             let Some(Pending { index, deed }) = self.pending.pop_front() else { break };
-            let Deed::Batch { base_offset, last_offset, append_time_ms, data, stamped_ns, replies, records: count, .. } =
+            let Deed::Batch { base_offset, last_offset, append_time_ms, data, stages, replies, records: count, .. } =
                 deed
             else {
                 continue;
             };
             records += count;
             bytes += data.len() as u64;
-            oldest_ns = oldest_ns.min(stamped_ns);
+            oldest_ns = oldest_ns.min(stages.stamped_ns);
+            let stages = Stages { replicated_ns: turn_ns, committed_ns: now.boot_ns, ..stages };
             if base_offset >= self.published {
                 self.published = last_offset + 1;
                 batches.push((base_offset, last_offset, data));
@@ -250,8 +254,7 @@ impl<R> Member<R> {
                     log_start,
                     index,
                     term,
-                    stamped_ns,
-                    committed_ns: now.boot_ns,
+                    stages,
                 };
                 answers.push((reply, Answer::Produced(produced)));
             }
@@ -266,14 +269,21 @@ impl<R> Member<R> {
     }
 
     /// acks=1 and acks=0: our own fsync is enough.
-    pub(super) fn answer_local(&mut self, out: &mut Out<R>) {
+    pub(super) fn answer_local(&mut self, now: Now, written_ns: u64, out: &mut Out<R>) {
         let (durable, log_start, term) =
             (self.durable_index, self.machine.log_start(), self.group.term());
         for pending in self.pending.iter_mut().take_while(|pending| pending.index <= durable) {
             let index = pending.index;
-            if let Deed::Batch { acks: 1, base_offset, append_time_ms, stamped_ns, replies, .. } =
+            let Deed::Batch { acks, base_offset, append_time_ms, stages, replies, .. } =
                 &mut pending.deed
-            {
+            else {
+                continue;
+            };
+            if stages.synced_ns == 0 {
+                stages.written_ns = written_ns.clamp(stages.stamped_ns, now.boot_ns);
+                stages.synced_ns = now.boot_ns;
+            }
+            if *acks == 1 {
                 for reply in replies.drain(..) {
                     let produced = Produced {
                         base_offset: *base_offset,
@@ -281,8 +291,7 @@ impl<R> Member<R> {
                         log_start,
                         index,
                         term,
-                        stamped_ns: *stamped_ns,
-                        committed_ns: 0,
+                        stages: *stages,
                     };
                     out.replies.push((reply, Answer::Produced(produced)));
                 }

@@ -153,7 +153,14 @@ impl<R> Member<R> {
         self.look_at_retention(cfg, now);
     }
 
-    pub(super) fn enqueue(&mut self, request: ProduceInput<R>, disk_full: bool, out: &mut Out<R>) {
+    pub(super) fn enqueue(
+        &mut self,
+        now: Now,
+        mut request: ProduceInput<R>,
+        disk_full: bool,
+        out: &mut Out<R>,
+    ) {
+        request.arrived_ns = now.boot_ns;
         let refusal = if self.spec.kind != GroupKind::Partition {
             Some((ErrorCode::InvalidTopicException, "not a partition"))
         } else if self.lead.is_none() {
@@ -173,7 +180,7 @@ impl<R> Member<R> {
         }
     }
 
-    pub(super) fn persisted(&mut self, now: Now, token: u64, out: &mut Out<R>) {
+    pub(super) fn persisted(&mut self, now: Now, token: u64, written_ns: u64, out: &mut Out<R>) {
         while let Some((ready, index)) = self.unsynced.front().copied() {
             if ready > token {
                 break;
@@ -183,7 +190,7 @@ impl<R> Member<R> {
         }
         self.group.persisted(now, token, &mut self.out);
         self.take_output(out);
-        self.answer_local(out);
+        self.answer_local(now, written_ns, out);
     }
 
     pub(super) fn readable(
@@ -253,11 +260,12 @@ impl<R> Member<R> {
         self.group.flush(now, turn_ns, &mut self.out);
         self.take_output(out);
         self.check_lead(now, out);
-        self.commit(now, out);
+        self.commit(now, turn_ns, out);
         self.answer_waiting(now, out);
         self.publish_isr(cfg, now, out);
-        if handing_over && self.leads_others() {
-            self.group.transfer_leader(now, None);
+        if handing_over && self.leads_others() && self.lead.is_some() {
+            // A group that came or led only now is handed on as well.
+            self.group.hold();
         }
     }
 

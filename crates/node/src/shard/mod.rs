@@ -27,7 +27,7 @@ use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 
 use crate::budget::Charge;
 
-pub use answer::{Answer, Guarded, Produced, Refusal};
+pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
 pub use checkpoint::GroupMark;
 use member::Member;
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
@@ -43,7 +43,7 @@ pub struct ProduceInput<R> {
     pub acks: i16,
     /// `None` with acks=0.
     pub reply: Option<R>,
-    /// Boot time at which the request was read, nanoseconds.
+    /// Boot time at which the shard takes it from its inbox, nanoseconds; set there.
     pub arrived_ns: u64,
     /// When the requester stops waiting, boot nanoseconds.
     pub deadline_ns: u64,
@@ -61,7 +61,8 @@ pub enum Input<R> {
     /// A command for the metadata group.
     Metadata { request: metadata::Request, reply: R },
     /// These Readys, and all before them in their group, are durable.
-    Durable { done: Vec<(GroupId, u64)> },
+    /// `written_ns`: boot time at which the last of them was written, before its sync.
+    Durable { done: Vec<(GroupId, u64)>, written_ns: u64 },
     /// The segment thread made entries readable.
     Readable { group: GroupId, index: u64, start_index: u64, segments: Option<Vec<SegmentSummary>> },
     /// Older entries for a lagging follower.
@@ -267,7 +268,7 @@ impl<R> Shard<R> {
             Input::Raft { from, items } => self.receive(now, from, items, out),
             Input::Produce { group, request } => match self.members.get_mut(&group) {
                 Some(member) => {
-                    member.enqueue(request, self.disk_full, out);
+                    member.enqueue(now, request, self.disk_full, out);
                     self.dirty.insert(group);
                 }
                 None => self.refuse_unknown(group, request.reply, out),
@@ -282,9 +283,11 @@ impl<R> Shard<R> {
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);
             }
-            Input::Durable { done } => {
+            Input::Durable { done, written_ns } => {
                 for (group, token) in done {
-                    self.with(group, out, |member, _, out| member.persisted(now, token, out));
+                    self.with(group, out, |member, _, out| {
+                        member.persisted(now, token, written_ns, out);
+                    });
                 }
             }
             Input::Readable { group, index, start_index, segments } => {
@@ -307,7 +310,8 @@ impl<R> Shard<R> {
             Input::Checkpoint { id } => self.checkpoint(id, out),
             Input::HandOver => {
                 self.handing_over = true;
-                self.each(out, |member, _, _| member.group.transfer_leader(now, None));
+                // Held: it hands over, and takes nothing back.
+                self.each(out, |member, _, _| member.group.hold());
             }
             Input::DiskFull { full } => self.disk_full = full,
             Input::Distrust { group } => self.with(group, out, |member, _, _| member.distrust()),
