@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use consensus::{Restored, Timing};
+use consensus::Timing;
 use machine::config::{TopicConfig, TopicDefaults};
 use machine::metadata::{Image, MetadataMachine};
 use model::{BrokerId, DirectoryId, GroupId, SyncPolicy, limits};
@@ -27,7 +27,6 @@ use crate::mailbox::{Inbox, Reply};
 use crate::plumbing::Plumbing;
 use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
 use crate::shard::{GroupKind, GroupSpec, Out, RestoredGroup, Shard, ShardConfig};
-use crate::shard::spec::conf_state_from;
 
 /// What a start read from disk.
 pub struct Loaded {
@@ -157,7 +156,10 @@ fn restore_group(
     group: GroupId,
     found: storage::RecoveredGroup,
 ) -> Result<Result<(), String>, StartError> {
-    let Some(birth) = &found.birth else { return Ok(Err("its birth record is lost".into())) };
+    if found.birth.is_none() {
+        // Opening its segments without knowing them would discard them.
+        return Ok(Err("its birth record is lost".into()));
+    }
     let kept = loaded.checkpoint.groups.get(&group);
     let dir = DiskPath::new(layout::PARTITIONS).join(&group.to_string());
     let position = kept.map(|kept| kept.segments.clone());
@@ -168,33 +170,10 @@ fn restore_group(
         // One group's bytes are wrong: it stays out of service and named, the others live.
         Err(error) => return Ok(Err(format!("its segments are damaged: {error}"))),
     };
-    let spec = match GroupSpec::from_birth(group, birth, config) {
-        Ok(spec) => spec,
+    match RestoredGroup::recovered(group, found, kept, log.view().segments(), config) {
+        Ok(restored) => loaded.restored.push(restored),
         Err(why) => return Ok(Err(why)),
-    };
-    let conf_state = match kept.map(|kept| conf_state_from(&kept.conf_state)) {
-        None => spec.conf_state(),
-        Some(Ok(state)) => state,
-        Some(Err(why)) => return Ok(Err(why)),
-    };
-    let applied = kept.map_or(0, |kept| kept.applied_index);
-    loaded.restored.push(RestoredGroup {
-        machine: kept.map(|kept| kept.machine.clone()),
-        applied_term: kept.map_or(0, |kept| kept.applied_term),
-        in_journal: true,
-        segments: log.view().segments(),
-        log: Restored {
-            hard_state: found.hard_state,
-            conf_state,
-            applied,
-            start_index: kept.map_or(0, |kept| kept.start_index),
-            terms: kept.map(|kept| kept.term_starts.clone()).unwrap_or_default(),
-            entries: found.entries,
-            suspect: found.suspect.is_some(),
-            new_group: false,
-        },
-        spec,
-    });
+    }
     loaded.logs.insert(group, log);
     Ok(Ok(()))
 }

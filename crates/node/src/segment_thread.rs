@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use model::{GroupId, limits};
-use storage::{Checkpoint, DiskPath, GroupCheckpoint, RealDisk, SegmentLog, StorageError, SyncedState};
+use storage::{Checkpoint, DiskPath, RealDisk, SegmentLog, StorageError};
 use telemetry::Beat;
 use telemetry::labels::{CheckpointOutcome, FatalReason, Loop, Phase};
 use telemetry::metrics;
@@ -18,7 +18,7 @@ use telemetry::metrics;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::Shards;
 use crate::plumbing::Plumbing;
-use crate::shard::{GroupMark, Input, SegmentWork};
+use crate::shard::{GroupMark, Input, PlacedMark, SegmentWork};
 
 /// What the segment thread is asked to do.
 pub enum SegmentMail {
@@ -46,7 +46,7 @@ struct Making {
     id: u64,
     started: Instant,
     waiting: BTreeSet<usize>,
-    marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
+    marks: Vec<PlacedMark>,
     tell: Vec<SyncSender<bool>>,
 }
 
@@ -302,10 +302,7 @@ impl SegmentThread {
     }
 
     /// Segments, then promises, then the checkpoint, then what it frees: in that order.
-    fn finish(
-        &mut self,
-        marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
-    ) -> Result<(), StorageError> {
+    fn finish(&mut self, marks: Vec<PlacedMark>) -> Result<(), StorageError> {
         for (mark, ..) in &marks {
             if let Some(open) = self.logs.get_mut(&mark.group)
                 && open.dirty
@@ -319,7 +316,7 @@ impl SegmentThread {
             return Ok(());
         }
         let Ok(states) = answer.recv() else { return Ok(()) };
-        self.merge(marks, states);
+        GroupMark::merge(&mut self.checkpoint, marks, states);
         let gone = std::mem::take(&mut self.deleted);
         self.checkpoint.groups.retain(|group, _| !gone.contains(group));
         self.checkpoint.write(&mut self.disk, &self.checkpoint_dir)?;
@@ -338,38 +335,6 @@ impl SegmentThread {
             open.log.reap(&mut self.disk)?;
         }
         Ok(())
-    }
-
-    fn merge(
-        &mut self,
-        marks: Vec<(GroupMark, storage::SegmentPosition, Vec<(u64, u64)>)>,
-        states: Vec<SyncedState>,
-    ) {
-        for (mark, position, term_starts) in marks {
-            let kept = self.checkpoint.groups.entry(mark.group).or_default();
-            *kept = GroupCheckpoint {
-                replica: mark.birth.replica,
-                birth: mark.birth.body,
-                hard_state: kept.hard_state,
-                as_of_lsn: kept.as_of_lsn,
-                suspect: kept.suspect,
-                conf_state: mark.conf_state,
-                applied_index: mark.applied_index,
-                applied_term: mark.applied_term,
-                start_index: position.start_index,
-                machine: mark.machine,
-                machine_applied: mark.applied_index,
-                segments: position,
-                term_starts,
-            };
-        }
-        for state in states {
-            if let Some(kept) = self.checkpoint.groups.get_mut(&state.group) {
-                kept.hard_state = state.hard_state;
-                kept.as_of_lsn = state.as_of_lsn;
-                kept.suspect = state.suspect;
-            }
-        }
     }
 }
 

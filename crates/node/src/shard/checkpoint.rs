@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use model::GroupId;
-use storage::GroupBirth;
+use storage::{Checkpoint, GroupBirth, GroupCheckpoint, SegmentPosition, SyncedState};
 
 use super::member::Member;
 use super::{Out, SegmentWork};
@@ -16,6 +16,41 @@ pub struct GroupMark {
     pub applied_index: u64,
     pub applied_term: u64,
     pub machine: Bytes,
+}
+
+/// A mark, and where the group's segments stood behind exactly its entries.
+pub type PlacedMark = (GroupMark, SegmentPosition, Vec<(u64, u64)>);
+
+impl GroupMark {
+    /// A new checkpoint out of the one before, what the groups said since, and the promises the
+    /// journal has synced. The segments of every mark must be synced already.
+    pub fn merge(checkpoint: &mut Checkpoint, marks: Vec<PlacedMark>, states: Vec<SyncedState>) {
+        for (mark, position, term_starts) in marks {
+            let kept = checkpoint.groups.entry(mark.group).or_default();
+            *kept = GroupCheckpoint {
+                replica: mark.birth.replica,
+                birth: mark.birth.body,
+                hard_state: kept.hard_state,
+                as_of_lsn: kept.as_of_lsn,
+                suspect: kept.suspect,
+                conf_state: mark.conf_state,
+                applied_index: mark.applied_index,
+                applied_term: mark.applied_term,
+                start_index: position.start_index,
+                machine: mark.machine,
+                machine_applied: mark.applied_index,
+                segments: position,
+                term_starts,
+            };
+        }
+        for state in states {
+            if let Some(kept) = checkpoint.groups.get_mut(&state.group) {
+                kept.hard_state = state.hard_state;
+                kept.as_of_lsn = state.as_of_lsn;
+                kept.suspect = state.suspect;
+            }
+        }
+    }
 }
 
 impl<R> Member<R> {

@@ -28,7 +28,7 @@ use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 use crate::budget::Charge;
 
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
-pub use checkpoint::GroupMark;
+pub use checkpoint::{GroupMark, PlacedMark};
 use member::Member;
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 

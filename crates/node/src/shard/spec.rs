@@ -6,7 +6,7 @@ use consensus::eraftpb::ConfState;
 use machine::config::TopicConfig;
 use model::{BrokerId, DirectoryId, GroupId, ReplicaId, TopicId};
 use serde::{Deserialize, Serialize};
-use storage::{GroupBirth, SegmentSummary};
+use storage::{GroupBirth, GroupCheckpoint, RecoveredGroup, SegmentSummary};
 
 /// What a group's entries mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +143,40 @@ pub struct RestoredGroup {
 }
 
 impl RestoredGroup {
+    /// A group as recovery found it: `kept` is what the checkpoint says, `segments` what is
+    /// readable of it. `Err` says why it cannot be put together.
+    pub fn recovered(
+        group: GroupId,
+        found: RecoveredGroup,
+        kept: Option<&GroupCheckpoint>,
+        segments: Vec<SegmentSummary>,
+        config: TopicConfig,
+    ) -> Result<RestoredGroup, String> {
+        let birth = found.birth.as_ref().ok_or("its birth record is lost")?;
+        let spec = GroupSpec::from_birth(group, birth, config)?;
+        let conf_state = match kept {
+            None => spec.conf_state(),
+            Some(kept) => conf_state_from(&kept.conf_state)?,
+        };
+        Ok(RestoredGroup {
+            machine: kept.map(|kept| kept.machine.clone()),
+            applied_term: kept.map_or(0, |kept| kept.applied_term),
+            in_journal: true,
+            segments,
+            log: Restored {
+                hard_state: found.hard_state,
+                conf_state,
+                applied: kept.map_or(0, |kept| kept.applied_index),
+                start_index: kept.map_or(0, |kept| kept.start_index),
+                terms: kept.map(|kept| kept.term_starts.clone()).unwrap_or_default(),
+                entries: found.entries,
+                suspect: found.suspect.is_some(),
+                new_group: false,
+            },
+            spec,
+        })
+    }
+
     /// A group that is formed now.
     pub fn new(spec: GroupSpec) -> RestoredGroup {
         let log = Restored {
