@@ -88,7 +88,7 @@ impl Handle {
         self.seats.taken.load(Ordering::Relaxed)
     }
 
-    /// No new connections from here on; ports are free again.
+    /// No new connections from here on; the ports are free a moment later.
     pub fn stop_accepting(&self) {
         self.acceptors.iter().for_each(JoinHandle::abort);
     }
@@ -98,7 +98,14 @@ impl Handle {
     pub async fn drain(&self, within: Duration) -> usize {
         self.stop_accepting();
         self.stage.send_replace(Stage::Draining);
-        if tokio::time::timeout(within, self.seats.empty()).await.is_ok() {
+        let gone = async {
+            // A port is free once its task has ended.
+            while !self.acceptors.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.seats.empty().await;
+        };
+        if tokio::time::timeout(within, gone).await.is_ok() {
             return 0;
         }
         let cut = self.connections();

@@ -145,6 +145,12 @@ async fn wait_until(deadline: Instant, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// How long the metadata leader is asked: a client that does not wait (time-outs of 0 and -1
+/// say "begin it") has it begun all the same.
+pub(crate) fn admin_timeout(timeout_ms: i32) -> Duration {
+    client_timeout(timeout_ms).max(Duration::from_millis(limits::TOPIC_ADMIN_MS_MIN))
+}
+
 /// A client's time-out, bounded; negative ones wait for nothing.
 pub(crate) fn client_timeout(timeout_ms: i32) -> Duration {
     let ms = u64::try_from(timeout_ms).unwrap_or(0);
@@ -174,5 +180,7 @@ mod tests {
         assert_eq!(client_timeout(-5), Duration::ZERO);
         assert_eq!(client_timeout(1_500), Duration::from_millis(1_500));
         assert_eq!(client_timeout(i32::MAX), Duration::from_millis(limits::REQUEST_MS_MAX));
+        assert_eq!(admin_timeout(-1), Duration::from_millis(limits::TOPIC_ADMIN_MS_MIN));
+        assert_eq!(admin_timeout(60_000), Duration::from_millis(60_000));
     }
 }

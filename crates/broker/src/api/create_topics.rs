@@ -29,7 +29,9 @@ impl Api for CreateTopics {
         call: &mut Call,
     ) -> CreateTopicsResponse {
         let request = request.into_inner();
-        let deadline = Instant::now() + topics::client_timeout(request.timeout_ms);
+        let began = Instant::now();
+        let ask_until = began + topics::admin_timeout(request.timeout_ms);
+        let wait_until = began + topics::client_timeout(request.timeout_ms);
         let twice = names_given_twice(&request.topics);
         let mut results = Vec::with_capacity(request.topics.len());
         let mut created = Vec::new();
@@ -37,7 +39,7 @@ impl Api for CreateTopics {
             let outcome = if twice.contains(&topic.name) {
                 Err(refusal(ErrorCode::InvalidRequest, "the request names this topic twice"))
             } else {
-                create(&topic, request.validate_only, deadline, call).await
+                create(&topic, request.validate_only, ask_until, call).await
             };
             if let Ok(done) = &outcome
                 && !request.validate_only
@@ -46,7 +48,7 @@ impl Api for CreateTopics {
             }
             results.push(outcome.unwrap_or_else(|refusal| failed(topic.name, refusal)));
         }
-        topics::wait_served(&call.shared.node, &created, deadline).await;
+        topics::wait_served(&call.shared.node, &created, wait_until).await;
         CreateTopicsResponse { topics: results, ..Default::default() }
     }
 

@@ -24,11 +24,13 @@ impl Api for DeleteTopics {
         call: &mut Call,
     ) -> DeleteTopicsResponse {
         let request = request.into_inner();
-        let deadline = Instant::now() + topics::client_timeout(request.timeout_ms);
+        let began = Instant::now();
+        let ask_until = began + topics::admin_timeout(request.timeout_ms);
+        let wait_until = began + topics::client_timeout(request.timeout_ms);
         let mut responses = Vec::new();
         let mut deleted = Vec::new();
         for state in wanted(request.topics, request.topic_names) {
-            let result = match delete(&state, deadline, call).await {
+            let result = match delete(&state, ask_until, call).await {
                 Ok((name, id)) => {
                     deleted.push(id);
                     DeletableTopicResult { name: Some(name), topic_id: id, ..Default::default() }
@@ -42,7 +44,7 @@ impl Api for DeleteTopics {
             };
             responses.push(result);
         }
-        topics::wait_gone(&call.shared.node, &deleted, deadline).await;
+        topics::wait_gone(&call.shared.node, &deleted, wait_until).await;
         DeleteTopicsResponse { responses, ..Default::default() }
     }
 

@@ -1,10 +1,11 @@
 //! Metadata: brokers as the client's listener reaches them, topics and who leads them. Any
 //! broker answers from applied state; topics a client asks for are created on the way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ErrorCode, GroupId, TopicId, limits};
+use model::{BrokerId, ErrorCode, GroupId, TopicId, limits};
 use node::Node;
 use node::metadata::{
     BrokerRegistration, Image, Listener, Partition, Request, Topic, is_internal,
@@ -42,7 +43,9 @@ impl Api for Metadata {
         }
         let node = &call.shared.node;
         let image = node.image();
-        let scene = Scene { node, image: &image, listener: &call.listener };
+        let alive = image.brokers().map(|broker| broker.id).filter(|id| node.is_alive(*id));
+        let alive = alive.collect();
+        let scene = Scene { node, image: &image, listener: &call.listener, alive };
         response.topics = match &wanted {
             Wanted::All => image.topics().map(|topic| scene.topic(topic)).collect(),
             Wanted::Some(topics) => {
@@ -159,6 +162,7 @@ struct Scene<'a> {
     node: &'a Node,
     image: &'a Image,
     listener: &'a str,
+    alive: BTreeSet<BrokerId>,
 }
 
 impl Scene<'_> {
@@ -205,7 +209,7 @@ impl Scene<'_> {
             partition_index: partition.index,
             replica_nodes: brokers().map(|id| id.0).collect(),
             offline_replicas: brokers()
-                .filter(|id| !self.node.is_alive(*id))
+                .filter(|id| !self.alive.contains(id))
                 .map(|id| id.0)
                 .collect(),
             ..Default::default()
@@ -217,7 +221,7 @@ impl Scene<'_> {
         }
         let reachable = leader.filter(|leader| {
             let endpoint = topics::endpoint(self.image, leader.broker, self.listener);
-            self.node.is_alive(leader.broker) && endpoint.is_some()
+            self.alive.contains(&leader.broker) && endpoint.is_some()
         });
         match reachable {
             Some(leader) => described.leader_id = leader.broker.0,

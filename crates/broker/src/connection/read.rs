@@ -1,16 +1,18 @@
 //! The reading half: from the socket to queued work.
 //!
 //! Invariants: a frame's length is checked, then charged to the memory budget, then stored; a
-//! connection whose charge waits reads nothing more, so its requests keep their order.
+//! connection whose charge waits reads nothing more, so its requests keep their order; no frame
+//! asks for more than the budget can always grant.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use model::limits;
-use node::budget::Charge;
-use telemetry::{clock, metrics};
+use model::{ApiKey, limits};
+use node::budget::{Budget, Charge};
+use telemetry::labels::LogEvent;
+use telemetry::{clock, log_limited, metrics};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
@@ -21,6 +23,9 @@ use super::{End, Refused};
 use crate::authorize::Principal;
 use crate::call::{Call, Flight, Shared, Stage};
 use crate::dispatch::{self, Work};
+
+/// Bytes of the API key, the first field of a request.
+const API_KEY_BYTES: usize = 2;
 
 /// Reads requests until the connection, or this broker's patience, ends. `End::Closed`: this
 /// broker is draining.
@@ -114,17 +119,19 @@ async fn frame(
     };
     let length = frame_length(prefix, shared.config.request_bytes_max)
         .map_err(|error| End::Refused(Refused::Wire(error)))?;
-    let budget = shared.node.budget();
-    let charge = match budget.try_acquire(length) {
-        Some(charge) => charge,
-        None => {
-            metrics().reads_paused_total.inc();
-            budget.acquire(length).await
-        }
+    // The API's key comes first; what is waited for depends on it.
+    let mut key = [0; API_KEY_BYTES];
+    let known = API_KEY_BYTES.min(length);
+    match timeout(stall, socket.read_exact(&mut key[..known])).await {
+        Ok(read) => read.map_err(cut_short)?,
+        Err(_) => return Err(End::Refused(Refused::Late)),
     };
+    let produces = i16::from_be_bytes(key) == ApiKey::Produce as i16;
+    let charge = charge(shared.node.budget(), length, produces).await;
     let patience_ms = limits::FRAME_MS_MAX + (length / limits::FRAME_BYTES_PER_MS_MIN) as u64;
     let whole_by = Instant::now() + Duration::from_millis(patience_ms);
     let mut frame = BytesMut::with_capacity(length);
+    frame.extend_from_slice(&key[..known]);
     while frame.len() < length {
         let mut rest = (&mut *socket).take((length - frame.len()) as u64);
         let by = whole_by.min(Instant::now() + stall);
@@ -136,6 +143,24 @@ async fn frame(
         }
     }
     Ok((frame.freeze(), charge))
+}
+
+/// Waits until the budget admits the frame. While producers wait, small requests of others
+/// live on the reserve.
+async fn charge(budget: &Budget, length: usize, produces: bool) -> Charge {
+    let bytes = length.min(budget.limit() / limits::FRAME_BUDGET_DIVISOR);
+    if let Some(charge) = budget.try_acquire(bytes) {
+        return charge;
+    }
+    if !produces
+        && length <= limits::SMALL_REQUEST_BYTES_MAX
+        && let Some(charge) = budget.try_control(bytes)
+    {
+        return charge;
+    }
+    metrics().reads_paused_total.inc();
+    log_limited!(warn, LogEvent::MemoryBudgetSpent, bytes, "a connection waits for memory");
+    budget.acquire(bytes).await
 }
 
 fn cut_short(error: std::io::Error) -> End {

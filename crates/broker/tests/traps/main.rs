@@ -1,0 +1,7 @@
+//! The traps of Kafka's protocol against a real node over loopback: one broker, clients that
+//! speak through `wire`, and clients that lie.
+
+mod admin;
+mod connections;
+mod harness;
+mod records;
