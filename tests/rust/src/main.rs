@@ -6,7 +6,8 @@
 //! produce BOOTSTRAP TOPIC CLIENT COUNT CODECS RATE     "partition offset sequence" per ack
 //! consume BOOTSTRAP TOPIC                              "partition offset key client sequence"
 //! load    BOOTSTRAP TOPIC RECORD_BYTES RATE SECONDS    "acked N failed N"
-//! probe   BOOTSTRAP TOPIC PARTITIONS SECONDS           "partition sent_us acked_us" per ack
+//! probe   BOOTSTRAP TOPIC PARTITIONS SECONDS WHO       "partition sent_us acked_us" per ack;
+//!                                                      WHO is `attentive` or `stock`
 //! ```
 
 mod consume;
@@ -32,9 +33,11 @@ fn main() -> ExitCode {
                 |(bytes, rate, seconds)| produce::load(bootstrap, topic, bytes, rate, seconds),
             )
         }
-        ["probe", bootstrap, topic, partitions, seconds] => {
+        ["probe", bootstrap, topic, partitions, seconds, who @ ("attentive" | "stock")] => {
             number(partitions).and_then(|partitions| Ok((partitions, number(seconds)?))).and_then(
-                |(partitions, seconds)| produce::probe(bootstrap, topic, partitions, seconds),
+                |(partitions, seconds)| {
+                    produce::probe(bootstrap, topic, partitions, seconds, who == "attentive")
+                },
             )
         }
         _ => Err("usage: produce | consume | load | probe, see src/main.rs".to_owned()),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -35,7 +35,11 @@ struct Reports {
 
 struct Context(Arc<Reports>);
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        eprintln!("{} {facility} {message}", wall_us());
+    }
+}
 
 impl ProducerContext for Context {
     /// The sequence number of the record, or its time of sending in microseconds.
@@ -79,6 +83,10 @@ fn producer(bootstrap: &str, reports: &Arc<Reports>, extra: &[(&str, &str)]) -> 
         .set("request.timeout.ms", "10000");
     for (key, value) in extra {
         config.set(*key, *value);
+    }
+    // What librdkafka thinks, on standard error: RDKAFKA_DEBUG=broker,metadata,topic.
+    if let Ok(debug) = std::env::var("RDKAFKA_DEBUG") {
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     }
     config
         .create_with_context(Context(Arc::clone(reports)))
@@ -149,22 +157,29 @@ pub fn load(
 
 /// Sends one record to each partition every 10 ms, for `seconds`; prints when each was sent and
 /// when it was acknowledged, in microseconds of the wall clock.
+///
+/// An `attentive` client refreshes its metadata every 50 ms. A stock librdkafka looks for the new
+/// leader of a broker that is down once a second, so it measures its own patience.
 pub fn probe(
     bootstrap: &str,
     topic: &str,
     partitions: usize,
     seconds: usize,
+    attentive: bool,
 ) -> Result<(), String> {
     let reports = reports(Print::Times);
-    let extra = [
-        ("linger.ms", "0"),
-        ("enable.idempotence", "false"),
-        ("reconnect.backoff.ms", "10"),
-        ("reconnect.backoff.max.ms", "100"),
-        ("retry.backoff.ms", "20"),
-        ("topic.metadata.refresh.fast.interval.ms", "50"),
-    ];
-    let producer = producer(bootstrap, &reports, &extra);
+    let extra: &[(&str, &str)] = match attentive {
+        false => &[],
+        true => &[
+            ("linger.ms", "0"),
+            ("reconnect.backoff.ms", "10"),
+            ("reconnect.backoff.max.ms", "100"),
+            ("retry.backoff.ms", "20"),
+            ("retry.backoff.max.ms", "100"),
+            ("topic.metadata.refresh.interval.ms", "50"),
+        ],
+    };
+    let producer = producer(bootstrap, &reports, extra);
     let start = Instant::now();
     let mut round = 0;
     while start.elapsed() < Duration::from_secs(seconds as u64) {
