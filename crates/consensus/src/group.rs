@@ -44,6 +44,8 @@ pub struct Group {
     pub(crate) delivered: u64,
     /// Entries up to here can be read from segments.
     readable_up_to: u64,
+    /// Applied entries kept in memory for voters that lack them, bytes.
+    keep_bytes: usize,
     pub(crate) events: Vec<Event>,
     pub(crate) seen: Seen,
     pub(crate) intent: Option<ElectionReason>,
@@ -108,6 +110,7 @@ impl Group {
             durable_term: given.term,
             delivered: applied,
             readable_up_to: 0,
+            keep_bytes: limits::LOG_VIEW_KEEP_BYTES,
             events: Vec::new(),
             seen: Seen { role: Role::Follower, term: hard_state.term, leader: None },
             intent: None,
@@ -258,6 +261,12 @@ impl Group {
         self.trim_view();
     }
 
+    /// How much a leader keeps in memory of what a voter still lacks, at most
+    /// `limits::LOG_VIEW_KEEP_BYTES`. The rest is read back from segments.
+    pub fn set_keep_bytes(&mut self, bytes: usize) {
+        self.keep_bytes = bytes.min(limits::LOG_VIEW_KEEP_BYTES);
+    }
+
     pub(crate) fn trim_view(&mut self) {
         let limit = self.readable_up_to.min(self.applied_index());
         if self.raw.store().memory_first() > limit {
@@ -265,9 +274,10 @@ impl Group {
         }
         let is_leader = self.role() == Role::Leader;
         let unneeded = if is_leader { limit.min(self.min_matched()) } else { limit };
+        let keep_bytes = self.keep_bytes;
         let view = self.raw.mut_store();
         view.release(unneeded, 0);
-        view.release(limit, limits::LOG_VIEW_KEEP_BYTES);
+        view.release(limit, keep_bytes);
     }
 
     /// The log now starts behind `index` (retention). Never moves past the applied index.

@@ -89,6 +89,9 @@ pub const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
 pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 8 << 20;
 /// Applied entries a group's log view keeps in memory for followers that are nearly up to date.
 pub const LOG_VIEW_KEEP_BYTES: usize = 1 << 20;
+/// The same for all groups of one shard together: they hold the memory budget of their batches,
+/// and a dead follower must not spend it.
+pub const LOG_VIEWS_KEEP_BYTES: usize = 8 << 20;
 /// Bytes of older entries read from segments for one lagging follower at a time.
 pub const CATCH_UP_BYTES_MAX: u64 = 4 << 20;
 /// Voters one group can have; also the highest rank in the election stagger.

@@ -31,7 +31,7 @@ use crate::peer::{Identity, PeerConfig, Peers};
 use crate::plumbing::Plumbing;
 use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
 use crate::tasks;
-use crate::view::{Found, PartitionView};
+use crate::view::{Found, PartitionView, TailBudget};
 
 /// How long one attempt at the metadata leader may take before another is tried.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -111,6 +111,7 @@ impl Node {
             runtime.handle().clone(),
             loaded.image.clone(),
             news,
+            TailBudget::of(cfg.memory_budget_bytes),
         ));
         for (group, log) in &loaded.logs {
             plumbing.set_segments(*group, log.view());

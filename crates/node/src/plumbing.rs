@@ -5,7 +5,8 @@
 //! and the process ends with code 70.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use consensus::EntryFetch;
@@ -20,7 +21,7 @@ use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::peer::{Peers, RaftItem};
 use crate::shard::{Event, Input, MemberStatus, RaftOut, ViewUpdate};
-use crate::view::PartitionView;
+use crate::view::{PartitionView, TailBudget};
 
 /// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
 pub const EXIT_FATAL: i32 = 70;
@@ -33,8 +34,7 @@ pub struct Plumbing {
     pub reader: RealReader,
     pub runtime: tokio::runtime::Handle,
     views: RwLock<BTreeMap<GroupId, Arc<PartitionView>>>,
-    /// Bytes in all tail caches.
-    cached: Arc<AtomicUsize>,
+    cached: Arc<TailBudget>,
     pub leaderships: Leaderships,
     pub image: watch::Sender<Arc<Image>>,
     peers: OnceLock<Peers>,
@@ -53,6 +53,7 @@ impl Plumbing {
         runtime: tokio::runtime::Handle,
         image: Arc<Image>,
         news: mpsc::Sender<News>,
+        tail: TailBudget,
     ) -> Plumbing {
         Plumbing {
             own,
@@ -60,7 +61,7 @@ impl Plumbing {
             reader,
             runtime,
             views: RwLock::new(LockClass::Views, BTreeMap::new()),
-            cached: Arc::default(),
+            cached: Arc::new(tail),
             leaderships: Leaderships::default(),
             image: watch::Sender::new(image),
             peers: OnceLock::new(),
@@ -90,7 +91,7 @@ impl Plumbing {
     }
 
     pub fn cached_bytes(&self) -> usize {
-        self.cached.load(Ordering::Relaxed)
+        self.cached.used()
     }
 
     fn view_or_new(&self, group: GroupId) -> Arc<PartitionView> {
@@ -224,7 +225,8 @@ impl Plumbing {
     pub fn fatal(&self, reason: FatalReason, why: &str) -> ! {
         metrics().fatal_info.at(reason).set(1);
         log_limited!(error, LogEvent::Fatal, reason = reason.as_str(), why, "broker ends itself");
-        eprintln!("glasslog: fatal: {why}");
+        // The log is written by a thread of its own; the last line must not depend on it.
+        let _ = writeln!(std::io::stderr(), "glasslog: fatal: {why}");
         std::process::exit(EXIT_FATAL);
     }
 }

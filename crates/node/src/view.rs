@@ -50,6 +50,24 @@ struct CachedBatch {
     bytes: Bytes,
 }
 
+/// What all tail caches of a broker hold together, and may hold.
+pub struct TailBudget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl TailBudget {
+    /// At most three eighths of the memory budget: frames and proposals need the rest.
+    pub fn of(memory_budget_bytes: usize) -> TailBudget {
+        let max = limits::TAIL_CACHE_BYTES_MAX.min(memory_budget_bytes / 8 * 3);
+        TailBudget { used: AtomicUsize::new(0), max }
+    }
+
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
 /// The published face of one replica.
 pub struct PartitionView {
     group: GroupId,
@@ -58,8 +76,7 @@ pub struct PartitionView {
     high_watermark: AtomicI64,
     log_start: AtomicI64,
     tail: Lock<VecDeque<CachedBatch>>,
-    /// Bytes in the tail caches of all views.
-    cached: Arc<AtomicUsize>,
+    cached: Arc<TailBudget>,
     segments: Lock<Option<Arc<SegmentList>>>,
     waiters: Lock<Vec<Weak<Waiter>>>,
     status: Lock<MemberStatus>,
@@ -74,7 +91,7 @@ pub(crate) enum Found {
 }
 
 impl PartitionView {
-    pub(crate) fn new(group: GroupId, cached: Arc<AtomicUsize>) -> PartitionView {
+    pub(crate) fn new(group: GroupId, cached: Arc<TailBudget>) -> PartitionView {
         PartitionView {
             group,
             serving: AtomicBool::new(false),
@@ -133,7 +150,7 @@ impl PartitionView {
                 tail.push_back(CachedBatch { base_offset, last_offset, bytes });
             }
             drop(tail);
-            self.cached.fetch_add(added, Ordering::Relaxed);
+            self.cached.used.fetch_add(added, Ordering::Relaxed);
         }
         self.log_start.fetch_max(update.log_start, Ordering::AcqRel);
         self.high_watermark.fetch_max(update.high_watermark, Ordering::AcqRel);
@@ -161,7 +178,7 @@ impl PartitionView {
         let mut freed = 0;
         let mut tail = self.tail.lock();
         while let Some(front) = tail.front() {
-            let over = self.cached.load(Ordering::Relaxed) - freed > limits::TAIL_CACHE_BYTES_MAX;
+            let over = self.cached.used() - freed > self.cached.max;
             if front.last_offset >= written || (keep && !over) {
                 break;
             }
@@ -169,7 +186,7 @@ impl PartitionView {
             tail.pop_front();
         }
         drop(tail);
-        self.cached.fetch_sub(freed, Ordering::Relaxed);
+        self.cached.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
     /// Whole batches from the one that holds `offset`, below the high watermark: the first one
@@ -211,6 +228,6 @@ impl PartitionView {
 impl Drop for PartitionView {
     fn drop(&mut self) {
         let held: usize = self.tail.get_mut().iter().map(|batch| batch.bytes.len()).sum();
-        self.cached.fetch_sub(held, Ordering::Relaxed);
+        self.cached.used.fetch_sub(held, Ordering::Relaxed);
     }
 }

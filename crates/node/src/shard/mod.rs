@@ -390,8 +390,12 @@ impl<R> Shard<R> {
     fn tick(&mut self, now: Now, slot: u64, out: &mut Out<R>) {
         let groups: Vec<GroupId> =
             self.slots[(slot % WHEEL_SLOTS) as usize].iter().copied().collect();
+        let keep = limits::LOG_VIEWS_KEEP_BYTES / self.members.len().max(1);
         for group in groups {
-            self.with(group, out, |member, cfg, out| member.tick(cfg, now, out));
+            self.with(group, out, |member, cfg, out| {
+                member.group.set_keep_bytes(keep);
+                member.tick(cfg, now, out);
+            });
         }
     }
 

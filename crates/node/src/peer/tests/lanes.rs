@@ -249,30 +249,3 @@ async fn three_brokers_started_one_by_one_form_a_cluster() -> Threads {
     assert!(births.iter().all(|birth| *birth == births[0]));
     Ok(())
 }
-
-/// `cargo test --release -p node -- --ignored --nocapture bulk_speed`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn bulk_speed() {
-    let (one, mut two) = pair().await;
-    const MESSAGES: u64 = 8_000;
-    let started = Instant::now();
-    let send = async {
-        for index in 1..=MESSAGES {
-            let mut left = one.peers.send(BrokerId(2), item(MsgAppend, index, 64 << 10));
-            while let Err(back) = left {
-                tokio::time::sleep(Duration::from_micros(200)).await;
-                left = one.peers.send(BrokerId(2), back);
-            }
-        }
-    };
-    let receive = two.until("all", |seen| match seen {
-        Seen::Raft(_, items) => {
-            items.iter().any(|item| item.message.index == MESSAGES).then_some(())
-        }
-        _ => None,
-    });
-    tokio::join!(send, receive);
-    let seconds = started.elapsed().as_secs_f64();
-    println!("{:.0} MB/s of 64 KiB appends", (MESSAGES << 16) as f64 / 1e6 / seconds);
-}
