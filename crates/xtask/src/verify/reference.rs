@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
+use crate::job;
 use crate::workspace::{self, cargo};
+
+/// Prints the page.
+const EXAMPLE: &str = "metrics_reference";
 
 /// An error unless the page is what the catalogue says now.
 pub fn check() -> Result<String, String> {
@@ -28,18 +33,13 @@ fn page() -> PathBuf {
 }
 
 fn generate() -> Result<String, String> {
-    let output = cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "telemetry",
-        "--example",
-        "metrics_reference",
-    ])
-    .output()
-    .map_err(|error| format!("cargo run: {error}"))?;
+    // Of the whole workspace, so that no dependency is built again with other features.
+    let build = ["build", "--quiet", "--release", "--locked", "--workspace", "--example", EXAMPLE];
+    job::run("cargo build", &mut cargo(&build))?;
+    let program = workspace::program("examples").join(EXAMPLE);
+    let output = Command::new(&program)
+        .output()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(format!("the catalogue's page was not made: {text}"));
