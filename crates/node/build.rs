@@ -3,8 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/peer.proto");
     let descriptors = protox::compile(["proto/peer.proto"], ["proto"])?;
-    tonic_prost_build::configure()
-        .bytes(".glasslog.peer.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".glasslog.peer.v1").compile_fds(descriptors)?;
     Ok(())
 }

@@ -19,6 +19,6 @@ pub mod partition;
 
 pub use chain::Mark;
 pub use error::{ApplyError, ConfigError, SnapshotError};
+pub use lookup::{end_offset_of, first_at_or_after, leader_epoch_of};
 /// For tests and tools above that write batches themselves.
 pub use wire::records::BatchBuilder;
-pub use lookup::{end_offset_of, first_at_or_after, leader_epoch_of};

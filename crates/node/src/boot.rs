@@ -19,13 +19,13 @@ use storage::{
 use telemetry::labels::LogEvent;
 use telemetry::{clock, log_limited};
 
-use crate::settings::{NodeConfig, StartError};
 use crate::datadir::{LastShutdown, layout};
 use crate::driver::{Driver, outlets};
 use crate::journal_thread::{JournalMail, JournalThread};
 use crate::mailbox::{Inbox, Reply};
 use crate::plumbing::Plumbing;
 use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
+use crate::settings::{NodeConfig, StartError};
 use crate::shard::{GroupKind, GroupSpec, Out, RestoredGroup, Shard, ShardConfig};
 
 /// What a start read from disk.
@@ -53,7 +53,8 @@ pub fn load(
     report(&recovered);
     let config = JournalConfig {
         dir: journal_dir,
-        file_bytes: (cfg.journal_bytes_max / 8).clamp(limits::JOURNAL_FILE_BYTES_MIN, limits::JOURNAL_FILE_BYTES),
+        file_bytes: (cfg.journal_bytes_max / 8)
+            .clamp(limits::JOURNAL_FILE_BYTES_MIN, limits::JOURNAL_FILE_BYTES),
         bytes_max: cfg.journal_bytes_max,
         sync: cfg.journal_sync,
         sync_bytes_max: limits::JOURNAL_SYNC_BYTES_MAX,
@@ -95,7 +96,13 @@ fn report(recovered: &Recovered) {
     if damage.is_damaged() {
         for (group, why) in &damage.groups {
             let (group, why) = (group.0, why.as_str());
-            log_limited!(error, LogEvent::JournalDamage, group, why, "damage below what was synced");
+            log_limited!(
+                error,
+                LogEvent::JournalDamage,
+                group,
+                why,
+                "damage below what was synced"
+            );
         }
         let (corrupt, unreadable) = (damage.corrupt.len(), damage.unreadable.len());
         log_limited!(error, LogEvent::JournalDamage, corrupt, unreadable, "the journal is damaged");
@@ -129,7 +136,8 @@ fn start_journal(journal: &mut Journal, disk: &mut RealDisk) -> Result<(), Start
                     return Err(StartError::Journal(format!("{}: {error}", op.as_str())));
                 }
                 JournalEvent::Full(Some(reason)) if !started => {
-                    let why = format!("no space ({}); free some in the log directory", reason.as_str());
+                    let why =
+                        format!("no space ({}); free some in the log directory", reason.as_str());
                     return Err(StartError::Journal(why));
                 }
                 _ => {}

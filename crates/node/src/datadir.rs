@@ -94,7 +94,11 @@ pub struct DataDir {
 impl DataDir {
     /// Opens the directory of `broker`, creating it with the id `fresh` (random, drawn by the
     /// caller) if nobody has used it yet. Blocking; call it before any runtime matters.
-    pub fn open(path: &Path, broker: BrokerId, fresh: DirectoryId) -> Result<DataDir, DataDirError> {
+    pub fn open(
+        path: &Path,
+        broker: BrokerId,
+        fresh: DirectoryId,
+    ) -> Result<DataDir, DataDirError> {
         assert!(!fresh.is_zero());
         create_synced(path)?;
         refuse_foreign(path)?;
@@ -292,9 +296,7 @@ fn read_birth(path: &Path, cluster: Option<ClusterId>) -> Result<Option<Birth>, 
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return match cluster {
                 None => Ok(None),
-                Some(cluster) => {
-                    Err(DataDirError::BirthMissing { path: path.to_owned(), cluster })
-                }
+                Some(cluster) => Err(DataDirError::BirthMissing { path: path.to_owned(), cluster }),
             };
         }
         Err(source) => return Err(io_error("read", &name)(source)),

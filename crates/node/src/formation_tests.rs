@@ -266,11 +266,8 @@ fn a_configured_cluster_id_is_used_and_no_other_accepted() {
 
     let joiner = Founder { cluster_required: Some(ClusterId([1; 16])), ..own(2, directory(2), 0) };
     let mut formation = Formation::new(joiner, ids(&[1]), None);
-    let hello = FormationInput::Hello {
-        broker: BrokerId(1),
-        directory: directory(1),
-        birth: Some(birth),
-    };
+    let hello =
+        FormationInput::Hello { broker: BrokerId(1), directory: directory(1), birth: Some(birth) };
     let refused = formation.step(hello);
     assert!(matches!(&refused[..], [FormationOutput::Refuse { .. }]), "{refused:?}");
 }
@@ -278,8 +275,7 @@ fn a_configured_cluster_id_is_used_and_no_other_accepted() {
 #[test]
 fn copies_of_a_directory_are_refused() {
     let mut founder = Formation::new(own(1, directory(1), 0), ids(&[1, 2]), None);
-    let copy =
-        FormationInput::Hello { broker: BrokerId(2), directory: directory(1), birth: None };
+    let copy = FormationInput::Hello { broker: BrokerId(2), directory: directory(1), birth: None };
     assert!(matches!(&founder.step(copy)[..], [FormationOutput::Refuse { .. }]));
     let double =
         FormationInput::Hello { broker: BrokerId(1), directory: directory(9), birth: None };

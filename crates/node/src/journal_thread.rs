@@ -128,14 +128,22 @@ impl JournalThread {
         }
     }
 
-    fn handle(&mut self, events: Vec<JournalEvent>, observer: &mut JournalObserver, full: &mut bool) {
+    fn handle(
+        &mut self,
+        events: Vec<JournalEvent>,
+        observer: &mut JournalObserver,
+        full: &mut bool,
+    ) {
         for event in events {
             observer.observe(&event);
             match event {
                 JournalEvent::Durable { done, .. } => self.tell_durable(done),
                 JournalEvent::Poisoned { op, error } => self.plumbing.fatal(
                     FatalReason::JournalFailed,
-                    &format!("journal {} failed: {error}; nothing more is acknowledged", op.as_str()),
+                    &format!(
+                        "journal {} failed: {error}; nothing more is acknowledged",
+                        op.as_str()
+                    ),
                 ),
                 JournalEvent::Full(reason) => {
                     *full = reason.is_some();

@@ -97,7 +97,11 @@ impl Leaderships {
     /// A broker says whether it is on its way out.
     pub fn set_draining(&self, broker: BrokerId, draining: bool) {
         let mut all = self.draining.write();
-        if draining { all.insert(broker) } else { all.remove(&broker) };
+        if draining {
+            all.insert(broker)
+        } else {
+            all.remove(&broker)
+        };
     }
 
     pub fn is_draining(&self, broker: BrokerId) -> bool {

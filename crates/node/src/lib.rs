@@ -25,15 +25,15 @@ mod shutdown;
 mod tasks;
 mod view;
 
-/// What metadata requests, responses and images look like.
-pub use machine::metadata;
 /// Topic configs: names, defaults, sources.
 pub use machine::config;
+/// What metadata requests, responses and images look like.
+pub use machine::metadata;
 
-pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use leadership::Leadership;
 pub use node::{Ask, Node, TimestampOffset};
 pub use plumbing::EXIT_FATAL;
+pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};
 pub use shutdown::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
 pub use view::{PartitionView, ViewState, Waiter};

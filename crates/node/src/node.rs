@@ -22,13 +22,13 @@ use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
 use crate::budget::{Budget, Charge};
-use crate::settings::{NodeConfig, StartError};
 use crate::datadir::DataDir;
 use crate::inbound::{Receiver, decode_answer};
 use crate::leadership::Leadership;
 use crate::mailbox::{ShardHandle, Shards};
 use crate::peer::{Identity, PeerConfig, Peers};
 use crate::plumbing::Plumbing;
+use crate::settings::{NodeConfig, StartError};
 use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
 use crate::tasks;
 use crate::view::{Found, PartitionView, TailBudget};
@@ -244,7 +244,11 @@ impl Node {
     /// Asks the metadata leader, wherever it is and whoever it becomes, until the deadline.
     /// What it changed is visible in [`Node::image`] when this returns `Ok`, if the deadline
     /// allows.
-    pub async fn metadata(&self, request: Request, deadline: Duration) -> Result<Response, Refusal> {
+    pub async fn metadata(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Response, Refusal> {
         let ends = Instant::now() + deadline;
         let mut last = Refusal {
             code: ErrorCode::RequestTimedOut,
@@ -455,7 +459,10 @@ fn shutting_down() -> Refusal {
 }
 
 fn unexpected(answer: &Answer) -> Refusal {
-    Refusal { code: ErrorCode::UnknownServerError, why: format!("an answer to nothing: {answer:?}") }
+    Refusal {
+        code: ErrorCode::UnknownServerError,
+        why: format!("an answer to nothing: {answer:?}"),
+    }
 }
 
 impl Drop for Node {

@@ -78,7 +78,13 @@ impl Observer {
                 log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "serving");
             }
             Event::StoppedServing { group, term } => {
-                log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "stopped serving");
+                log_limited!(
+                    info,
+                    LogEvent::LeaderChanged,
+                    group = group.0,
+                    term,
+                    "stopped serving"
+                );
             }
             Event::Applied { entries, .. } => metrics().apply_entries_total.add(*entries as u64),
             Event::Committed { records, bytes, .. } => {
@@ -143,7 +149,15 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             let label = ElectionReason::from_name(reason.as_str()).unwrap_or(ElectionReason::Other);
             metrics().raft_elections_total.at(kind_label, label).inc();
             let reason = reason.as_str();
-            log_limited!(info, LogEvent::ElectionStarted, group, term, reason, ms_since_leader, "election");
+            log_limited!(
+                info,
+                LogEvent::ElectionStarted,
+                group,
+                term,
+                reason,
+                ms_since_leader,
+                "election"
+            );
         }
         E::ElectionEnded { term, outcome, votes, refusals, ms, .. } => {
             let label =
@@ -151,18 +165,44 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             metrics().raft_elections_ended_total.at(label).inc();
             metrics().raft_election_seconds.observe(ms * 1_000_000);
             let outcome = outcome.as_str();
-            log_limited!(info, LogEvent::ElectionEnded, group, term, outcome, votes, refusals, ms, "election ended");
+            log_limited!(
+                info,
+                LogEvent::ElectionEnded,
+                group,
+                term,
+                outcome,
+                votes,
+                refusals,
+                ms,
+                "election ended"
+            );
         }
         E::LogTruncated { from, removed, term } => {
             metrics().raft_log_conflicts_total.inc();
             metrics().raft_log_truncated_entries_total.add(*removed);
-            log_limited!(warn, LogEvent::LogTruncated, group, from, removed, term, "conflicting entries replaced");
+            log_limited!(
+                warn,
+                LogEvent::LogTruncated,
+                group,
+                from,
+                removed,
+                term,
+                "conflicting entries replaced"
+            );
         }
         E::Suspected { why, commit, last_index } => {
             let label = SuspectReason::from_name(why.as_str()).unwrap_or(SuspectReason::Other);
             metrics().groups_suspected_total.at(label).inc();
             let why = why.as_str();
-            log_limited!(error, LogEvent::GroupSuspect, group, why, commit, last_index, "replica is suspect: it neither votes nor leads");
+            log_limited!(
+                error,
+                LogEvent::GroupSuspect,
+                group,
+                why,
+                commit,
+                last_index,
+                "replica is suspect: it neither votes nor leads"
+            );
         }
         E::LeaseAcquired { .. } => {}
         E::LeaseExpired { term } => {
@@ -180,16 +220,37 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         }
         E::SnapshotNeeded { peer, first_index } => {
             metrics().raft_snapshots_needed_total.inc();
-            log_limited!(error, LogEvent::SnapshotNeeded, group, peer = peer.0, first_index, "a follower is behind the log start");
+            log_limited!(
+                error,
+                LogEvent::SnapshotNeeded,
+                group,
+                peer = peer.0,
+                first_index,
+                "a follower is behind the log start"
+            );
         }
         E::MembershipChanged { index, voters, learners, .. } => {
-            log_limited!(info, LogEvent::MembershipChanged, group, index, voters, learners, "membership changed");
+            log_limited!(
+                info,
+                LogEvent::MembershipChanged,
+                group,
+                index,
+                voters,
+                learners,
+                "membership changed"
+            );
         }
         E::InvariantViolated { invariant } => {
             let label = Invariant::from_name(invariant.as_str()).unwrap_or(Invariant::Other);
             metrics().invariant_violations_total.at(label).inc();
             let invariant = invariant.as_str();
-            log_limited!(error, LogEvent::InvariantViolated, group, invariant, "invariant violated");
+            log_limited!(
+                error,
+                LogEvent::InvariantViolated,
+                group,
+                invariant,
+                "invariant violated"
+            );
         }
     }
 }
@@ -255,7 +316,13 @@ impl JournalObserver {
             JournalEvent::Moved { bytes, .. } => metrics().journal_moved_bytes_total.add(*bytes),
             JournalEvent::MoveFailed { file, error } => {
                 let error = error.as_ref().map(ToString::to_string);
-                log_limited!(error, LogEvent::JournalDamage, file, ?error, "a journal file does not read back");
+                log_limited!(
+                    error,
+                    LogEvent::JournalDamage,
+                    file,
+                    ?error,
+                    "a journal file does not read back"
+                );
             }
             JournalEvent::Full(reason) => {
                 metrics().journal_full.set(i64::from(reason.is_some()));

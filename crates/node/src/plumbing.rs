@@ -107,7 +107,12 @@ impl Plumbing {
         let (group, isr) = (update.group, update.isr.take());
         let (serving, term) = (update.serving, update.term);
         if let (Some(epoch), Some(isr)) = (serving, isr) {
-            self.tell(News { group: group.0, epoch, serving: true, isr: isr.iter().map(|b| b.0).collect() });
+            self.tell(News {
+                group: group.0,
+                epoch,
+                serving: true,
+                isr: isr.iter().map(|b| b.0).collect(),
+            });
         } else if serving.is_none() {
             let mine = self.leaderships.of(group).filter(|known| known.broker == self.own);
             if let Some(known) = mine {
@@ -211,7 +216,8 @@ impl Plumbing {
             let reader = this.reader.clone();
             let read = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                list.ok_or(()).and_then(|list| list.entries(&reader, lo, hi, max_bytes).map_err(|_| ()))
+                list.ok_or(())
+                    .and_then(|list| list.entries(&reader, lo, hi, max_bytes).map_err(|_| ()))
             });
             let entries = read.await.unwrap_or(Err(()));
             metrics().raft_catch_up_reads_total.inc();

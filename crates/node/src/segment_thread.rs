@@ -85,9 +85,10 @@ pub struct SegmentParts {
 
 impl SegmentThread {
     pub fn new(parts: SegmentParts) -> SegmentThread {
-        let logs = parts.logs.into_iter().map(|(group, log)| {
-            (group, Open { log, told_segments: usize::MAX, dirty: false })
-        });
+        let logs = parts
+            .logs
+            .into_iter()
+            .map(|(group, log)| (group, Open { log, told_segments: usize::MAX, dirty: false }));
         SegmentThread {
             disk: parts.disk,
             dir: parts.dir,

@@ -143,7 +143,11 @@ impl Node {
             // Its tasks hold this node; nobody waits for them any more.
             runtime.shutdown_background();
         }
-        progress(if clean { "all is on disk".into() } else { "not everything ended in time".into() });
+        progress(if clean {
+            "all is on disk".into()
+        } else {
+            "not everything ended in time".into()
+        });
         clean
     }
 

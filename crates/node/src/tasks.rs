@@ -10,7 +10,7 @@ use bytes::Bytes;
 use machine::config::TopicConfig;
 use machine::metadata::{BrokerRegistration, Image, Request, Response};
 use model::{ClusterId, GroupId};
-use telemetry::labels::{BufferStage, BudgetPool, LogEvent};
+use telemetry::labels::{BudgetPool, BufferStage, LogEvent};
 use telemetry::{log_limited, metrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -287,5 +287,5 @@ fn free_bytes(path: &std::path::Path) -> Option<u64> {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &mut stat), stat)
     };
-    (code == 0).then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
+    (code == 0).then(|| stat.f_bavail * stat.f_frsize)
 }

@@ -25,7 +25,8 @@ fn start(dir: &Path, ports: &[u16], at: usize) -> Arc<Node> {
     let mut cfg = NodeConfig::new(id, dir.join(id.to_string()), listen);
     cfg.disk_reserve_bytes = 0;
     cfg.journal_bytes_max = 160 << 20;
-    cfg.listeners = vec![Listener { name: "PLAINTEXT".into(), host: "127.0.0.1".into(), port: 9092 }];
+    cfg.listeners =
+        vec![Listener { name: "PLAINTEXT".into(), host: "127.0.0.1".into(), port: 9092 }];
     let brokers = ports.iter().enumerate();
     cfg.peers = brokers
         .map(|(at, port)| InitialBroker {

@@ -20,26 +20,15 @@ fn main() -> Result<(), wire::WireError> {
     let mut received = BytesMut::from(&sent.to_bytes()[..]);
     let frame = take_frame(&mut received, REQUEST_BYTES_MAX)?.expect("a whole frame");
     let request = decode_request(frame)?;
-    println!(
-        "broker: {:?} {:?}",
-        request.header,
-        request.decode::<ApiVersionsRequest>()?
-    );
+    println!("broker: {:?} {:?}", request.header, request.decode::<ApiVersionsRequest>()?);
 
     let answer = ApiVersionsResponse::advertise(supported_versions());
-    let sent = encode_response(
-        request.header.api_version,
-        request.header.correlation_id,
-        &answer,
-    )?;
+    let sent = encode_response(request.header.api_version, request.header.correlation_id, &answer)?;
     let mut received = BytesMut::from(&sent.to_bytes()[..]);
     let frame = take_frame(&mut received, REQUEST_BYTES_MAX)?.expect("a whole frame");
     let (_, answer) = decode_response::<ApiVersionsResponse>(frame, 3)?;
     for api in answer.api_keys {
-        println!(
-            "client: API {} in {}..={}",
-            api.api_key, api.min_version, api.max_version
-        );
+        println!("client: API {} in {}..={}", api.api_key, api.min_version, api.max_version);
     }
     Ok(())
 }

@@ -20,11 +20,7 @@ pub struct Frame {
 
 impl Frame {
     pub(crate) fn new(chunks: Vec<Bytes>, bytes: usize) -> Frame {
-        assert_eq!(
-            chunks.iter().map(Bytes::len).sum::<usize>(),
-            bytes,
-            "chunks make the frame"
-        );
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), bytes, "chunks make the frame");
         Frame { chunks, bytes }
     }
 
@@ -57,10 +53,7 @@ pub fn frame_length(prefix: [u8; LENGTH_BYTES], max: usize) -> Result<usize, Wir
     let length = i32::from_be_bytes(prefix);
     match usize::try_from(length) {
         Ok(bytes) if bytes <= max => Ok(bytes),
-        _ => Err(WireError::FrameLength {
-            length: i64::from(length),
-            max,
-        }),
+        _ => Err(WireError::FrameLength { length: i64::from(length), max }),
     }
 }
 

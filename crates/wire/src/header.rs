@@ -44,11 +44,7 @@ pub struct RequestFrame {
 impl RequestFrame {
     /// Decodes the body, which has to fill the frame. The header's API has to be `M`'s.
     pub fn decode<M: Message>(&self) -> Result<M, WireError> {
-        assert_eq!(
-            self.header.api_key,
-            M::KEY,
-            "a body is decoded as what its header says"
-        );
+        assert_eq!(self.header.api_key, M::KEY, "a body is decoded as what its header says");
         let (key, version) = (M::KEY, self.header.api_version);
         if self.admission != Admission::Served {
             return Err(WireError::UnsupportedVersion { key, version });
@@ -76,41 +72,23 @@ pub fn decode_request(frame: Bytes) -> Result<RequestFrame, WireError> {
     let api = support(api_key).ok_or(WireError::UnknownApi(key))?;
     if !api.serves(api_version) {
         // The layout behind the correlation id is not ours to know.
-        let header = RequestHeader {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id: None,
-        };
+        let header = RequestHeader { api_key, api_version, correlation_id, client_id: None };
         let admission = Admission::UnsupportedVersion;
-        return Ok(RequestFrame {
-            header,
-            admission,
-            body: Bytes::new(),
-        });
+        return Ok(RequestFrame { header, admission, body: Bytes::new() });
     }
     let client_id = Option::read(&mut decoder, CLIENT_ID)?;
     if api.is_flexible(api_version) {
         decoder.tagged_fields(|_, _| Ok(false))?;
     }
     Ok(RequestFrame {
-        header: RequestHeader {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id,
-        },
+        header: RequestHeader { api_key, api_version, correlation_id, client_id },
         admission: Admission::Served,
         body: decoder.into_rest(),
     })
 }
 
 /// The client id kept its old encoding in header v2, so that v1 readers find it.
-const CLIENT_ID: Shape = Shape {
-    version: 1,
-    flexible: false,
-    nullable: true,
-};
+const CLIENT_ID: Shape = Shape { version: 1, flexible: false, nullable: true };
 
 /// A whole request, as a client sends it.
 pub fn encode_request<M: Message>(
@@ -123,9 +101,7 @@ pub fn encode_request<M: Message>(
     encoder.put(&(M::KEY as i16).to_be_bytes());
     encoder.put(&version.to_be_bytes());
     encoder.put(&correlation_id.to_be_bytes());
-    client_id
-        .map(str::to_owned)
-        .write(&mut encoder, CLIENT_ID)?;
+    client_id.map(str::to_owned).write(&mut encoder, CLIENT_ID)?;
     if M::FLEXIBLE.contains(&version) {
         encoder.put_uvarint(0);
     }

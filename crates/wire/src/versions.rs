@@ -45,21 +45,12 @@ const fn of<M: Message>() -> ApiSupport {
         [*versions.start(), *versions.end(), flexible.start]
     }
     let [min, max, first_flexible] = ends(&M::VERSIONS, &M::FLEXIBLE);
-    ApiSupport {
-        key: M::KEY,
-        min_advertised: min,
-        min_served: min,
-        max,
-        first_flexible,
-    }
+    ApiSupport { key: M::KEY, min_advertised: min, min_served: min, max, first_flexible }
 }
 
 static SUPPORTED: &[ApiSupport] = &[
     // librdkafka compresses only if Produce is advertised from 0 (KAFKA-18659).
-    ApiSupport {
-        min_advertised: 0,
-        ..of::<ProduceRequest>()
-    },
+    ApiSupport { min_advertised: 0, ..of::<ProduceRequest>() },
     of::<FetchRequest>(),
     of::<ListOffsetsRequest>(),
     of::<MetadataRequest>(),

@@ -122,27 +122,17 @@ fn a_lying_client_id_claims_no_memory() {
 fn an_honest_message_takes_a_small_multiple_of_its_bytes() {
     // The smallest elements there are: empty names of version 4, one byte each.
     let names = 300_000_u32;
-    let mut body = vec![
-        0x80 | (names + 1) as u8,
-        0x80 | ((names + 1) >> 7) as u8,
-        ((names + 1) >> 14) as u8,
-    ];
+    let mut body =
+        vec![0x80 | (names + 1) as u8, 0x80 | ((names + 1) >> 7) as u8, ((names + 1) >> 14) as u8];
     body.resize(body.len() + names as usize, 1);
     body.extend([0, 0, 0, 0, 0]);
     let mut decoder = Decoder::new(Bytes::from(body.clone()));
     let mut decoded = 0;
     let (_, peak) = measure(|| {
-        decoded = DeleteTopicsRequest::decode(&mut decoder, 4)
-            .expect("valid")
-            .topic_names
-            .len();
+        decoded = DeleteTopicsRequest::decode(&mut decoder, 4).expect("valid").topic_names.len();
     });
     assert_eq!(decoded, names as usize);
-    assert!(
-        peak <= body.len() * BYTES_PER_BYTE_MAX,
-        "{peak} bytes for {}",
-        body.len()
-    );
+    assert!(peak <= body.len() * BYTES_PER_BYTE_MAX, "{peak} bytes for {}", body.len());
 }
 
 #[test]

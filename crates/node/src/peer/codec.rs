@@ -58,7 +58,8 @@ fn decode_item(item: proto::Item, envelope: usize) -> Result<RaftItem, Refused> 
     let length = item.message.len();
     let pins = length < limits::PEER_PIN_BYTES_MIN && length < envelope / 2;
     let message = if pins { Bytes::copy_from_slice(&item.message) } else { item.message };
-    let trace = if item.trace.is_empty() { item.trace } else { Bytes::copy_from_slice(&item.trace) };
+    let trace =
+        if item.trace.is_empty() { item.trace } else { Bytes::copy_from_slice(&item.trace) };
     Ok(RaftItem {
         group: GroupId(item.group),
         from: ReplicaId(item.from),

@@ -288,7 +288,8 @@ fn broker_id(id: i32) -> Result<BrokerId, Refused> {
 }
 
 fn directory_id(bytes: &[u8]) -> Result<DirectoryId, Refused> {
-    let id = bytes.try_into().map(DirectoryId).map_err(|_| garbled("a directory id of odd size"))?;
+    let id =
+        bytes.try_into().map(DirectoryId).map_err(|_| garbled("a directory id of odd size"))?;
     if id.is_zero() { Err(garbled("no directory id")) } else { Ok(id) }
 }
 

@@ -3,8 +3,8 @@
 //! Invariants: both lanes stand or neither does; callbacks about one peer come from this one
 //! task, so in order; the published session is withdrawn before anyone is told that it ended.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,8 +12,8 @@ use model::{BrokerId, DirectoryId, limits};
 use telemetry::labels::{Lane, LockClass, LogEvent, PeerDropWhy};
 use telemetry::{Lock, log_limited, metrics};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
 use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
 
 use super::evidence::{Evidence, Failure, Next};
 use super::fault::{Fault, chain, ended, fault_of, kind_of};
@@ -80,7 +80,8 @@ impl Link {
         inbound: Arc<dyn Inbound>,
     ) -> Result<Link, PeerError> {
         let endpoint = endpoint(&address);
-        let endpoint = endpoint.ok_or_else(|| PeerError::Address { broker, address: address.clone() })?;
+        let endpoint =
+            endpoint.ok_or_else(|| PeerError::Address { broker, address: address.clone() })?;
         let note = Note { since: Instant::now(), last_error: None, dead: false };
         Ok(Link {
             broker,
@@ -262,7 +263,8 @@ impl Link {
         })?;
         if peer.broker != self.broker {
             self.inbound.refused(Some(self.broker), Refusal::BrokerId);
-            let line = format!("broker {} answers at the address of broker {}", peer.broker, self.broker);
+            let line =
+                format!("broker {} answers at the address of broker {}", peer.broker, self.broker);
             return Err(Fault::new(Failure::Rejected, line));
         }
         self.inbound.hello(&peer);
@@ -273,9 +275,9 @@ impl Link {
     async fn stand(&self, opened: Opened, stopped: &mut watch::Receiver<bool>) -> Option<Fault> {
         let Opened { peer, control, bulk, born } = opened;
         let bytes_max = limits::PEER_BULK_BYTES_MAX;
-        let (control_queue, control_stream) = lane::open(Lane::Control, &self.identity, &peer, bytes_max);
-        let (bulk_queue, bulk_stream) =
-            lane::open(Lane::Bulk, &self.identity, &peer, bytes_max);
+        let (control_queue, control_stream) =
+            lane::open(Lane::Control, &self.identity, &peer, bytes_max);
+        let (bulk_queue, bulk_stream) = lane::open(Lane::Bulk, &self.identity, &peer, bytes_max);
         self.publish(&peer, control_queue, bulk_queue, control.clone());
         let control_ends = run_control(control.clone(), control_stream);
         let bulk_ends = run_bulk(bulk, bulk_stream);

@@ -111,13 +111,8 @@ impl<R> Member<R> {
         for entry in committed {
             let meaning = self.apply_one(&entry, out);
             let kind = entry.kind().map_or(EntryKind::Raft, |(kind, _)| kind);
-            let mut segment = SegmentEntry {
-                kind,
-                base_offset: -1,
-                last_offset: -1,
-                max_timestamp: -1,
-                entry,
-            };
+            let mut segment =
+                SegmentEntry { kind, base_offset: -1, last_offset: -1, max_timestamp: -1, entry };
             match meaning {
                 Meaning::Batch { base_offset, last_offset, max_timestamp } => {
                     (segment.base_offset, segment.last_offset) = (base_offset, last_offset);

@@ -55,7 +55,9 @@ pub(super) enum Deed<R> {
         replies: Vec<R>,
     },
     /// Answered by the machine when it applies the entry.
-    Command { reply: R },
+    Command {
+        reply: R,
+    },
     Control,
 }
 
@@ -184,9 +186,10 @@ impl<R> Member<R> {
     ) {
         let Some(reply) = reply else { return };
         let (base, _, append_time_ms) = again;
-        let in_flight = self.pending.iter_mut().find(
-            |p| matches!(&p.deed, Deed::Batch { base_offset, .. } if *base_offset == base),
-        );
+        let in_flight = self
+            .pending
+            .iter_mut()
+            .find(|p| matches!(&p.deed, Deed::Batch { base_offset, .. } if *base_offset == base));
         if let Some(Pending { deed: Deed::Batch { replies, .. }, .. }) =
             in_this_proposal.or(in_flight)
         {
@@ -230,12 +233,22 @@ impl<R> Member<R> {
             {
                 break;
             }
-            if matches!(pending.deed, Deed::Command { .. }) && pending.index > self.machine.applied() {
+            if matches!(pending.deed, Deed::Command { .. })
+                && pending.index > self.machine.applied()
+            {
                 break;
             }
             let Some(Pending { index, deed }) = self.pending.pop_front() else { break };
-            let Deed::Batch { base_offset, last_offset, append_time_ms, data, stages, replies, records: count, .. } =
-                deed
+            let Deed::Batch {
+                base_offset,
+                last_offset,
+                append_time_ms,
+                data,
+                stages,
+                replies,
+                records: count,
+                ..
+            } = deed
             else {
                 continue;
             };
@@ -248,14 +261,8 @@ impl<R> Member<R> {
                 batches.push((base_offset, last_offset, data));
             }
             for reply in replies {
-                let produced = Produced {
-                    base_offset,
-                    append_time_ms,
-                    log_start,
-                    index,
-                    term,
-                    stages,
-                };
+                let produced =
+                    Produced { base_offset, append_time_ms, log_start, index, term, stages };
                 answers.push((reply, Answer::Produced(produced)));
             }
         }
@@ -303,7 +310,11 @@ impl<R> Member<R> {
         while self.queued.front().is_some_and(|request| request.deadline_ns <= now.boot_ns) {
             let request = self.queued.pop_front().expect("looked at");
             // It never entered the log, but a time-out always means "unknown" to the client.
-            out.refuse(request.reply, ErrorCode::RequestTimedOut, "not stamped before the deadline");
+            out.refuse(
+                request.reply,
+                ErrorCode::RequestTimedOut,
+                "not stamped before the deadline",
+            );
         }
     }
 
@@ -367,8 +378,7 @@ impl<R> Member<R> {
         // Until a replica can be filled from a snapshot, nothing a voter still lacks may go.
         let floor = self.floor_offset();
         let (start, high) = (machine.log_start(), self.published);
-        let wanted =
-            retention(now.wall_ms, &infos, &self.config.retention(), start, high, floor);
+        let wanted = retention(now.wall_ms, &infos, &self.config.retention(), start, high, floor);
         if let Some(proposal) = wanted {
             self.propose_control(proposal);
         }

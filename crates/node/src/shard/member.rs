@@ -15,8 +15,8 @@ use storage::{GroupBirth, JournalWrite, SegmentSummary};
 use super::apply::Machine;
 use super::lead::{Lead, Pending};
 use super::{
-    Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut, RestoredGroup,
-    ShardConfig, ViewUpdate,
+    Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut,
+    RestoredGroup, ShardConfig, ViewUpdate,
 };
 
 /// A guarded read that waits for `index` to be applied.
@@ -168,7 +168,10 @@ impl<R> Member<R> {
         } else if self.held.is_some() {
             Some((ErrorCode::KafkaStorageError, "the partition is held at an entry it refuses"))
         } else if disk_full {
-            Some((ErrorCode::KafkaStorageError, "the disk is full; free space on the log directory"))
+            Some((
+                ErrorCode::KafkaStorageError,
+                "the disk is full; free space on the log directory",
+            ))
         } else if self.queued.len() + self.pending.len() >= QUEUE_MAX {
             Some((ErrorCode::ThrottlingQuotaExceeded, "too many batches wait for this partition"))
         } else {

@@ -52,35 +52,81 @@ pub struct ProduceInput<R> {
 /// Everything that can happen to a shard.
 pub enum Input<R> {
     /// One wheel slot's groups tick.
-    Tick { slot: u64 },
+    Tick {
+        slot: u64,
+    },
     /// Messages of one envelope from one broker.
-    Raft { from: BrokerId, items: Vec<RaftIn> },
-    Produce { group: GroupId, request: ProduceInput<R> },
+    Raft {
+        from: BrokerId,
+        items: Vec<RaftIn>,
+    },
+    Produce {
+        group: GroupId,
+        request: ProduceInput<R>,
+    },
     /// A read that must not be stale: answered with the state at or after its arrival.
-    Guard { group: GroupId, deadline_ns: u64, reply: R },
+    Guard {
+        group: GroupId,
+        deadline_ns: u64,
+        reply: R,
+    },
     /// A command for the metadata group.
-    Metadata { request: metadata::Request, reply: R },
+    Metadata {
+        request: metadata::Request,
+        reply: R,
+    },
     /// These Readys, and all before them in their group, are durable.
     /// `written_ns`: boot time at which the last of them was written, before its sync.
-    Durable { done: Vec<(GroupId, u64)>, written_ns: u64 },
+    Durable {
+        done: Vec<(GroupId, u64)>,
+        written_ns: u64,
+    },
     /// The segment thread made entries readable.
-    Readable { group: GroupId, index: u64, start_index: u64, segments: Option<Vec<SegmentSummary>> },
+    Readable {
+        group: GroupId,
+        index: u64,
+        start_index: u64,
+        segments: Option<Vec<SegmentSummary>>,
+    },
     /// Older entries for a lagging follower.
-    Entries { group: GroupId, fetch: u64, entries: Result<Vec<LogEntry>, ()> },
-    PeerConnected { broker: BrokerId },
-    PeerDisconnected { broker: BrokerId },
-    PeerDied { broker: BrokerId },
-    Create { spec: Box<GroupSpec> },
-    Remove { group: GroupId },
-    Configure { group: GroupId, config: Box<TopicConfig> },
+    Entries {
+        group: GroupId,
+        fetch: u64,
+        entries: Result<Vec<LogEntry>, ()>,
+    },
+    PeerConnected {
+        broker: BrokerId,
+    },
+    PeerDisconnected {
+        broker: BrokerId,
+    },
+    PeerDied {
+        broker: BrokerId,
+    },
+    Create {
+        spec: Box<GroupSpec>,
+    },
+    Remove {
+        group: GroupId,
+    },
+    Configure {
+        group: GroupId,
+        config: Box<TopicConfig>,
+    },
     /// Emit a mark of every group changed since the last one.
-    Checkpoint { id: u64 },
+    Checkpoint {
+        id: u64,
+    },
     /// Hand every leadership over (shutdown, drain); new ones are handed on as well.
     HandOver,
     /// The disk is too full for new records (or has room again).
-    DiskFull { full: bool },
+    DiskFull {
+        full: bool,
+    },
     /// The journal no longer trusts a group's log.
-    Distrust { group: GroupId },
+    Distrust {
+        group: GroupId,
+    },
 }
 
 /// One raft message as it arrives.
@@ -104,14 +150,31 @@ pub struct RaftOut {
 /// Work for the segment thread, in order per group.
 #[derive(Debug)]
 pub enum SegmentWork {
-    Append { group: GroupId, entries: Vec<SegmentEntry> },
-    LogStart { group: GroupId, offset: i64 },
-    SegmentBytes { group: GroupId, bytes: u64 },
+    Append {
+        group: GroupId,
+        entries: Vec<SegmentEntry>,
+    },
+    LogStart {
+        group: GroupId,
+        offset: i64,
+    },
+    SegmentBytes {
+        group: GroupId,
+        bytes: u64,
+    },
     /// The group's state as of exactly the entries sent before.
-    Mark { checkpoint: u64, mark: Box<GroupMark> },
+    Mark {
+        checkpoint: u64,
+        mark: Box<GroupMark>,
+    },
     /// All marks of this checkpoint from this shard were sent.
-    Marked { checkpoint: u64, shard: usize },
-    Delete { group: GroupId },
+    Marked {
+        checkpoint: u64,
+        shard: usize,
+    },
+    Delete {
+        group: GroupId,
+    },
 }
 
 /// What readers of a partition see after this turn.
@@ -154,17 +217,47 @@ pub struct MemberStatus {
 /// Observations of the shard itself; those of consensus are carried along.
 #[derive(Debug)]
 pub enum Event {
-    Consensus { group: GroupId, kind: GroupKind, event: consensus::Event },
-    Serving { group: GroupId, term: u64 },
-    StoppedServing { group: GroupId, term: u64 },
-    Applied { group: GroupId, entries: usize },
-    Committed { group: GroupId, records: u64, bytes: u64, propose_to_commit_ns: u64 },
+    Consensus {
+        group: GroupId,
+        kind: GroupKind,
+        event: consensus::Event,
+    },
+    Serving {
+        group: GroupId,
+        term: u64,
+    },
+    StoppedServing {
+        group: GroupId,
+        term: u64,
+    },
+    Applied {
+        group: GroupId,
+        entries: usize,
+    },
+    Committed {
+        group: GroupId,
+        records: u64,
+        bytes: u64,
+        propose_to_commit_ns: u64,
+    },
     /// The machine refuses an entry: it is held, raft goes on.
-    Held { group: GroupId, index: u64, why: String },
+    Held {
+        group: GroupId,
+        index: u64,
+        why: String,
+    },
     /// Something panicked inside one group.
-    Quarantined { group: GroupId, why: String },
-    UnknownGroup { group: GroupId },
-    ProposalDropped { group: GroupId, why: &'static str },
+    Quarantined {
+        group: GroupId,
+        why: String,
+    },
+    UnknownGroup {
+        group: GroupId,
+    },
+    ProposalDropped {
+        group: GroupId,
+        why: &'static str,
+    },
 }
 
 /// Everything a turn wants done, in the order of the seam.
@@ -415,13 +508,7 @@ impl<R> Shard<R> {
         }
     }
 
-    fn metadata(
-        &mut self,
-        now: Now,
-        request: metadata::Request,
-        reply: R,
-        out: &mut Out<R>,
-    ) {
+    fn metadata(&mut self, now: Now, request: metadata::Request, reply: R, out: &mut Out<R>) {
         let connected = &self.connected;
         let own = self.cfg.broker;
         let alive = |broker: BrokerId| broker == own || connected.contains(&broker);
@@ -467,7 +554,8 @@ impl<R> Shard<R> {
         if let Some(mut member) = self.members.remove(&group) {
             member.refuse_all(ErrorCode::UnknownTopicOrPartition, "the topic was deleted", out);
             if member.in_journal() {
-                let remove = JournalWrite { group, token: u64::MAX, remove: true, ..Default::default() };
+                let remove =
+                    JournalWrite { group, token: u64::MAX, remove: true, ..Default::default() };
                 out.journal.push(remove);
             }
         }
@@ -517,7 +605,12 @@ impl<R> Shard<R> {
         self.dirty.remove(&group);
         if let Some(mut member) = self.members.remove(&group) {
             member.refuse_all(ErrorCode::NotLeaderOrFollower, "the replica is quarantined", out);
-            out.views.push(ViewUpdate { group, high_watermark: -1, log_start: -1, ..Default::default() });
+            out.views.push(ViewUpdate {
+                group,
+                high_watermark: -1,
+                log_start: -1,
+                ..Default::default()
+            });
         }
         self.quarantined.insert(group, why.clone());
         out.events.push(Event::Quarantined { group, why });

@@ -63,11 +63,10 @@ struct BirthBody {
 impl GroupSpec {
     pub fn conf_state(&self) -> ConfState {
         let voters = self.replicas.iter().map(|r| r.replica).filter(|r| !self.learners.contains(r));
-        let mut state = ConfState::default();
-        state.voters = voters.map(|r| r.0).collect();
-        state.voters.sort_unstable();
-        state.learners = self.learners.iter().map(|r| r.0).collect();
-        state
+        let mut voters: Vec<u64> = voters.map(|replica| replica.0).collect();
+        voters.sort_unstable();
+        let learners = self.learners.iter().map(|replica| replica.0).collect();
+        ConfState { voters, learners, ..ConfState::default() }
     }
 
     pub fn birth(&self) -> GroupBirth {
@@ -77,7 +76,9 @@ impl GroupSpec {
             name: self.name.clone(),
             topic: self.topic.to_string(),
             partition: self.partition,
-            replicas: replicas.map(|r| (r.replica.0, r.broker.0, r.directory.to_string())).collect(),
+            replicas: replicas
+                .map(|r| (r.replica.0, r.broker.0, r.directory.to_string()))
+                .collect(),
             learners: self.learners.iter().map(|r| r.0).collect(),
         };
         let json = serde_json::to_vec(&body).expect("plain data encodes");
@@ -90,8 +91,8 @@ impl GroupSpec {
         birth: &GroupBirth,
         config: TopicConfig,
     ) -> Result<GroupSpec, String> {
-        let body: BirthBody =
-            serde_json::from_slice(&birth.body).map_err(|error| format!("birth of {group}: {error}"))?;
+        let body: BirthBody = serde_json::from_slice(&birth.body)
+            .map_err(|error| format!("birth of {group}: {error}"))?;
         let bad_id = |_| format!("birth of {group}: an id is not 32 hexadecimal digits");
         let mut replicas = Vec::with_capacity(body.replicas.len());
         for (replica, broker, directory) in &body.replicas {
@@ -179,11 +180,8 @@ impl RestoredGroup {
 
     /// A group that is formed now.
     pub fn new(spec: GroupSpec) -> RestoredGroup {
-        let log = Restored {
-            conf_state: spec.conf_state(),
-            new_group: true,
-            ..Restored::default()
-        };
+        let log =
+            Restored { conf_state: spec.conf_state(), new_group: true, ..Restored::default() };
         RestoredGroup {
             spec,
             log,
@@ -226,6 +224,10 @@ mod tests {
         assert_eq!(back.replicas, spec.replicas);
         assert_eq!(back.conf_state().voters, vec![1, 2]);
         let foreign = GroupBirth { replica: ReplicaId(1), body: Bytes::from_static(b"{}") };
-        assert!(GroupSpec::from_birth(GroupId(7), &foreign, config()).unwrap_err().contains("birth of 7"));
+        assert!(
+            GroupSpec::from_birth(GroupId(7), &foreign, config())
+                .unwrap_err()
+                .contains("birth of 7")
+        );
     }
 }

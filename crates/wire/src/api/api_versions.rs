@@ -57,9 +57,6 @@ impl ApiVersionsResponse {
                 max_version: api.max,
             })
             .collect();
-        ApiVersionsResponse {
-            api_keys,
-            ..ApiVersionsResponse::default()
-        }
+        ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }
     }
 }

@@ -32,12 +32,7 @@ pub struct Decoder {
 impl Decoder {
     pub fn new(bytes: Bytes) -> Decoder {
         let end = bytes.len();
-        Decoder {
-            bytes,
-            at: 0,
-            end,
-            elements_left: ARRAY_ELEMENTS_MAX,
-        }
+        Decoder { bytes, at: 0, end, elements_left: ARRAY_ELEMENTS_MAX }
     }
 
     /// Bytes not yet read, of the innermost tagged field if inside one.
@@ -60,11 +55,7 @@ impl Decoder {
 
     fn need(&self, needed: usize) -> Result<(), WireError> {
         let remaining = self.remaining();
-        if needed > remaining {
-            Err(WireError::Truncated { needed, remaining })
-        } else {
-            Ok(())
-        }
+        if needed > remaining { Err(WireError::Truncated { needed, remaining }) } else { Ok(()) }
     }
 
     /// The next `N` bytes.
@@ -88,9 +79,7 @@ impl Decoder {
     pub fn text(&mut self, len: usize) -> Result<String, WireError> {
         self.need(len)?;
         let raw = &self.bytes[self.at..self.at + len];
-        let text = std::str::from_utf8(raw)
-            .map_err(|_| WireError::InvalidUtf8)?
-            .to_owned();
+        let text = std::str::from_utf8(raw).map_err(|_| WireError::InvalidUtf8)?.to_owned();
         self.at += len;
         Ok(text)
     }
@@ -152,10 +141,7 @@ impl Decoder {
         shape: Shape,
     ) -> Result<Vec<T>, WireError> {
         if len > self.elements_left {
-            return Err(WireError::TooManyElements {
-                len,
-                left: self.elements_left,
-            });
+            return Err(WireError::TooManyElements { len, left: self.elements_left });
         }
         self.elements_left -= len;
         let fit = self.remaining() / size_of::<T>().max(1);
@@ -189,10 +175,7 @@ impl Decoder {
             let outer = std::mem::replace(&mut self.end, self.at + size);
             if known(self, tag)? {
                 if self.remaining() > 0 {
-                    return Err(WireError::TagSize {
-                        tag,
-                        left: self.remaining(),
-                    });
+                    return Err(WireError::TagSize { tag, left: self.remaining() });
                 }
             } else {
                 self.at = self.end;

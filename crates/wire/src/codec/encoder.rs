@@ -31,10 +31,7 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new() -> Encoder {
-        Encoder {
-            tail: BytesMut::with_capacity(BUFFER_BYTES),
-            ..Encoder::default()
-        }
+        Encoder { tail: BytesMut::with_capacity(BUFFER_BYTES), ..Encoder::default() }
     }
 
     /// An encoder whose first four bytes wait for the length, for [`Encoder::into_frame`].

@@ -127,8 +127,7 @@ impl<T: Field> Prefixed for Vec<T> {
         d.elements(length, shape.nullable(false))
     }
     fn encode_content(&self, e: &mut Encoder, shape: Shape) -> Result<(), WireError> {
-        self.iter()
-            .try_for_each(|element| element.write(e, shape.nullable(false)))
+        self.iter().try_for_each(|element| element.write(e, shape.nullable(false)))
     }
 }
 
@@ -142,8 +141,7 @@ impl<T: Prefixed> Field for Option<T> {
     }
     fn write(&self, encoder: &mut Encoder, shape: Shape) -> Result<(), WireError> {
         encoder.put_length(self.as_ref().map(T::length), T::PREFIX, shape)?;
-        self.as_ref()
-            .map_or(Ok(()), |value| value.encode_content(encoder, shape))
+        self.as_ref().map_or(Ok(()), |value| value.encode_content(encoder, shape))
     }
 }
 

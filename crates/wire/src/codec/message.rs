@@ -45,17 +45,10 @@ pub trait Message: Field {
     /// The layout of a version, or the refusal of one this message does not have.
     fn shape(version: i16) -> Result<Shape, WireError> {
         if !Self::VERSIONS.contains(&version) {
-            return Err(WireError::UnsupportedVersion {
-                key: Self::KEY,
-                version,
-            });
+            return Err(WireError::UnsupportedVersion { key: Self::KEY, version });
         }
         let flexible = Self::FLEXIBLE.contains(&version);
-        Ok(Shape {
-            version,
-            flexible,
-            nullable: false,
-        })
+        Ok(Shape { version, flexible, nullable: false })
     }
 }
 

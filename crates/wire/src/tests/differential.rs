@@ -59,22 +59,13 @@ where
     let bytes = encode(ours, version).expect("encodes");
     let mut rest = bytes.clone();
     let theirs = Theirs::decode(&mut rest, version).expect("kafka-protocol decodes ours");
-    assert!(
-        rest.is_empty(),
-        "kafka-protocol leaves {} bytes",
-        rest.len()
-    );
+    assert!(rest.is_empty(), "kafka-protocol leaves {} bytes", rest.len());
     assert_eq!(our_fields(ours), their_fields(&theirs));
 
     let mut again = BytesMut::new();
-    theirs
-        .encode(&mut again, version)
-        .expect("kafka-protocol encodes");
+    theirs.encode(&mut again, version).expect("kafka-protocol encodes");
     assert_eq!(Bytes::from(again.clone()), bytes);
-    assert_eq!(
-        &decode::<Ours>(&again.freeze(), version).expect("we decode theirs"),
-        ours
-    );
+    assert_eq!(&decode::<Ours>(&again.freeze(), version).expect("we decode theirs"), ours);
 }
 
 /// Headers: theirs in front of the same body is our frame.
@@ -102,25 +93,17 @@ fn framed_alike<Ours: Message, Theirs: HeaderVersion>(ours: &Ours, version: i16)
     };
     let frame = frame.expect("encodes").to_bytes();
     let length = (expected.len() + body.len()) as i32;
-    assert_eq!(
-        frame,
-        [&length.to_be_bytes(), &expected[..], &body[..]].concat()
-    );
+    assert_eq!(frame, [&length.to_be_bytes(), &expected[..], &body[..]].concat());
 }
 
 /// `Debug` of our message in kafka-protocol's spelling: ids without their type, error codes as
 /// numbers.
 fn our_fields(value: &impl Debug) -> String {
-    let mut out = format!("{value:?}")
-        .replace("TopicId(", "(")
-        .replace("DirectoryId(", "(");
+    let mut out = format!("{value:?}").replace("TopicId(", "(").replace("DirectoryId(", "(");
     for code in ErrorCode::ALL {
         let (name, number) = (format!("error_code: {code:?}"), code.code());
         for end in [", ", " }"] {
-            out = out.replace(
-                &format!("{name}{end}"),
-                &format!("error_code: {number}{end}"),
-            );
+            out = out.replace(&format!("{name}{end}"), &format!("error_code: {number}{end}"));
         }
     }
     plain(&out)
@@ -131,10 +114,7 @@ fn their_fields(value: &impl Debug) -> String {
     let out = format!("{value:?}")
         .replace(", unknown_tagged_fields: {}", "")
         .replace(", enable_2_pc: false, keep_prepared_txn: false", "")
-        .replace(
-            ", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1",
-            "",
-        );
+        .replace(", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1", "");
     plain(&out)
 }
 

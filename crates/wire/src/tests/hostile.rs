@@ -34,11 +34,7 @@ fn survives<Ours: Message + Arbitrary + Debug + PartialEq, Theirs>() {
 fn every_truncation_errs<Ours: Message + Debug>(bytes: &Bytes, version: i16) {
     for cut in 0..bytes.len() {
         let result = decode::<Ours>(&bytes.slice(..cut), version);
-        assert!(
-            result.is_err(),
-            "v{version} cut at {cut} of {}: {result:?}",
-            bytes.len()
-        );
+        assert!(result.is_err(), "v{version} cut at {cut} of {}: {result:?}", bytes.len());
     }
 }
 
@@ -59,11 +55,7 @@ where
     let mutated = mutate(&bytes, &mut Source::new(!seed));
     if let Ok(message) = decode::<Ours>(&mutated, version) {
         let again = encode(&message, version).expect("what was decoded can be encoded");
-        assert_eq!(
-            decode::<Ours>(&again, version),
-            Ok(message),
-            "seed {seed} v{version}"
-        );
+        assert_eq!(decode::<Ours>(&again, version), Ok(message), "seed {seed} v{version}");
     }
 }
 
@@ -110,9 +102,7 @@ fn draw_request_body<M: Message + Arbitrary>(source: &mut Source, version: i16) 
     if !M::VERSIONS.contains(&version) {
         return Vec::new();
     }
-    encode(&draw::<M>(source.next(), version), version)
-        .expect("encodes")
-        .to_vec()
+    encode(&draw::<M>(source.next(), version), version).expect("encodes").to_vec()
 }
 
 #[test]
@@ -135,31 +125,23 @@ fn decode_as_its_api(request: &crate::RequestFrame) -> Result<(), WireError> {
     match request.header.api_key {
         ApiKey::Produce => request.decode::<produce::ProduceRequest>().map(drop),
         ApiKey::Fetch => request.decode::<fetch::FetchRequest>().map(drop),
-        ApiKey::ListOffsets => request
-            .decode::<list_offsets::ListOffsetsRequest>()
-            .map(drop),
+        ApiKey::ListOffsets => request.decode::<list_offsets::ListOffsetsRequest>().map(drop),
         ApiKey::Metadata => request.decode::<metadata::MetadataRequest>().map(drop),
-        ApiKey::ApiVersions => request
-            .decode::<api_versions::ApiVersionsRequest>()
-            .map(drop),
-        ApiKey::CreateTopics => request
-            .decode::<create_topics::CreateTopicsRequest>()
-            .map(drop),
-        ApiKey::DeleteTopics => request
-            .decode::<delete_topics::DeleteTopicsRequest>()
-            .map(drop),
-        ApiKey::InitProducerId => request
-            .decode::<init_producer_id::InitProducerIdRequest>()
-            .map(drop),
-        ApiKey::OffsetForLeaderEpoch => request
-            .decode::<offset_for_leader_epoch::OffsetForLeaderEpochRequest>()
-            .map(drop),
-        ApiKey::DescribeConfigs => request
-            .decode::<describe_configs::DescribeConfigsRequest>()
-            .map(drop),
-        ApiKey::DescribeCluster => request
-            .decode::<describe_cluster::DescribeClusterRequest>()
-            .map(drop),
+        ApiKey::ApiVersions => request.decode::<api_versions::ApiVersionsRequest>().map(drop),
+        ApiKey::CreateTopics => request.decode::<create_topics::CreateTopicsRequest>().map(drop),
+        ApiKey::DeleteTopics => request.decode::<delete_topics::DeleteTopicsRequest>().map(drop),
+        ApiKey::InitProducerId => {
+            request.decode::<init_producer_id::InitProducerIdRequest>().map(drop)
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            request.decode::<offset_for_leader_epoch::OffsetForLeaderEpochRequest>().map(drop)
+        }
+        ApiKey::DescribeConfigs => {
+            request.decode::<describe_configs::DescribeConfigsRequest>().map(drop)
+        }
+        ApiKey::DescribeCluster => {
+            request.decode::<describe_cluster::DescribeClusterRequest>().map(drop)
+        }
         other => Err(WireError::UnknownApi(other as i16)),
     }
 }
@@ -168,10 +150,7 @@ fn decode_as_its_api(request: &crate::RequestFrame) -> Result<(), WireError> {
 fn frame_lengths_that_lie_are_refused_before_the_frame_is_awaited() {
     for length in [-1, i32::MIN, i32::MAX, REQUEST_BYTES_MAX as i32 + 1] {
         let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
-        let refused = WireError::FrameLength {
-            length: length.into(),
-            max: REQUEST_BYTES_MAX,
-        };
+        let refused = WireError::FrameLength { length: length.into(), max: REQUEST_BYTES_MAX };
         assert_eq!(take_frame(&mut buffer, REQUEST_BYTES_MAX), Err(refused));
     }
 }
@@ -183,29 +162,14 @@ fn array_lengths_that_lie_are_refused() {
     let body = |length: i32| Bytes::copy_from_slice(&length.to_be_bytes());
     assert!(truncated(decode::<MetadataRequest>(&body(i32::MAX), 1)));
     assert!(truncated(decode::<MetadataRequest>(&body(1), 1)));
-    assert_eq!(
-        decode::<MetadataRequest>(&body(-2), 1),
-        Err(WireError::NegativeLength(-2))
-    );
-    assert_eq!(
-        decode::<MetadataRequest>(&body(-1), 0),
-        Err(WireError::UnexpectedNull)
-    );
-    assert_eq!(
-        decode::<MetadataRequest>(&body(-1), 1).map(|m| m.topics),
-        Ok(None)
-    );
+    assert_eq!(decode::<MetadataRequest>(&body(-2), 1), Err(WireError::NegativeLength(-2)));
+    assert_eq!(decode::<MetadataRequest>(&body(-1), 0), Err(WireError::UnexpectedNull));
+    assert_eq!(decode::<MetadataRequest>(&body(-1), 1).map(|m| m.topics), Ok(None));
     // Version 9: 4 GiB of topics in five bytes, then a varint that never ends.
     let compact: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0x0f];
-    assert!(truncated(decode::<MetadataRequest>(
-        &Bytes::from_static(compact),
-        9
-    )));
+    assert!(truncated(decode::<MetadataRequest>(&Bytes::from_static(compact), 9)));
     let endless = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x1f]);
-    assert_eq!(
-        decode::<MetadataRequest>(&endless, 9),
-        Err(WireError::VarintOverrun)
-    );
+    assert_eq!(decode::<MetadataRequest>(&endless, 9), Err(WireError::VarintOverrun));
 }
 
 #[test]
@@ -216,14 +180,9 @@ fn a_million_elements_is_the_bound_of_a_whole_message() {
         Bytes::from(body)
     };
     assert!(decode::<MetadataRequest>(&flat(ARRAY_ELEMENTS_MAX), 0).is_ok());
-    let refused = WireError::TooManyElements {
-        len: ARRAY_ELEMENTS_MAX + 1,
-        left: ARRAY_ELEMENTS_MAX,
-    };
-    assert_eq!(
-        decode::<MetadataRequest>(&flat(ARRAY_ELEMENTS_MAX + 1), 0),
-        Err(refused)
-    );
+    let refused =
+        WireError::TooManyElements { len: ARRAY_ELEMENTS_MAX + 1, left: ARRAY_ELEMENTS_MAX };
+    assert_eq!(decode::<MetadataRequest>(&flat(ARRAY_ELEMENTS_MAX + 1), 0), Err(refused));
 
     // Two resources, each with half a million keys and one: together above the bound.
     let half = ARRAY_ELEMENTS_MAX / 2;
@@ -234,23 +193,14 @@ fn a_million_elements_is_the_bound_of_a_whole_message() {
         body.resize(body.len() + half * 2, 0);
     }
     body.push(0);
-    let refused = WireError::TooManyElements {
-        len: half,
-        left: half - 2,
-    };
-    assert_eq!(
-        decode::<DescribeConfigsRequest>(&body.into(), 1),
-        Err(refused)
-    );
+    let refused = WireError::TooManyElements { len: half, left: half - 2 };
+    assert_eq!(decode::<DescribeConfigsRequest>(&body.into(), 1), Err(refused));
 }
 
 #[test]
 fn text_is_utf8() {
     let body = Bytes::from_static(&[0, 0, 0, 1, 0, 1, 0xff]);
-    assert_eq!(
-        decode::<MetadataRequest>(&body, 0),
-        Err(WireError::InvalidUtf8)
-    );
+    assert_eq!(decode::<MetadataRequest>(&body, 0), Err(WireError::InvalidUtf8));
 }
 
 /// Behind the fields of a DescribeCluster-like body: tagged fields as given.
@@ -267,28 +217,13 @@ fn with_tags(tags: &[u8]) -> Result<(), WireError> {
 fn tagged_fields_ascend_and_fill_their_size() {
     assert_eq!(with_tags(&[0]), Ok(()));
     assert_eq!(with_tags(&[2, 0, 3, 9, 9, 9, 1, 2, 0, 7]), Ok(()));
-    assert_eq!(
-        with_tags(&[2, 1, 2, 0, 7, 1, 2, 0, 7]),
-        Err(WireError::TagOrder { tag: 1 })
-    );
-    assert_eq!(
-        with_tags(&[2, 5, 0, 4, 0]),
-        Err(WireError::TagOrder { tag: 4 })
-    );
-    assert_eq!(
-        with_tags(&[1, 1, 3, 0, 7, 0]),
-        Err(WireError::TagSize { tag: 1, left: 1 })
-    );
+    assert_eq!(with_tags(&[2, 1, 2, 0, 7, 1, 2, 0, 7]), Err(WireError::TagOrder { tag: 1 }));
+    assert_eq!(with_tags(&[2, 5, 0, 4, 0]), Err(WireError::TagOrder { tag: 4 }));
+    assert_eq!(with_tags(&[1, 1, 3, 0, 7, 0]), Err(WireError::TagSize { tag: 1, left: 1 }));
     // A field may not read past its size into what follows.
-    let past = WireError::Truncated {
-        needed: 2,
-        remaining: 1,
-    };
+    let past = WireError::Truncated { needed: 2, remaining: 1 };
     assert_eq!(with_tags(&[1, 1, 1, 0, 7]), Err(past));
-    let past = WireError::Truncated {
-        needed: 9,
-        remaining: 1,
-    };
+    let past = WireError::Truncated { needed: 9, remaining: 1 };
     assert_eq!(with_tags(&[1, 0, 9, 0]), Err(past));
     let many = WireError::TooManyTaggedFields(TAGGED_FIELDS_MAX + 1);
     assert_eq!(with_tags(&[0x91, 0x4e]), Err(many));
@@ -299,19 +234,13 @@ fn null_is_refused_where_a_version_has_none() {
     let mut response = MetadataResponse::default();
     response
         .topics
-        .push(crate::api::metadata::MetadataResponseTopic {
-            name: None,
-            ..Default::default()
-        });
+        .push(crate::api::metadata::MetadataResponseTopic { name: None, ..Default::default() });
     assert!(encode(&response, 12).is_ok());
     assert_eq!(encode(&response, 11), Err(WireError::UnexpectedNull));
 }
 
 #[test]
 fn text_longer_than_its_length_can_say_is_refused() {
-    let request = FetchRequest {
-        rack_id: "r".repeat(40_000),
-        ..FetchRequest::default()
-    };
+    let request = FetchRequest { rack_id: "r".repeat(40_000), ..FetchRequest::default() };
     assert_eq!(encode(&request, 11), Err(WireError::TooLong(40_000)));
 }

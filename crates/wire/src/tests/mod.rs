@@ -67,11 +67,7 @@ impl Arbitrary for ErrorCode {
 
 fn uuid(source: &mut Source) -> [u8; 16] {
     let (high, low) = (source.next(), source.next());
-    if high % 4 == 0 {
-        [0; 16]
-    } else {
-        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
-    }
+    if high % 4 == 0 { [0; 16] } else { (u128::from(high) << 64 | u128::from(low)).to_be_bytes() }
 }
 
 impl Arbitrary for TopicId {
@@ -89,14 +85,8 @@ impl Arbitrary for DirectoryId {
 impl Arbitrary for String {
     fn arbitrary(source: &mut Source, _: Shape) -> Self {
         // Long enough now and then for a compact length of two bytes.
-        let len = if source.below(16) == 0 {
-            200
-        } else {
-            source.below(9)
-        };
-        (0..len)
-            .map(|_| ['a', 'Z', '0', '.', 'ü', '錠'][source.below(6)])
-            .collect()
+        let len = if source.below(16) == 0 { 200 } else { source.below(9) };
+        (0..len).map(|_| ['a', 'Z', '0', '.', 'ü', '錠'][source.below(6)]).collect()
     }
 }
 
@@ -110,9 +100,7 @@ impl Arbitrary for Bytes {
 
 impl<T: Arbitrary> Arbitrary for Vec<T> {
     fn arbitrary(source: &mut Source, shape: Shape) -> Self {
-        (0..source.below(4))
-            .map(|_| T::arbitrary(source, shape.nullable(false)))
-            .collect()
+        (0..source.below(4)).map(|_| T::arbitrary(source, shape.nullable(false))).collect()
     }
 }
 

@@ -59,10 +59,7 @@ fn produce_is_advertised_from_0_and_served_from_3() {
     frame[3] = 2;
     let request = decode_request(frame.into()).expect("a header");
     assert_eq!(request.admission, Admission::UnsupportedVersion);
-    let refused = WireError::UnsupportedVersion {
-        key: ApiKey::Produce,
-        version: 2,
-    };
+    let refused = WireError::UnsupportedVersion { key: ApiKey::Produce, version: 2 };
     assert_eq!(request.decode::<ProduceRequest>(), Err(refused));
 }
 
@@ -101,11 +98,7 @@ fn an_api_versions_request_of_the_future_is_answered_in_version_0() {
     let (correlation_id, response) = decode_response::<ApiVersionsResponse>(answer, 0).expect("v0");
     assert_eq!(correlation_id, 77);
     assert_eq!(response.error_code, ErrorCode::UnsupportedVersion);
-    let own = response
-        .api_keys
-        .iter()
-        .find(|api| api.api_key == 18)
-        .expect("ApiVersions itself");
+    let own = response.api_keys.iter().find(|api| api.api_key == 18).expect("ApiVersions itself");
     assert_eq!((own.min_version, own.max_version), (0, 4));
 }
 
@@ -128,19 +121,13 @@ fn headers_come_back_as_they_were_sent() {
 #[test]
 fn unknown_apis_and_short_headers_are_refused() {
     let unknown = Bytes::from_static(&[0x7f, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff]);
-    assert_eq!(
-        decode_request(unknown),
-        Err(WireError::UnknownApi(i16::MAX))
-    );
+    assert_eq!(decode_request(unknown), Err(WireError::UnknownApi(i16::MAX)));
     // Known by name, not by this codec.
     let known = Bytes::from_static(&[0, 11, 0, 0, 0, 0, 0, 1, 0xff, 0xff]);
     assert_eq!(decode_request(known), Err(WireError::UnknownApi(11)));
     for len in 0..10 {
         let short = Bytes::from_static(&[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff]).slice(..len);
-        assert!(matches!(
-            decode_request(short),
-            Err(WireError::Truncated { .. })
-        ));
+        assert!(matches!(decode_request(short), Err(WireError::Truncated { .. })));
     }
 }
 
@@ -152,10 +139,7 @@ fn frames_are_taken_whole_and_in_order() {
         assert_eq!(take_frame(&mut buffer, 2), Ok(None));
     }
     buffer.extend_from_slice(b"b\0\0\0\0\0\0\0\x03");
-    assert_eq!(
-        take_frame(&mut buffer, 2),
-        Ok(Some(Bytes::from_static(b"ab")))
-    );
+    assert_eq!(take_frame(&mut buffer, 2), Ok(Some(Bytes::from_static(b"ab"))));
     assert_eq!(take_frame(&mut buffer, 2), Ok(Some(Bytes::new())));
     assert!(take_frame(&mut buffer, 2).is_err());
 }
@@ -165,20 +149,10 @@ fn fetched_records_leave_uncopied() {
     let records: Vec<Bytes> = (0..3).map(|n| Bytes::from(vec![n; 100_000])).collect();
     let partitions = records
         .iter()
-        .map(|records| PartitionData {
-            records: Some(records.clone()),
-            ..Default::default()
-        })
+        .map(|records| PartitionData { records: Some(records.clone()), ..Default::default() })
         .collect();
-    let topic = FetchableTopicResponse {
-        topic: "t".into(),
-        partitions,
-        ..Default::default()
-    };
-    let response = FetchResponse {
-        responses: vec![topic],
-        ..Default::default()
-    };
+    let topic = FetchableTopicResponse { topic: "t".into(), partitions, ..Default::default() };
+    let response = FetchResponse { responses: vec![topic], ..Default::default() };
     for version in FetchResponse::VERSIONS {
         let frame = encode_response(version, 1, &response).expect("encodes");
         for sent in &records {
@@ -187,47 +161,25 @@ fn fetched_records_leave_uncopied() {
             assert!(frame.chunks().iter().any(uncopied), "version {version}");
         }
         assert_eq!(frame.len(), frame.to_bytes().len());
-        let back = decode_response::<FetchResponse>(arrive(frame), version)
-            .expect("decodes")
-            .1;
+        let back = decode_response::<FetchResponse>(arrive(frame), version).expect("decodes").1;
         let partitions = &back.responses[0].partitions;
-        assert!(
-            partitions
-                .iter()
-                .zip(&records)
-                .all(|(p, sent)| p.records.as_ref() == Some(sent))
-        );
+        assert!(partitions.iter().zip(&records).all(|(p, sent)| p.records.as_ref() == Some(sent)));
     }
 }
 
 #[test]
 fn produced_records_are_slices_of_their_frame() {
-    let data = PartitionProduceData {
-        index: 3,
-        records: Some(Bytes::from(vec![7; 5_000])),
-    };
-    let topic = TopicProduceData {
-        name: "t".into(),
-        partition_data: vec![data],
-        ..Default::default()
-    };
-    let request = ProduceRequest {
-        acks: -1,
-        topic_data: vec![topic],
-        ..Default::default()
-    };
+    let data = PartitionProduceData { index: 3, records: Some(Bytes::from(vec![7; 5_000])) };
+    let topic =
+        TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
+    let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..Default::default() };
     for version in ProduceRequest::VERSIONS.filter(|version| *version < 13) {
         let frame = arrive(encode_request(version, 1, None, &request).expect("encodes"));
         let within = frame.as_ptr_range();
-        let decoded = decode_request(frame)
-            .expect("a header")
-            .decode::<ProduceRequest>();
+        let decoded = decode_request(frame).expect("a header").decode::<ProduceRequest>();
         let decoded = decoded.expect("decodes");
         assert_eq!(decoded, request);
-        let records = decoded.topic_data[0].partition_data[0]
-            .records
-            .as_ref()
-            .expect("records");
+        let records = decoded.topic_data[0].partition_data[0].records.as_ref().expect("records");
         assert!(within.contains(&records.as_ptr()), "version {version}");
     }
 }

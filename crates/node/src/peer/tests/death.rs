@@ -62,11 +62,12 @@ async fn a_killed_process_is_dead_at_once_and_alive_when_it_is_back() {
         let killed = Instant::now();
         process.0.kill().unwrap();
         let mut ends = Vec::new();
-        broker.until("its death", |seen| {
-            ends.push(seen.clone());
-            (*seen == Seen::Died(BrokerId(2))).then_some(())
-        })
-        .await;
+        broker
+            .until("its death", |seen| {
+                ends.push(seen.clone());
+                (*seen == Seen::Died(BrokerId(2))).then_some(())
+            })
+            .await;
         took.push(killed.elapsed());
         ends.retain(|seen| !matches!(seen, Seen::Hello(_)));
         assert_eq!(ends, [Seen::Disconnected(BrokerId(2)), Seen::Died(BrokerId(2))]);

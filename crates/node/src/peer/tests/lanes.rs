@@ -105,9 +105,7 @@ async fn a_stalled_bulk_lane_hands_back_at_its_bound_and_holds_no_heartbeat_up()
     assert!(one.peers.status()[0].queued_bulk_bytes <= limits::PEER_BULK_BYTES_MAX);
 
     one.peers.send(BrokerId(2), item(MsgHeartbeat, 1, 0)).unwrap();
-    let beat = async {
-        while heard.recv().await != Some(1) {}
-    };
+    let beat = async { while heard.recv().await != Some(1) {} };
     tokio::time::timeout(Duration::from_secs(5), beat).await.expect("the control lane is free");
 }
 
@@ -183,9 +181,9 @@ async fn raft_waits_for_the_birth_of_both_sides_and_a_birth_is_told_at_once() {
     one.peers.send(BrokerId(2), item(MsgHeartbeat, 2, 0)).unwrap();
     two.until("the heartbeat", |seen| match seen {
         Seen::Raft(_, items) => {
-                assert_eq!(items[0].message.index, 2);
-                Some(())
-            }
+            assert_eq!(items[0].message.index, 2);
+            Some(())
+        }
         _ => None,
     })
     .await;

@@ -207,9 +207,9 @@ async fn two_clusters_refuse_each_other_and_say_so() {
             .until("the refusal", |seen| match seen {
                 Seen::Connected(_) | Seen::Raft(..) => panic!("{seen:?}"),
                 Seen::Refused(_, why) => {
-                assert_eq!(*why, Refusal::Cluster);
-                Some(())
-            }
+                    assert_eq!(*why, Refusal::Cluster);
+                    Some(())
+                }
                 _ => None,
             })
             .await;
