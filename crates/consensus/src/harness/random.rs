@@ -131,10 +131,10 @@ fn promises_hold(seeds: std::ops::Range<u64>) {
     assert!(committed > count * 30, "only {committed} entries committed");
 }
 
-/// `GLASSLOG_SCHEDULES=10000` runs more of them: for whoever changed a promise.
+/// Built with `GLASSLOG_SCHEDULES=10000` runs more of them: for whoever changed a promise.
 #[test]
 fn promises_hold_over_random_schedules_and_the_group_recovers() {
-    let more = std::env::var("GLASSLOG_SCHEDULES").ok().and_then(|count| count.parse().ok());
+    let more = option_env!("GLASSLOG_SCHEDULES").and_then(|count| count.parse().ok());
     promises_hold(0..more.unwrap_or(300));
 }
 

@@ -250,11 +250,11 @@ fn at_intervals_a_crash_loses_only_what_was_not_synced() {
     assert!(tally.crashes > 5_000, "{tally:?}");
 }
 
-/// One workload more than the ones above; `GLASSLOG_CRASH_WORKLOADS=60` runs that many, in
+/// One workload more than the ones above; Built with `GLASSLOG_CRASH_WORKLOADS=60` runs that many, in
 /// minutes: for whoever changed the format or recovery.
 #[test]
 fn no_crash_of_other_workloads_loses_a_promise() {
-    let more = std::env::var("GLASSLOG_CRASH_WORKLOADS").ok().and_then(|count| count.parse().ok());
+    let more = option_env!("GLASSLOG_CRASH_WORKLOADS").and_then(|count| count.parse().ok());
     for seed in 100..100 + more.unwrap_or(1u64) {
         let stage = workload(seed, SyncPolicy::Group);
         let tally =
