@@ -1,0 +1,293 @@
+//! Processes begin and end: recovery as a broker's start does it, and every way to die.
+//!
+//! Invariants: a start reads nothing but the disk; what a dead process was told, owed or held in
+//! memory is gone; after a power cut any subset of the unsynced sectors is there.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use machine::config::TopicConfig;
+use model::{GroupId, ReplicaId, TopicId};
+use node::shard::{
+    GroupKind, GroupSpec, Input, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig,
+};
+use storage::testing::{SimDisk, Unsynced};
+use storage::{Disk, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError};
+
+use crate::broker::{Process, TurnState, broker_id, directory};
+use crate::journal::{self, JournalWorker};
+use crate::report::Reach;
+use crate::segments::{SEGMENT_BYTES, SegmentWorker, dir_of};
+use crate::trace::Who;
+use crate::world::{BROKERS, MS, What, World, groups};
+
+/// Why a start did not come to its end.
+enum Ended {
+    /// The power went while it ran.
+    Crashed,
+    /// It must not happen.
+    Failed(String),
+}
+
+/// A replica id: never the same for two groups or brokers.
+fn replica(group: GroupId, b: usize) -> ReplicaId {
+    ReplicaId(group.0 * 10 + b as u64 + 1)
+}
+
+impl World {
+    /// The group as its creator describes it to broker `b`.
+    fn spec(&self, group: GroupId, b: usize) -> GroupSpec {
+        let metadata = group == GroupId::METADATA;
+        // The preferred replica differs from group to group.
+        let order = (0..BROKERS).map(|at| (at + group.0 as usize) % BROKERS);
+        let replicas = order.map(|at| ReplicaRef {
+            replica: replica(group, at),
+            broker: broker_id(at),
+            directory: directory(at),
+        });
+        GroupSpec {
+            group,
+            kind: if metadata { GroupKind::Metadata } else { GroupKind::Partition },
+            name: if metadata { "metadata".into() } else { format!("t-{group}") },
+            topic: TopicId([group.0 as u8; 16]),
+            partition: 0,
+            replica: replica(group, b),
+            replicas: replicas.collect(),
+            learners: Vec::new(),
+            config: self.topic_config(group),
+        }
+    }
+
+    fn topic_config(&self, group: GroupId) -> TopicConfig {
+        let plain = TopicConfig::resolve(&BTreeMap::new(), &Default::default());
+        let mut config = plain.expect("no overrides, nothing to refuse");
+        let shape = self.clients.shape_of(group);
+        config.segment_bytes = SEGMENT_BYTES;
+        config.min_insync_replicas = shape.min_insync;
+        config.retention_bytes = shape.retention_bytes;
+        config.retention_ms = -1;
+        config.segment_ms = shape.segment_ms;
+        config
+    }
+
+    /// A process starts on what its disk holds.
+    pub fn start(&mut self, b: usize) {
+        if self.brokers[b].process.is_some() {
+            return;
+        }
+        self.brokers[b].lives += 1;
+        let life = self.brokers[b].lives;
+        self.note(Who::Broker(b), "start", &[("life", u64::from(life))]);
+        self.brokers[b].stopped_until_ns = 0;
+        if life > 1 && self.healed_ns.is_none() && self.dice.chance(10) {
+            self.crash_at_op(b);
+        }
+        match self.load(b, life) {
+            Ok((process, out)) => self.begin(b, process, out),
+            Err(Ended::Crashed) => {
+                self.reach(Reach::CrashInStart);
+                self.brokers[b].disk.world().faults.clear();
+                self.lose_power(b);
+                let again_ns = self.between(50 * MS, 500 * MS);
+                self.schedule(again_ns, What::Start { b });
+            }
+            Err(Ended::Failed(why)) => {
+                self.oracle.unexpected(self.now_ns, format!("b{} does not start: {why}", b + 1));
+            }
+        }
+    }
+
+    fn begin(&mut self, b: usize, process: Process, mut out: Out<u64>) {
+        let life = process.life;
+        self.oracle.began(b, &process.shard);
+        self.brokers[b].process = Some(process);
+        self.carry_out(b, &mut out, u32::MAX);
+        let known = self.with_process(b, |process| process.shard.groups()).unwrap_or_default();
+        for group in groups().filter(|group| !known.contains(group)) {
+            let spec = Box::new(self.spec(group, b));
+            self.tell(b, Input::Create { spec });
+        }
+        self.dial_all(b);
+        self.call_turn(b);
+        let tick_ns = self.between(0, 10 * MS);
+        self.schedule(tick_ns, What::Tick { b, life });
+        self.schedule(50 * MS, What::JournalIdle { b, life });
+        let checkpoint_ns = self.between(300 * MS, 4_000 * MS);
+        self.schedule(checkpoint_ns, What::CheckpointDue { b, life });
+    }
+
+    fn load(&mut self, b: usize, life: u32) -> Result<(Process, Out<u64>), Ended> {
+        let mut disk = self.brokers[b].disk.another();
+        let recovered = storage::recover(&mut disk, &DiskPath::new(""), &journal::config().dir);
+        let mut recovered = recovered.map_err(ended)?;
+        self.note_recovered(b, &recovered);
+        let mut journal = Journal::open(&recovered, journal::config(), self.dice.roll());
+        start_journal(&mut journal, &mut disk)?;
+        let checkpoint = recovered.checkpoint.take().unwrap_or_default();
+        let now = self.brokers[b].clock.read(self.now_ns);
+        let mut shard = Shard::new(ShardConfig {
+            shard: 0,
+            broker: broker_id(b),
+            directory: directory(b),
+            seed: self.dice.roll(),
+            timing: consensus::Timing::default(),
+            replica_lag_ms_max: 1_000,
+            retention_check_ms: 200,
+        });
+        let mut out = Out::default();
+        let mut logs = BTreeMap::new();
+        for (group, found) in std::mem::take(&mut recovered.groups) {
+            let kept = checkpoint.groups.get(&group);
+            let position = kept.map(|kept| kept.segments.clone());
+            let log = SegmentLog::open(&mut disk, dir_of(group), position, SEGMENT_BYTES);
+            let log = log.map_err(ended)?;
+            let (segments, config) = (log.view().segments(), self.topic_config(group));
+            let restored = RestoredGroup::recovered(group, found, kept, segments, config);
+            shard.restore(now, restored.map_err(Ended::Failed)?, &mut out);
+            logs.insert(group, log);
+        }
+        let segments = SegmentWorker::new(self.brokers[b].disk.another(), logs, checkpoint);
+        let process = Process {
+            life,
+            shard,
+            out: Out::default(),
+            raft_lane: VecDeque::new(),
+            client_lane: VecDeque::new(),
+            turn: TurnState::Idle,
+            tick_due: false,
+            slot: 0,
+            journal: JournalWorker::new(journal, disk),
+            segments,
+            dies_after: None,
+            stopping: false,
+        };
+        Ok((process, out))
+    }
+
+    fn note_recovered(&mut self, b: usize, recovered: &Recovered) {
+        let damage = &recovered.damage;
+        self.reached.add(Reach::TornRecord, damage.torn_records);
+        let numbers = [
+            ("cut", recovered.cut_lsn.0),
+            ("groups", recovered.groups.len() as u64),
+            ("torn", damage.torn_records),
+        ];
+        self.note(Who::Broker(b), "recovered", &numbers);
+        if damage.is_damaged() {
+            // No bit rots in this world: whatever is named is a false alarm, or a lost write.
+            let text = format!("b{}: recovery names damage: {damage:?}", b + 1);
+            self.oracle.unexpected(self.now_ns, text);
+        }
+        self.oracle.recovered(self.now_ns, b, recovered);
+    }
+
+    /// kill -9: the process is gone, the kernel and its page cache live on.
+    pub fn kill(&mut self, b: usize) {
+        let Some(mut process) = self.brokers[b].process.take() else { return };
+        self.note(Who::Broker(b), "killed", &[]);
+        self.faults.fired += 1;
+        // What was handed to the kernel may or may not have been carried out.
+        if self.dice.chance(2) {
+            process.journal.disk.abandon();
+        }
+        self.brokers[b].disk.world().faults.clear();
+        self.buried(b, true);
+    }
+
+    /// The machine loses its power: any subset of what is unsynced survives.
+    pub fn cut_power(&mut self, b: usize) {
+        let Some(mut process) = self.brokers[b].process.take() else { return };
+        self.note(Who::Broker(b), "power_cut", &[]);
+        self.faults.fired += 1;
+        process.journal.disk.abandon();
+        self.brokers[b].disk.world().faults.clear();
+        self.lose_power(b);
+        // A machine that is up again before its broker refuses connections.
+        let heard = self.dice.chance(2);
+        self.buried(b, heard);
+    }
+
+    fn lose_power(&mut self, b: usize) {
+        let keeps_of_8 = [0, 1, 4, 7, 8][self.dice.below(5) as usize];
+        let mut dice = storage::testing::Dice(self.dice.roll());
+        let (mut kept, mut lost) = (0, 0);
+        self.brokers[b].disk.world().crash(|item| {
+            let keep = dice.below(8) < keeps_of_8;
+            if matches!(item, Unsynced::Sector { .. }) {
+                *(if keep { &mut kept } else { &mut lost }) += 1;
+            }
+            keep
+        });
+        self.note(Who::Broker(b), "sectors", &[("kept", kept), ("lost", lost)]);
+        self.reach(Reach::PowerCut);
+        self.reached.add(Reach::SectorLost, lost);
+        if kept > 0 && lost > 0 {
+            self.reach(Reach::TornCrash);
+        }
+    }
+
+    fn buried(&mut self, b: usize, heard: bool) {
+        self.hang_up(b, heard);
+        self.drop_requests(b, heard);
+        let down_ns = match self.dice.below(3) {
+            0 => self.between(20 * MS, 300 * MS),
+            _ => self.between(300 * MS, 4_000 * MS),
+        };
+        self.schedule(down_ns, What::Start { b });
+    }
+
+    /// An injected failure of the disk struck: the machine is gone.
+    pub fn die_at_op(&mut self, b: usize) {
+        self.reach(Reach::CrashAtOp);
+        self.cut_power(b);
+    }
+
+    /// Gone in the middle of a turn, one way or the other.
+    pub fn die_by_chance(&mut self, b: usize) {
+        match self.dice.chance(2) {
+            true => self.kill(b),
+            false => self.cut_power(b),
+        }
+    }
+
+    /// The end of a shutdown whose leaderships are handed over.
+    pub fn end_cleanly(&mut self, b: usize) {
+        self.reach(Reach::CleanStop);
+        self.kill(b);
+    }
+}
+
+fn ended(error: StorageError) -> Ended {
+    match error {
+        StorageError::Disk(storage::DiskError::Crashed) => Ended::Crashed,
+        other => Ended::Failed(other.to_string()),
+    }
+}
+
+/// As a broker's start does it: nothing is answered before the first record is synced.
+fn start_journal(journal: &mut Journal, disk: &mut SimDisk) -> Result<(), Ended> {
+    let mut started = false;
+    loop {
+        let mut events = journal.submit(disk);
+        let done = disk.complete();
+        let idle = done.is_none();
+        events.extend(done.into_iter().flat_map(|done| journal.complete(done)));
+        for event in events {
+            match event {
+                JournalEvent::Started { .. } => started = true,
+                JournalEvent::Poisoned { error: storage::DiskError::Crashed, .. } => {
+                    return Err(Ended::Crashed);
+                }
+                JournalEvent::Poisoned { op, error } => {
+                    return Err(Ended::Failed(format!("journal {}: {error}", op.as_str())));
+                }
+                _ => {}
+            }
+        }
+        if started && journal.is_quiet() {
+            return Ok(());
+        }
+        if idle {
+            return Err(Ended::Failed("the journal does not start".into()));
+        }
+    }
+}

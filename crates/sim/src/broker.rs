@@ -1,0 +1,132 @@
+//! One broker of the world: its clock, its disk and, while it runs, its process.
+//!
+//! Invariants: a clock runs at its own rate from its own beginning and nobody else reads it;
+//! what a process holds in memory dies with it; the disk's world outlives every process.
+
+use std::collections::VecDeque;
+
+use model::{BrokerId, DirectoryId, Now};
+use node::shard::{Input, Out, Shard};
+use storage::testing::{Dice, SimDisk};
+
+use crate::journal::JournalWorker;
+use crate::segments::SegmentWorker;
+use crate::world::{MS, SECOND};
+
+/// Wall clock at the world's beginning, milliseconds.
+pub const WALL_MS: i64 = 1_700_000_000_000;
+
+/// A broker's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Rate against true time, parts per million: within +-0.1 %.
+    rate_ppm: i64,
+    boot_ns: u64,
+    wall_ms: i64,
+}
+
+impl Clock {
+    fn new(dice: &mut Dice) -> Clock {
+        Clock {
+            rate_ppm: dice.below(2_001) as i64 - 1_000,
+            boot_ns: SECOND + dice.below(100_000) * SECOND,
+            wall_ms: WALL_MS + dice.below(2_000) as i64 - 1_000,
+        }
+    }
+
+    pub fn read(&self, true_ns: u64) -> Now {
+        let own = true_ns as i128 * (1_000_000 + self.rate_ppm as i128) / 1_000_000;
+        Now { boot_ns: self.boot_ns + own as u64, wall_ms: self.wall_ms + (own as u64 / MS) as i64 }
+    }
+
+    /// `own_ns` by this clock, in true time.
+    pub fn span(&self, own_ns: u64) -> u64 {
+        (own_ns as i128 * 1_000_000 / (1_000_000 + self.rate_ppm as i128)) as u64
+    }
+}
+
+/// How long the device takes, nanoseconds: (least, most).
+#[derive(Clone, Copy, Debug)]
+pub struct DiskPace {
+    pub write_ns: (u64, u64),
+    pub sync_ns: (u64, u64),
+}
+
+impl DiskPace {
+    pub const USUAL: DiskPace =
+        DiskPace { write_ns: (30_000, 300_000), sync_ns: (300_000, 4 * MS) };
+    pub const SLOW: DiskPace = DiskPace { write_ns: (MS, 20 * MS), sync_ns: (30 * MS, 250 * MS) };
+    pub const STUCK: DiskPace =
+        DiskPace { write_ns: (MS, 50 * MS), sync_ns: (600 * MS, 2_500 * MS) };
+}
+
+pub struct Broker {
+    pub clock: Clock,
+    /// One door to the disk's world; processes open their own.
+    pub disk: SimDisk,
+    pub pace: DiskPace,
+    pub process: Option<Process>,
+    /// Processes so far.
+    pub lives: u32,
+    pub stopped_until_ns: u64,
+}
+
+impl Broker {
+    pub fn new(_b: usize, dice: &mut Dice) -> Broker {
+        let sector_bytes = if dice.chance(2) { 512 } else { 4096 };
+        Broker {
+            clock: Clock::new(dice),
+            disk: SimDisk::new(sector_bytes),
+            pace: DiskPace::USUAL,
+            process: None,
+            lives: 0,
+            stopped_until_ns: 0,
+        }
+    }
+}
+
+pub fn broker_id(b: usize) -> BrokerId {
+    BrokerId(b as i32 + 1)
+}
+
+pub fn broker_index(id: BrokerId) -> usize {
+    id.0 as usize - 1
+}
+
+pub fn directory(b: usize) -> DirectoryId {
+    DirectoryId([b as u8 + 1; 16])
+}
+
+/// Where a shard's turn stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnState {
+    Idle,
+    Called,
+    /// Inputs are taken, outputs not yet handed out.
+    Stepped,
+}
+
+/// One life of a broker.
+pub struct Process {
+    pub life: u32,
+    pub shard: Shard<u64>,
+    pub out: Out<u64>,
+    pub raft_lane: VecDeque<Input<u64>>,
+    pub client_lane: VecDeque<Input<u64>>,
+    pub turn: TurnState,
+    pub tick_due: bool,
+    pub slot: u64,
+    pub journal: JournalWorker,
+    pub segments: SegmentWorker,
+    /// Dies in the next turn, after this many of the seam's steps.
+    pub dies_after: Option<u32>,
+    /// Was told to hand over, and ends when it has.
+    pub stopping: bool,
+}
+
+impl Process {
+    pub fn has_work(&self) -> bool {
+        let inputs = !(self.raft_lane.is_empty() && self.client_lane.is_empty());
+        inputs || self.tick_due || self.shard.is_dirty()
+    }
+}

@@ -1,0 +1,251 @@
+//! What goes wrong, and when. Each seed draws the kinds it lives with (swarm testing: Groce et
+//! al., ISSTA 2012), so that rare combinations get their own lives.
+//!
+//! Invariants: a fault counts only once it had an effect; every fault ends by itself; after the
+//! heal none strikes.
+
+use node::shard::Input;
+use storage::testing::{Dice, Fault};
+use storage::{DiskError, OpKind};
+
+use crate::broker::{DiskPace, broker_id};
+use crate::net::Cut;
+use crate::report::Reach;
+use crate::trace::Who;
+use crate::world::{BROKERS, MS, SECOND, What, World};
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    Kill,
+    PowerCut,
+    PowerCutAll,
+    Partition,
+    OneWay,
+    Loss,
+    Pause,
+    SlowDisk,
+    CrashAtOp,
+    CrashInTurn,
+    CleanStop,
+    FalseDeath,
+}
+
+const KINDS: [FaultKind; 12] = [
+    FaultKind::Kill,
+    FaultKind::PowerCut,
+    FaultKind::PowerCutAll,
+    FaultKind::Partition,
+    FaultKind::OneWay,
+    FaultKind::Loss,
+    FaultKind::Pause,
+    FaultKind::SlowDisk,
+    FaultKind::CrashAtOp,
+    FaultKind::CrashInTurn,
+    FaultKind::CleanStop,
+    FaultKind::FalseDeath,
+];
+
+/// A fault that is to end.
+pub enum Strike {
+    Ways(Vec<(usize, usize)>),
+    Loss,
+    Disk(usize),
+    FalseDeath { b: usize, of: usize },
+}
+
+pub struct Faults {
+    kinds: Vec<FaultKind>,
+    gap_ms_max: u64,
+    pub fired: u64,
+}
+
+impl Faults {
+    pub fn new(dice: &mut Dice) -> Faults {
+        let mut kinds: Vec<FaultKind> = KINDS.into_iter().filter(|_| dice.chance(2)).collect();
+        // No life without a loss of unsynced sectors, and without a partition.
+        kinds.extend([FaultKind::PowerCut, FaultKind::Partition]);
+        Faults { kinds, gap_ms_max: 600 + dice.below(2_400), fired: 0 }
+    }
+}
+
+impl World {
+    /// A fault strikes, and the next one is scheduled.
+    pub fn fault(&mut self) {
+        if self.healed_ns.is_some() {
+            return;
+        }
+        let gap_ns = self.between(200 * MS, self.faults.gap_ms_max * MS);
+        self.schedule(gap_ns, What::Fault);
+        let kind = self.faults.kinds[self.dice.below(self.faults.kinds.len() as u64) as usize];
+        // Leaders are the better victims.
+        let anyone = self.dice.below(BROKERS as u64) as usize;
+        let leader = self.clients.some_leader(&mut self.dice);
+        let b = if self.dice.chance(2) { leader.unwrap_or(anyone) } else { anyone };
+        self.note(Who::World, "fault", &[("kind", kind as u64), ("b", b as u64 + 1)]);
+        match kind {
+            FaultKind::PowerCutAll => {
+                for b in 0..BROKERS {
+                    self.cut_power(b);
+                }
+            }
+            FaultKind::PowerCut => self.cut_power(b),
+            FaultKind::Partition => self.partition(b),
+            FaultKind::OneWay => self.one_way(b),
+            FaultKind::Loss => {
+                self.net.loss_per_mille = self.between(30, 300);
+                self.net.delay_us_max = self.between(500, 20_000);
+                self.end_in(300, 4_000, Strike::Loss);
+            }
+            FaultKind::SlowDisk => {
+                let slow = [DiskPace::SLOW, DiskPace::STUCK];
+                self.brokers[b].pace = slow[self.dice.below(2) as usize];
+                self.reach(Reach::SlowDisk);
+                self.faults.fired += 1;
+                self.end_in(300, 4_000, Strike::Disk(b));
+            }
+            FaultKind::FalseDeath => self.false_death(b),
+            FaultKind::Kill
+            | FaultKind::Pause
+            | FaultKind::CrashAtOp
+            | FaultKind::CrashInTurn
+            | FaultKind::CleanStop => self.strike_process(kind, b),
+        }
+    }
+
+    /// Faults whose victim is one living process.
+    fn strike_process(&mut self, kind: FaultKind, b: usize) {
+        if self.brokers[b].process.is_none() {
+            return;
+        }
+        match kind {
+            FaultKind::Kill => {
+                self.reach(Reach::Kill);
+                self.kill(b);
+            }
+            FaultKind::Pause => {
+                let until_ns = self.now_ns + self.between(30 * MS, 2_500 * MS);
+                self.brokers[b].stopped_until_ns = until_ns;
+                self.faults.fired += 1;
+                self.reach(Reach::Pause);
+            }
+            FaultKind::CrashAtOp => self.crash_at_op(b),
+            FaultKind::CrashInTurn => {
+                let steps = self.dice.below(6) as u32;
+                self.with_process(b, |process| process.dies_after = Some(steps));
+                self.call_turn(b);
+            }
+            _ => {
+                self.with_process(b, |process| process.stopping = true);
+                self.tell(b, Input::HandOver);
+            }
+        }
+    }
+
+    /// The disk is gone at one of the next operations of a kind, wherever that is.
+    pub fn crash_at_op(&mut self, b: usize) {
+        let kinds = [
+            OpKind::Write,
+            OpKind::Write,
+            OpKind::Sync,
+            OpKind::Sync,
+            OpKind::SyncDir,
+            OpKind::Create,
+            OpKind::Rename,
+            OpKind::Allocate,
+        ];
+        let kind = kinds[self.dice.below(kinds.len() as u64) as usize];
+        let parts = ["", "journal", "partitions", "checkpoint"];
+        let path_part = parts[self.dice.below(parts.len() as u64) as usize].to_string();
+        let after = self.dice.below(8) as usize;
+        let fault =
+            Fault { kind, path_part, after, error: DiskError::Crashed, for_ever: true };
+        self.brokers[b].disk.world().faults.push(fault);
+    }
+
+    /// One broker apart from both others, or only from one.
+    fn partition(&mut self, b: usize) {
+        let other = (b + 1 + self.dice.below(2) as usize) % BROKERS;
+        let ways: Vec<(usize, usize)> = match self.dice.chance(3) {
+            true => vec![(b, other), (other, b)],
+            false => (0..BROKERS).filter(|o| *o != b).flat_map(|o| [(b, o), (o, b)]).collect(),
+        };
+        self.reach(Reach::Partition);
+        self.cut_ways(ways);
+    }
+
+    /// A broker that only hears, or only speaks.
+    fn one_way(&mut self, b: usize) {
+        let others = (0..BROKERS).filter(|o| *o != b);
+        let ways = match self.dice.chance(2) {
+            true => others.map(|o| (b, o)).collect(),
+            false => others.map(|o| (o, b)).collect(),
+        };
+        self.reach(Reach::OneWay);
+        self.cut_ways(ways);
+    }
+
+    fn cut_ways(&mut self, ways: Vec<(usize, usize)>) {
+        let how = if self.dice.chance(2) { Cut::Drop } else { Cut::HoldUp };
+        for (from, to) in &ways {
+            self.cut(*from, *to, how);
+        }
+        self.end_in(100, 6_000, Strike::Ways(ways));
+    }
+
+    /// Somebody believes that a living peer is dead.
+    fn false_death(&mut self, b: usize) {
+        let of = (b + 1 + self.dice.below(2) as usize) % BROKERS;
+        self.reach(Reach::FalseDeath);
+        self.faults.fired += 1;
+        self.tell(b, Input::PeerDied { broker: broker_id(of) });
+        self.end_in(20, 1_500, Strike::FalseDeath { b, of });
+    }
+
+    fn end_in(&mut self, low_ms: u64, high_ms: u64, strike: Strike) {
+        let in_ns = self.between(low_ms * MS, high_ms * MS);
+        self.schedule(in_ns, What::EndFault { strike: Box::new(strike) });
+    }
+
+    pub fn end_fault(&mut self, strike: Strike) {
+        match strike {
+            Strike::Ways(ways) => {
+                let stopped: u64 = ways.iter().map(|(from, to)| self.mend(*from, *to)).sum();
+                self.faults.fired += u64::from(stopped > 0);
+                self.note(Who::World, "mended", &[("stopped", stopped)]);
+            }
+            Strike::Loss => self.calm_network(),
+            Strike::Disk(b) => self.brokers[b].pace = DiskPace::USUAL,
+            Strike::FalseDeath { b, of } => {
+                if self.linked(b, of) {
+                    self.tell(b, Input::PeerConnected { broker: broker_id(of) });
+                }
+            }
+        }
+    }
+
+    fn calm_network(&mut self) {
+        self.net.loss_per_mille = 0;
+        self.net.delay_us_max = 1_500;
+    }
+
+    /// No more faults; whoever is down starts soon.
+    pub fn heal(&mut self) {
+        self.note(Who::World, "heal", &[]);
+        self.healed_ns = Some(self.now_ns);
+        self.calm_network();
+        for (from, to) in (0..BROKERS).flat_map(|a| (0..BROKERS).map(move |b| (a, b))) {
+            let stopped = self.mend(from, to);
+            self.faults.fired += u64::from(stopped > 0);
+        }
+        for b in 0..BROKERS {
+            self.brokers[b].pace = DiskPace::USUAL;
+            self.brokers[b].disk.world().faults.clear();
+            self.brokers[b].stopped_until_ns = self.brokers[b].stopped_until_ns.min(self.now_ns);
+            self.with_process(b, |process| process.dies_after = None);
+            if self.brokers[b].process.is_none() {
+                self.schedule(SECOND, What::Start { b });
+            }
+        }
+    }
+}

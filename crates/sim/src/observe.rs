@@ -1,0 +1,191 @@
+//! Where the world looks at brokers: after every turn, at every event, at every published view.
+
+use consensus::Role;
+use model::GroupId;
+use node::shard::{Event, Input, SegmentWork, ViewUpdate};
+
+use crate::broker::Process;
+use crate::oracle::Invariant;
+use crate::report::Reach;
+use crate::trace::Who;
+use crate::world::World;
+
+/// An input's name and group, for the trace.
+pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
+    match input {
+        Input::Tick { .. } => ("tick", 0),
+        Input::Raft { items, .. } => ("takes", items.first().map_or(0, |item| item.group.0)),
+        Input::Produce { group, .. } => ("takes_batch", group.0),
+        Input::Guard { group, .. } => ("takes_read", group.0),
+        Input::Metadata { .. } => ("takes_request", GroupId::METADATA.0),
+        Input::Durable { done, .. } => ("hears_durable", done.first().map_or(0, |(g, _)| g.0)),
+        Input::Readable { group, .. } => ("hears_readable", group.0),
+        Input::Entries { group, .. } => ("hears_entries", group.0),
+        Input::PeerConnected { .. } => ("hears_connected", 0),
+        Input::PeerDisconnected { .. } => ("hears_disconnected", 0),
+        Input::PeerDied { .. } => ("hears_death", 0),
+        Input::Create { spec } => ("creates", spec.group.0),
+        Input::Remove { group } => ("removes", group.0),
+        Input::Configure { group, .. } => ("configures", group.0),
+        Input::Checkpoint { .. } => ("marks", 0),
+        Input::HandOver => ("hands_over", 0),
+        Input::DiskFull { .. } => ("hears_disk", 0),
+        Input::Distrust { group } => ("distrusts", group.0),
+    }
+}
+
+impl World {
+    /// After a turn's flush, before anything of it leaves: commits, leaders, prefixes.
+    pub fn observe(&mut self, b: usize, process: &Process) {
+        let at_ns = self.now_ns;
+        for group in process.shard.groups() {
+            let Some(member) = process.shard.member(group) else { continue };
+            let raft = &member.group;
+            if raft.role() == Role::Leader {
+                self.oracle.leads(at_ns, b, group, raft.term());
+            }
+            let (seen, commit) = (self.oracle.values.seen(b, group), raft.commit_index());
+            if commit > seen {
+                let entries = raft.memory_entries(seen + 1, commit + 1, u64::MAX);
+                if entries.len() as u64 != commit - seen {
+                    let text = format!("b{}: group {group} cannot show {seen}..{commit}", b + 1);
+                    self.oracle.unexpected(at_ns, text);
+                }
+                self.oracle.committed(at_ns, b, group, entries);
+                let numbers = [("group", group.0), ("index", commit), ("term", raft.term())];
+                self.note(Who::Broker(b), "committed", &numbers);
+            }
+            let machine = member.machine();
+            if machine.applied() > 0 {
+                self.oracle.applied(at_ns, b, group, machine.applied(), machine.prefix());
+            }
+        }
+    }
+
+    pub fn observe_event(&mut self, b: usize, event: &Event) {
+        let who = Who::Broker(b);
+        match event {
+            Event::Consensus { group, event, .. } => self.consensus_event(b, *group, event),
+            Event::Serving { group, term } => {
+                self.note(who, "serves", &[("group", group.0), ("term", *term)]);
+            }
+            Event::StoppedServing { group, term } => {
+                self.note(who, "serves_no_more", &[("group", group.0), ("term", *term)]);
+            }
+            Event::Held { group, index, why } => {
+                let text = format!("b{}: group {group} is held at entry {index}: {why}", b + 1);
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            Event::Quarantined { group, why } => {
+                let text = format!("b{}: group {group} is quarantined: {why}", b + 1);
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            Event::ProposalDropped { group, .. } => {
+                self.note(who, "proposal_dropped", &[("group", group.0)]);
+            }
+            Event::Applied { .. } | Event::Committed { .. } | Event::UnknownGroup { .. } => {}
+        }
+    }
+
+    fn consensus_event(&mut self, b: usize, group: GroupId, event: &consensus::Event) {
+        use consensus::Event as Raft;
+        let (mut term, mut more) = (0, 0);
+        match event {
+            Raft::RoleChanged { to, term: of, .. } => {
+                (term, more) = (*of, *to as u64);
+                if *to == Role::Leader {
+                    self.reach(Reach::Election);
+                }
+            }
+            Raft::LogTruncated { from, term: of, .. } => {
+                (term, more) = (*of, *from);
+                self.reach(Reach::Truncation);
+            }
+            Raft::Suspected { commit, last_index, why } => {
+                self.reach(Reach::Suspect);
+                // Nothing rots here, so nobody forgets.
+                let text = format!(
+                    "b{}: group {group} is suspect: {}, commit {commit}, last {last_index}",
+                    b + 1,
+                    why.as_str()
+                );
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            Raft::InvariantViolated { invariant } => {
+                let text = format!("b{}: group {group}: {}", b + 1, invariant.as_str());
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            Raft::TransferStarted { term: of, to } => {
+                (term, more) = (*of, to.0);
+                self.reach(Reach::Transfer);
+            }
+            Raft::LeaseExpired { term: of } => {
+                term = *of;
+                self.reach(Reach::LeaseExpiry);
+            }
+            Raft::ElectionStarted { term: of, reason, .. } => (term, more) = (*of, *reason as u64),
+            Raft::LeaderChanged { term: of, leader, .. } => {
+                (term, more) = (*of, leader.map_or(0, |id| id.0));
+            }
+            Raft::SnapshotNeeded { peer, first_index } => {
+                let text = format!(
+                    "b{}: group {group}: replica {peer} is behind {first_index}: the log went too early",
+                    b + 1
+                );
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            _ => {}
+        }
+        let numbers = [("group", group.0), ("term", term), ("more", more)];
+        self.note(Who::Broker(b), event.as_str(), &numbers);
+    }
+
+    pub fn observe_view(&mut self, b: usize, view: &ViewUpdate) {
+        let numbers = [
+            ("group", view.group.0),
+            ("term", view.serving.unwrap_or(0)),
+            ("high", view.high_watermark as u64),
+            ("start", view.log_start as u64),
+        ];
+        self.note(Who::Broker(b), "shows", &numbers);
+        self.clients.hear(b, view);
+        if view.high_watermark < 0 {
+            // A quarantined group shows nothing.
+            return;
+        }
+        self.oracle.view(self.now_ns, b, view);
+        for (base, last, data) in &view.batches {
+            let there = self.oracle.values.at_offset(view.group, *base);
+            let same = there.is_some_and(|(_, chosen)| {
+                chosen.data == *data && chosen.offsets == Some((*base, last + 1))
+            });
+            if !same {
+                let text = format!("group {}: b{} shows {base}, not committed", view.group, b + 1);
+                self.oracle.broken(self.now_ns, Invariant::OneValue, text);
+            }
+        }
+    }
+
+    /// What goes to segments is what was chosen.
+    pub fn oracle_applies(&mut self, b: usize, work: &SegmentWork) {
+        match work {
+            SegmentWork::Append { group, entries } => {
+                for entry in entries {
+                    let index = entry.entry.index;
+                    let same = self.oracle.values.get(*group, index).is_some_and(|chosen| {
+                        chosen.term == entry.entry.term && chosen.data == entry.entry.data
+                    });
+                    if !same {
+                        let text = format!("group {group}: b{} applied {index}, not chosen", b + 1);
+                        self.oracle.broken(self.now_ns, Invariant::OneValue, text);
+                    }
+                    if entry.kind == model::EntryKind::Roll {
+                        self.reach(Reach::Roll);
+                    }
+                }
+            }
+            SegmentWork::LogStart { .. } => self.reach(Reach::LogStart),
+            _ => {}
+        }
+    }
+}

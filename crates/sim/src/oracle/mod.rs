@@ -1,0 +1,208 @@
+//! The oracle: what may never happen, one invariant per file.
+//!
+//! It hears what brokers commit, publish, answer and make durable, and what recovery finds; it
+//! never asks a broker what it believes. Invariants: it acts on nothing; what it has seen once
+//! stays true for ever, across crashes and leaders.
+
+mod acked;
+mod dedupe;
+mod durable;
+mod ids;
+mod leaders;
+mod one_value;
+mod prefix;
+mod reads;
+mod watermark;
+
+use model::{GroupId, PrefixChecksum};
+use node::Produced;
+use node::shard::{Shard, ViewUpdate};
+use storage::Recovered;
+
+use crate::clients::Op;
+pub use acked::Acked;
+pub use durable::Durable;
+pub use one_value::{Chosen, OneValue};
+
+/// What was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// One value per (group, index) and per (group, offset) among what is committed.
+    OneValue,
+    /// What is committed is durable on a majority.
+    CommittedIsDurable,
+    /// What was durable is found by recovery: entries, terms and votes.
+    DurableIsKept,
+    /// What was acknowledged is committed, at its offset, for ever.
+    AckedIsKept,
+    /// A batch of an idempotent producer appears at most once.
+    Dedupe,
+    /// A high watermark never moves back.
+    HighWatermark,
+    /// Equal positions have equal prefix checksums.
+    Prefix,
+    /// One leader per term.
+    OneLeader,
+    /// A guarded read is not older than its question.
+    FreshReads,
+    /// Producer-id blocks never overlap.
+    UniqueIds,
+    /// After the heal every group serves, commits, and its replicas become equal.
+    Liveness,
+    /// Panics, quarantined groups, held machines, false alarms of recovery.
+    Unexpected,
+}
+
+impl Invariant {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Invariant::OneValue => "one_value",
+            Invariant::CommittedIsDurable => "committed_is_durable",
+            Invariant::DurableIsKept => "durable_is_kept",
+            Invariant::AckedIsKept => "acked_is_kept",
+            Invariant::Dedupe => "dedupe",
+            Invariant::HighWatermark => "high_watermark",
+            Invariant::Prefix => "prefix",
+            Invariant::OneLeader => "one_leader",
+            Invariant::FreshReads => "fresh_reads",
+            Invariant::UniqueIds => "unique_ids",
+            Invariant::Liveness => "liveness",
+            Invariant::Unexpected => "unexpected",
+        }
+    }
+}
+
+/// One broken promise.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub at_ns: u64,
+    pub invariant: Invariant,
+    pub text: String,
+}
+
+/// Violations kept per life: the first ones tell.
+const VIOLATIONS_KEPT: usize = 20;
+
+#[derive(Default)]
+pub struct Oracle {
+    pub values: OneValue,
+    pub durable: Durable,
+    pub acked: Acked,
+    dedupe: dedupe::Dedupe,
+    leaders: leaders::Leaders,
+    watermark: watermark::Watermark,
+    prefix: prefix::Prefix,
+    reads: reads::Reads,
+    ids: ids::Ids,
+    pub violations: Vec<Violation>,
+}
+
+impl Oracle {
+    pub fn broken(&mut self, at_ns: u64, invariant: Invariant, text: String) {
+        if self.violations.len() < VIOLATIONS_KEPT {
+            self.violations.push(Violation { at_ns, invariant, text });
+        }
+    }
+
+    fn expect(&mut self, at_ns: u64, invariant: Invariant, result: Result<(), String>) {
+        if let Err(text) = result {
+            self.broken(at_ns, invariant, text);
+        }
+    }
+
+    /// Something that has no business to happen in this world.
+    pub fn unexpected(&mut self, at_ns: u64, text: String) {
+        self.broken(at_ns, Invariant::Unexpected, text);
+    }
+
+    /// A process begins: what its views showed before is over.
+    pub fn began(&mut self, b: usize, shard: &Shard<u64>) {
+        self.watermark.began(b);
+        self.values.began(b, shard);
+    }
+
+    pub fn recovered(&mut self, at_ns: u64, b: usize, recovered: &Recovered) {
+        let result = self.durable.recovered(b, recovered, &self.values);
+        self.expect(at_ns, Invariant::DurableIsKept, result);
+    }
+
+    /// Broker `b` says that `entries` are committed.
+    pub fn committed(&mut self, at_ns: u64, b: usize, group: GroupId, entries: Vec<model::LogEntry>) {
+        for entry in entries {
+            let (index, term) = (entry.index, entry.term);
+            match self.values.committed(b, group, entry) {
+                Err(text) => self.broken(at_ns, Invariant::OneValue, text),
+                Ok(None) => {}
+                Ok(Some(chosen)) => {
+                    let result = self.dedupe.chosen(group, chosen);
+                    let copies = self.durable.copies(group, index, term);
+                    self.expect(at_ns, Invariant::Dedupe, result);
+                    if copies <= crate::world::BROKERS / 2 {
+                        let text = format!(
+                            "group {group}: b{} committed entry {index} of term {term}, durable on {copies}",
+                            b + 1
+                        );
+                        self.broken(at_ns, Invariant::CommittedIsDurable, text);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn leads(&mut self, at_ns: u64, b: usize, group: GroupId, term: u64) {
+        let result = self.leaders.leads(b, group, term);
+        self.expect(at_ns, Invariant::OneLeader, result);
+    }
+
+    pub fn applied(&mut self, at_ns: u64, b: usize, group: GroupId, index: u64, sum: PrefixChecksum) {
+        let result = self.prefix.applied(b, group, index, sum);
+        self.expect(at_ns, Invariant::Prefix, result);
+    }
+
+    pub fn view(&mut self, at_ns: u64, b: usize, view: &ViewUpdate) {
+        let result = self.watermark.view(b, view);
+        self.expect(at_ns, Invariant::HighWatermark, result);
+    }
+
+    /// A producer is answered. `copies`: durable copies its `acks` demand.
+    pub fn answered(
+        &mut self,
+        at_ns: u64,
+        b: usize,
+        number: u64,
+        op: &Op,
+        done: Produced,
+        copies: usize,
+    ) {
+        if copies == 0 {
+            return;
+        }
+        let result = self.acked.answered(b, number, op, done);
+        self.expect(at_ns, Invariant::AckedIsKept, result);
+        let result = self.acked.is_committed(op, done, copies, &self.values, &self.durable);
+        self.expect(at_ns, Invariant::AckedIsKept, result);
+        self.reads.wrote(op.group, done.base_offset + i64::from(op.records));
+    }
+
+    /// High watermark below which no read that starts now may answer.
+    pub fn floor(&self, group: GroupId) -> i64 {
+        self.reads.floor(group)
+    }
+
+    pub fn read(&mut self, at_ns: u64, b: usize, group: GroupId, floor: i64, high: i64) {
+        if high < floor {
+            let text = format!("group {group}: b{} answered {high}, {floor} was known before", b + 1);
+            self.broken(at_ns, Invariant::FreshReads, text);
+        }
+    }
+
+    /// A reader was told `high`.
+    pub fn has_read(&mut self, group: GroupId, high: i64) {
+        self.reads.wrote(group, high);
+    }
+
+    pub fn ids(&mut self, at_ns: u64, first: i64, count: i64) {
+        let result = self.ids.allocated(first, count);
+        self.expect(at_ns, Invariant::UniqueIds, result);
+    }
+}

@@ -1,0 +1,32 @@
+//! What a life is made of, besides its seed.
+
+use crate::plant::Plant;
+
+/// Shape of one life. Times are simulated.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Seconds in which faults strike.
+    pub fault_seconds: u64,
+    /// Seconds after the heal within which everything must serve again, and come to rest.
+    pub heal_seconds_max: u64,
+    /// Faults that must have had an effect.
+    pub faults_min: u64,
+    pub plant: Option<Plant>,
+    /// Keep one line per event in [`Report::lines`](crate::Report::lines).
+    pub record: bool,
+    /// Print the lines as they happen.
+    pub print: bool,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Profile {
+            fault_seconds: 20,
+            heal_seconds_max: 15,
+            faults_min: 3,
+            plant: None,
+            record: false,
+            print: false,
+        }
+    }
+}

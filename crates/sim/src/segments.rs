@@ -1,0 +1,311 @@
+//! Segments and checkpoints of one process: what the segment thread does, step by step.
+//!
+//! Invariants: work of a group is done in order; while a checkpoint is written nothing else is;
+//! segments are synced before promises are read, both before the checkpoint is written, and only
+//! then may the journal forget.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use consensus::EntryFetch;
+use model::GroupId;
+use node::shard::{GroupMark, Input, PlacedMark, SegmentWork};
+use storage::testing::SimDisk;
+use storage::{Checkpoint, DiskError, DiskPath, SegmentList, SegmentLog, StorageError};
+
+use crate::report::Reach;
+use crate::trace::Who;
+use crate::world::{MS, US, What, World, group_of};
+
+/// Small segments, so that a short life rolls them.
+pub const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// Where a checkpoint stands.
+#[derive(Default)]
+enum Stage {
+    #[default]
+    None,
+    /// Marks are on their way.
+    Marking(Vec<PlacedMark>),
+    /// All marks are there: the segments are to be synced ...
+    Sync(Vec<PlacedMark>),
+    /// ... then the checkpoint written ...
+    Write(Vec<PlacedMark>),
+    /// ... then the journal may forget.
+    Forget,
+}
+
+pub struct SegmentWorker {
+    disk: SimDisk,
+    logs: BTreeMap<GroupId, SegmentLog>,
+    /// What readers see.
+    pub views: BTreeMap<GroupId, Arc<SegmentList>>,
+    checkpoint: Checkpoint,
+    stage: Stage,
+    next_checkpoint: u64,
+    queue: VecDeque<SegmentWork>,
+    called: bool,
+}
+
+/// Where a group's segments lie.
+pub fn dir_of(group: GroupId) -> DiskPath {
+    DiskPath::new("partitions").join(&group.to_string())
+}
+
+impl SegmentWorker {
+    pub fn new(
+        disk: SimDisk,
+        logs: BTreeMap<GroupId, SegmentLog>,
+        checkpoint: Checkpoint,
+    ) -> SegmentWorker {
+        let views = logs.iter().map(|(group, log)| (*group, log.view())).collect();
+        SegmentWorker {
+            disk,
+            logs,
+            views,
+            checkpoint,
+            stage: Stage::None,
+            next_checkpoint: 1,
+            queue: VecDeque::new(),
+            called: false,
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && matches!(self.stage, Stage::None)
+    }
+
+    /// A reader of the same disk, for checks and lagging followers.
+    pub fn reader(&self) -> storage::testing::SimReader {
+        self.disk.reader()
+    }
+
+    fn log(&mut self, group: GroupId) -> Result<&mut SegmentLog, StorageError> {
+        if !self.logs.contains_key(&group) {
+            let log = SegmentLog::open(&mut self.disk, dir_of(group), None, SEGMENT_BYTES)?;
+            self.logs.insert(group, log);
+        }
+        Ok(self.logs.get_mut(&group).expect("there now"))
+    }
+
+    /// One piece of work; true when all marks of a checkpoint are there.
+    fn work(&mut self, work: SegmentWork) -> Result<bool, StorageError> {
+        match work {
+            SegmentWork::Append { group, entries } => {
+                self.log(group)?;
+                let log = self.logs.get_mut(&group).expect("opened just now");
+                let from = entries.partition_point(|e| e.entry.index <= log.last_index());
+                log.append(&mut self.disk, &entries[from..])?;
+            }
+            SegmentWork::LogStart { group, offset } => {
+                self.log(group)?.set_log_start(offset);
+            }
+            SegmentWork::SegmentBytes { group, bytes } => self.log(group)?.set_segment_bytes(bytes),
+            SegmentWork::Mark { mark, .. } => {
+                let Some(log) = self.logs.get(&mark.group) else { return Ok(false) };
+                let (position, terms) = (log.position(), log.view().term_starts());
+                assert_eq!(position.last_index, mark.applied_index, "a mark behind its entries");
+                if let Stage::Marking(marks) = &mut self.stage {
+                    marks.push((*mark, position, terms));
+                }
+            }
+            SegmentWork::Marked { .. } => {
+                if let Stage::Marking(marks) = std::mem::take(&mut self.stage) {
+                    self.stage = Stage::Sync(marks);
+                    return Ok(true);
+                }
+            }
+            SegmentWork::Delete { .. } => {}
+        }
+        Ok(false)
+    }
+
+    /// One step of a checkpoint. `Some`: what the journal may forget.
+    fn step(
+        &mut self,
+        states: impl FnOnce() -> Vec<storage::SyncedState>,
+    ) -> Result<Option<Vec<(GroupId, u64, model::Lsn)>>, StorageError> {
+        match std::mem::take(&mut self.stage) {
+            Stage::Sync(marks) => {
+                for (mark, ..) in &marks {
+                    if let Some(log) = self.logs.get_mut(&mark.group)
+                        && log.is_dirty()
+                    {
+                        log.sync(&mut self.disk)?;
+                    }
+                }
+                self.stage = Stage::Write(marks);
+            }
+            Stage::Write(marks) => {
+                GroupMark::merge(&mut self.checkpoint, marks, states());
+                self.checkpoint.write(&mut self.disk, &DiskPath::new(""))?;
+                self.stage = Stage::Forget;
+            }
+            Stage::Forget => {
+                for log in self.logs.values_mut() {
+                    log.reap(&mut self.disk)?;
+                }
+                let groups = self.checkpoint.groups.iter();
+                return Ok(Some(groups.map(|(id, g)| (*id, g.applied_index, g.as_of_lsn)).collect()));
+            }
+            other => self.stage = other,
+        }
+        Ok(None)
+    }
+
+    /// What became readable: (group, last index, start index, segments).
+    fn publish(&mut self, touched: BTreeSet<GroupId>) -> Vec<Input<u64>> {
+        let mut news = Vec::new();
+        for group in touched {
+            let Some(log) = self.logs.get(&group) else { continue };
+            let list = log.view();
+            news.push(Input::Readable {
+                group,
+                index: list.last_index(),
+                start_index: list.first_index().saturating_sub(1),
+                segments: Some(list.segments()),
+            });
+            self.views.insert(group, list);
+        }
+        news
+    }
+}
+
+impl World {
+    pub fn segment_work(&mut self, b: usize, work: SegmentWork) {
+        self.oracle_applies(b, &work);
+        self.with_process(b, |process| process.segments.queue.push_back(work));
+        self.call_segments(b);
+    }
+
+    fn call_segments(&mut self, b: usize) {
+        let delay_ns = self.between(100 * US, 5 * MS);
+        let Some(process) = &mut self.brokers[b].process else { return };
+        if !std::mem::replace(&mut process.segments.called, true) {
+            let life = process.life;
+            self.schedule(delay_ns, What::Segments { b, life });
+        }
+    }
+
+    pub fn segments_turn(&mut self, b: usize, life: u32) {
+        if !self.lives(b, life) {
+            return;
+        }
+        if let Some(until) = self.stopped_until(b) {
+            return self.schedule_at(until, What::Segments { b, life });
+        }
+        let worker = &mut self.brokers[b].process.as_mut().expect("it lives").segments;
+        worker.called = false;
+        let mut touched = BTreeSet::new();
+        let mut failed = None;
+        let mut marked = false;
+        while !marked && matches!(worker.stage, Stage::None | Stage::Marking(_)) {
+            let Some(work) = worker.queue.pop_front() else { break };
+            touched.insert(group_of(&work));
+            match worker.work(work) {
+                Ok(all) => marked = all,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return self.segments_failed(b, error);
+        }
+        for input in worker.publish(touched) {
+            self.tell(b, input);
+        }
+        if marked {
+            self.next_checkpoint_step(b, life);
+        }
+    }
+
+    fn segments_failed(&mut self, b: usize, error: StorageError) {
+        if error == StorageError::Disk(DiskError::Crashed) {
+            return self.die_at_op(b);
+        }
+        let text = format!("b{}: segments: {error}", b + 1);
+        self.oracle.unexpected(self.now_ns, text);
+    }
+
+    pub fn checkpoint_due(&mut self, b: usize, life: u32) {
+        if !self.lives(b, life) {
+            return;
+        }
+        self.begin_checkpoint(b);
+        let next_ns = self.between(300 * MS, 4_000 * MS);
+        self.schedule(next_ns, What::CheckpointDue { b, life });
+    }
+
+    pub fn begin_checkpoint(&mut self, b: usize) {
+        let id = self.with_process(b, |process| {
+            let worker = &mut process.segments;
+            if !matches!(worker.stage, Stage::None) {
+                return None;
+            }
+            worker.stage = Stage::Marking(Vec::new());
+            worker.next_checkpoint += 1;
+            Some(worker.next_checkpoint - 1)
+        });
+        if let Some(Some(id)) = id {
+            self.note(Who::Broker(b), "checkpoint", &[("id", id)]);
+            self.tell(b, Input::Checkpoint { id });
+        }
+    }
+
+    fn next_checkpoint_step(&mut self, b: usize, life: u32) {
+        let (low, high) = self.brokers[b].pace.sync_ns;
+        let took_ns = self.between(low, 2 * high);
+        self.schedule(took_ns, What::CheckpointStep { b, life });
+    }
+
+    pub fn checkpoint_step(&mut self, b: usize, life: u32) {
+        if !self.lives(b, life) {
+            return;
+        }
+        if let Some(until) = self.stopped_until(b) {
+            return self.schedule_at(until, What::CheckpointStep { b, life });
+        }
+        let process = self.brokers[b].process.as_mut().expect("it lives");
+        let journal = &process.journal.journal;
+        match process.segments.step(|| journal.synced_states()) {
+            Ok(None) => self.next_checkpoint_step(b, life),
+            Ok(Some(covered)) => {
+                process.journal.journal.checkpointed(&covered);
+                self.reach(Reach::Checkpoint);
+                self.note(Who::Broker(b), "checkpointed", &[("groups", covered.len() as u64)]);
+                self.pump_journal(b);
+                self.call_segments(b);
+            }
+            Err(error) => self.segments_failed(b, error),
+        }
+    }
+
+    /// Older entries for a lagging follower, read off the shard.
+    pub fn fetch_entries(&mut self, b: usize, group: GroupId, fetch: EntryFetch) {
+        let delay_ns = self.between(200 * US, 8 * MS);
+        if let Some(life) = self.with_process(b, |process| process.life) {
+            self.schedule(delay_ns, What::Fetched { b, life, group, fetch });
+        }
+    }
+
+    pub fn fetched(&mut self, b: usize, life: u32, group: GroupId, fetch: EntryFetch) {
+        if !self.lives(b, life) {
+            return;
+        }
+        let worker = &self.brokers[b].process.as_ref().expect("it lives").segments;
+        let reader = worker.reader();
+        let EntryFetch { fetch, lo, hi, max_bytes } = fetch;
+        let list = worker.views.get(&group).ok_or(());
+        let entries =
+            list.and_then(|list| list.entries(&reader, lo, hi, max_bytes).map_err(|_| ()));
+        let count = entries.as_ref().map_or(0, |entries| entries.len() as u64);
+        self.note(Who::Broker(b), "fetched", &[("group", group.0), ("lo", lo), ("entries", count)]);
+        if count > 0 {
+            self.reach(Reach::CatchUpRead);
+        }
+        self.tell(b, Input::Entries { group, fetch, entries });
+    }
+}
+
