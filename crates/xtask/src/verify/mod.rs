@@ -59,7 +59,8 @@ pub fn fix() -> Result<(), String> {
 }
 
 fn clippy(extra: &[&str]) -> std::process::Command {
-    let mut command = cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets"]);
+    let mut command =
+        cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--keep-going"]);
     command.args(extra);
     command.args(["--", "-D", "warnings"]);
     command
