@@ -17,6 +17,7 @@ const PHASES: [&str; 7] = ["build", "unit", "sim", "clients", "steady", "failove
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
+const SIM_SEEDS: &str = "100";
 const SIM_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Runs the named phases, or all of them.
@@ -46,7 +47,10 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
         tally.phase("unit", |tally| run_programs(tally, &unit, UNIT_LIMIT));
     }
     if wanted("sim") {
-        tally.phase("sim", |tally| run_programs(tally, &sim, SIM_LIMIT));
+        tally.phase("sim", |tally| {
+            run_programs(tally, &sim, SIM_LIMIT);
+            simulate(tally);
+        });
     }
     if wanted("clients") {
         tally.phase("clients", clients::run);
@@ -163,6 +167,22 @@ fn run_programs(tally: &mut Tally, programs: &[Program], limit: Duration) {
             tally.fail(&label, "ended badly without naming a test");
         }
         println!("ok    {label}: {} passed", counts.passed);
+    }
+}
+
+/// Seeds in which nothing may break, and defects planted that must be caught.
+fn simulate(tally: &mut Tally) {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(workspace::program("glasslog-sim"));
+        command.args(["--quiet", "--seeds", SIM_SEEDS]).args(arguments);
+        let text = Job::spawn("glasslog-sim", command, &workspace::target().join("test-output"))?
+            .wait(SIM_LIMIT)?;
+        Ok(text.lines().last().unwrap_or_default().to_owned())
+    };
+    tally.check(&format!("{SIM_SEEDS} simulated lives keep every promise"), || run(&[]));
+    for plant in ["send-before-persist", "ack-before-commit"] {
+        let name = format!("planted {plant} is caught within {SIM_SEEDS} seeds");
+        tally.check(&name, || run(&["--plant", plant]));
     }
 }
 
