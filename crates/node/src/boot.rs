@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use consensus::Timing;
+use consensus::{Restored, Timing};
 use machine::config::{TopicConfig, TopicDefaults};
 use machine::metadata::{Image, MetadataMachine};
 use model::{BrokerId, DirectoryId, GroupId, SyncPolicy, limits};
@@ -186,6 +186,22 @@ fn restore_group(
     Ok(Ok(()))
 }
 
+/// One group's log as journal and checkpoint have it, read beside the running journal: for a
+/// group that nobody writes to any more. `Err` in one line.
+pub fn log_of(data_dir: &std::path::Path, group: GroupId) -> Result<Restored, String> {
+    let mut disk = RealDisk::new(data_dir);
+    let journal_dir = DiskPath::new(layout::JOURNAL);
+    let recovered = storage::recover(&mut disk, &DiskPath::new(""), &journal_dir);
+    let mut recovered = recovered.map_err(|error| error.to_string())?;
+    let found = recovered.groups.remove(&group).ok_or("the journal does not know it")?;
+    if let Some(damage) = found.suspect {
+        return Err(format!("its log is damaged: {}", damage.as_str()));
+    }
+    let kept = recovered.checkpoint.as_ref().and_then(|kept| kept.groups.get(&group));
+    let config = default_config(&TopicDefaults::default());
+    RestoredGroup::recovered(group, found, kept, Vec::new(), config).map(|restored| restored.log)
+}
+
 /// A topic's configuration over the broker's defaults.
 pub fn config_of(image: &Image, defaults: &TopicDefaults, group: GroupId) -> TopicConfig {
     let overrides = image.partition_of(group).map(|(topic, _)| topic.configs.clone());
@@ -246,6 +262,7 @@ pub fn start_threads(
         sync: cfg.journal_sync,
         sync_interval: Duration::from_millis(cfg.journal_sync_interval_ms),
         written_ns: 0,
+        barriers: Vec::new(),
     };
     let segments = SegmentThread::new(SegmentParts {
         disk: loaded.disk,

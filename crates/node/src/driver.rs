@@ -154,6 +154,11 @@ impl Driver {
         for work in out.segments.drain(..) {
             self.segments.push(SegmentMail::Work(work));
         }
+        for group in out.rebuilds.drain(..) {
+            let (tell, quiet) = tokio::sync::oneshot::channel();
+            self.journal.push(JournalMail::Barrier(tell));
+            self.plumbing.rebuild(group, quiet);
+        }
         for (group, fetch) in out.fetches.drain(..) {
             self.plumbing.fetch_entries(group, fetch);
         }
@@ -204,6 +209,9 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         | Input::Checkpoint { .. }
         | Input::HandOver
         | Input::DiskFull { .. }
-        | Input::Distrust { .. } => InputKind::Control,
+        | Input::Distrust { .. }
+        | Input::Rebuild { .. } => InputKind::Control,
+        #[cfg(test)]
+        Input::Panic { .. } => InputKind::Control,
     }
 }

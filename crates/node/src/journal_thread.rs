@@ -12,6 +12,7 @@ use model::{GroupId, Lsn, SyncPolicy};
 use storage::{Completion, Disk, Journal, JournalEvent, JournalWrite, OpId, RealDisk, SyncedState};
 use telemetry::Beat;
 use telemetry::labels::{FatalReason, Loop, Phase};
+use tokio::sync::oneshot;
 
 use crate::mailbox::Shards;
 use crate::observe::JournalObserver;
@@ -24,6 +25,8 @@ pub enum JournalMail {
     Writes(Vec<JournalWrite>),
     /// The synced promises of all groups, for a checkpoint.
     SyncedStates(SyncSender<Vec<SyncedState>>),
+    /// Tell when everything handed over before is on disk.
+    Barrier(oneshot::Sender<()>),
     /// A checkpoint is synced.
     Checkpointed(Vec<(GroupId, u64, Lsn)>),
     /// Sync all there is, then end.
@@ -46,6 +49,8 @@ pub struct JournalThread {
     pub sync_interval: Duration,
     /// Boot time of the last completed write.
     pub written_ns: u64,
+    /// Who waits until all is on disk.
+    pub barriers: Vec<oneshot::Sender<()>>,
 }
 
 impl JournalThread {
@@ -77,6 +82,12 @@ impl JournalThread {
                 space_at = Instant::now();
             }
             self.work(&beat, &mut observer, &mut stopping, &mut full);
+            if self.journal.is_quiet() {
+                // Whoever gave up waiting needs no answer.
+                for tell in self.barriers.drain(..) {
+                    let _ = tell.send(());
+                }
+            }
             observer.gauges(&self.journal);
             if stopping && full {
                 // What waits for space was never acknowledged.
@@ -95,6 +106,7 @@ impl JournalThread {
                 // The asker waits; if it is gone, so is the checkpoint.
                 let _ = answer.send(self.journal.synced_states());
             }
+            JournalMail::Barrier(tell) => self.barriers.push(tell),
             JournalMail::Checkpointed(groups) => self.journal.checkpointed(&groups),
             JournalMail::Stop => return true,
         }

@@ -18,6 +18,8 @@ mod node;
 mod observe;
 pub mod peer;
 mod plumbing;
+#[cfg(test)]
+mod rebuild_tests;
 mod segment_thread;
 mod settings;
 pub mod shard;

@@ -106,6 +106,7 @@ impl Node {
         let (news, news_inbox) = mpsc::channel(NEWS_MAX);
         let plumbing = Arc::new(Plumbing::new(
             cfg.broker,
+            cfg.data_dir.clone(),
             Shards::new(handles),
             storage::RealReader::new(&cfg.data_dir),
             runtime.handle().clone(),

@@ -99,6 +99,15 @@ impl Observer {
                 metrics().panics_total.at(PanicRoom::Group).inc();
                 log_limited!(error, LogEvent::GroupQuarantined, group = group.0, %why, "group quarantined");
             }
+            Event::Rebuilt { group } => {
+                metrics().groups_rebuilt_total.inc();
+                log_limited!(
+                    warn,
+                    LogEvent::GroupRebuilt,
+                    group = group.0,
+                    "group rebuilt from the journal"
+                );
+            }
             Event::UnknownGroup { .. } => {
                 metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();
             }

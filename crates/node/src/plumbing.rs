@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +16,9 @@ use model::{BrokerId, GroupId};
 use storage::{RealReader, SegmentList};
 use telemetry::labels::{DropKind, FatalReason, LockClass, LogEvent};
 use telemetry::{Lock, RwLock, log_limited, metrics};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::boot;
 
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
@@ -30,6 +33,7 @@ const FETCHES_MAX: usize = 4;
 
 pub struct Plumbing {
     pub own: BrokerId,
+    data_dir: PathBuf,
     pub shards: Shards,
     pub reader: RealReader,
     pub runtime: tokio::runtime::Handle,
@@ -48,6 +52,7 @@ pub struct Plumbing {
 impl Plumbing {
     pub fn new(
         own: BrokerId,
+        data_dir: PathBuf,
         shards: Shards,
         reader: RealReader,
         runtime: tokio::runtime::Handle,
@@ -57,6 +62,7 @@ impl Plumbing {
     ) -> Plumbing {
         Plumbing {
             own,
+            data_dir,
             shards,
             reader,
             runtime,
@@ -224,6 +230,23 @@ impl Plumbing {
             let bytes: usize = entries.iter().flatten().map(|entry| entry.data.len()).sum();
             metrics().raft_catch_up_bytes_total.add(bytes as u64);
             this.shards.of(group).tell(Input::Entries { group, fetch, entries }).await;
+        });
+    }
+
+    /// Reads a panicked group back from the journal once all it wrote is on disk.
+    pub fn rebuild(self: &Arc<Self>, group: GroupId, quiet: oneshot::Receiver<()>) {
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            let read = match quiet.await {
+                Err(_) => Err("the broker is shutting down".to_owned()),
+                Ok(()) => {
+                    let data_dir = this.data_dir.clone();
+                    let read = move || boot::log_of(&data_dir, group);
+                    let read = tokio::task::spawn_blocking(read).await;
+                    read.unwrap_or_else(|error| Err(error.to_string()))
+                }
+            };
+            this.shards.of(group).tell(Input::Rebuild { group, log: read.map(Box::new) }).await;
         });
     }
 

@@ -101,6 +101,7 @@ impl Machine {
 
 impl<R> Member<R> {
     pub(super) fn apply(&mut self, committed: Vec<LogEntry>, out: &mut Out<R>) {
+        self.applying = true;
         let last = committed.last().map(|entry| (entry.index, entry.term));
         let count = committed.len();
         let group = self.spec.group;
@@ -152,6 +153,8 @@ impl<R> Member<R> {
         if image_changed && let Machine::Metadata(machine) = &self.machine {
             out.image = Some(machine.image());
         }
+        self.settled = last.map_or(self.settled, |(index, _)| index);
+        self.applying = false;
     }
 
     fn apply_one(&mut self, entry: &LogEntry, out: &mut Out<R>) -> Meaning {

@@ -63,7 +63,28 @@ pub struct Member<R> {
     pub(super) rolled_at: i64,
     pub(super) retention_at_ns: u64,
     pub(super) marked: u64,
+    /// Last index whose consequences all left: machine and segments agree there.
+    pub(super) settled: u64,
+    /// True while committed entries are being taken: a panic then leaves machine and segments
+    /// apart.
+    pub(super) applying: bool,
+    /// Journal tokens of earlier lives of this group in this process; see [`Fallen`].
+    token_base: u64,
+    last_token: u64,
+    #[cfg(test)]
+    pub(super) planted_panic: bool,
     out: GroupOut,
+}
+
+/// A group between its panic and its rebuilding: everything but raft, which is read back from
+/// the journal.
+pub(super) struct Fallen {
+    pub spec: GroupSpec,
+    pub machine: Bytes,
+    pub applied: u64,
+    pub applied_term: u64,
+    pub segments: Vec<SegmentSummary>,
+    pub last_token: u64,
 }
 
 impl<R> Member<R> {
@@ -80,6 +101,7 @@ impl<R> Member<R> {
             seed: cfg.seed,
             timing: cfg.timing,
         };
+        let applied = log.applied;
         let durable_index = log.entries.last().map_or(log.applied, |entry| entry.index);
         let group = Group::new(config, log, now).map_err(|error| error.to_string())?;
         let published = machine.next_offset();
@@ -105,6 +127,12 @@ impl<R> Member<R> {
             rolled_at: -1,
             retention_at_ns: now.boot_ns,
             marked: 0,
+            settled: applied,
+            applying: false,
+            token_base: 0,
+            last_token: 0,
+            #[cfg(test)]
+            planted_panic: false,
             out: GroupOut::default(),
         })
     }
@@ -184,6 +212,10 @@ impl<R> Member<R> {
     }
 
     pub(super) fn persisted(&mut self, now: Now, token: u64, written_ns: u64, out: &mut Out<R>) {
+        // Durable only now, but written by a life of this group that panicked since.
+        let Some(token) = token.checked_sub(self.token_base).filter(|token| *token > 0) else {
+            return;
+        };
         while let Some((ready, index)) = self.unsynced.front().copied() {
             if ready > token {
                 break;
@@ -257,6 +289,8 @@ impl<R> Member<R> {
         handing_over: bool,
         out: &mut Out<R>,
     ) {
+        #[cfg(test)]
+        assert!(!std::mem::take(&mut self.planted_panic), "a planted panic");
         self.check_lead(now, out);
         self.propose_queued(cfg, now, out);
         self.ask_round(now);
@@ -283,9 +317,10 @@ impl<R> Member<R> {
                 let first = write.entries[0].index;
                 self.durable_index = self.durable_index.min(first - 1);
             }
+            self.last_token = self.token_base + write.ready;
             out.journal.push(JournalWrite {
                 group,
-                token: write.ready,
+                token: self.last_token,
                 entries: write.entries,
                 hard_state: write.hard_state,
                 urgent: write.vote_or_term_changed,
@@ -400,6 +435,25 @@ impl<R> Member<R> {
             queued: self.queued.len(),
             lease_remaining_ms: self.group.lease_remaining_ms(now),
         }
+    }
+
+    /// What is worth keeping of a member whose raft half panicked. `None`: the machine is held,
+    /// or was amid an apply; only a restart's replay can be trusted then.
+    pub(super) fn into_fallen(self) -> Option<Fallen> {
+        let sound = self.held.is_none() && !self.applying && self.birth.is_none();
+        sound.then(|| Fallen {
+            spec: self.spec,
+            machine: self.machine.snapshot().into(),
+            applied: self.settled,
+            applied_term: self.applied_term,
+            segments: self.segments,
+            last_token: self.last_token,
+        })
+    }
+
+    /// Tokens of this life begin above those of the one before.
+    pub(super) fn continue_tokens(&mut self, last_token: u64) {
+        (self.token_base, self.last_token) = (last_token, last_token);
     }
 
     pub fn group_id(&self) -> GroupId {

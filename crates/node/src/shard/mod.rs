@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use consensus::{EntryFetch, Timing, eraftpb};
+use consensus::{EntryFetch, Restored, Timing, eraftpb};
 use machine::config::TopicConfig;
 use machine::metadata;
 use model::{BrokerId, ErrorCode, GroupId, LogEntry, Now, ReplicaId, limits};
@@ -29,7 +29,7 @@ use crate::budget::Charge;
 
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
 pub use checkpoint::{GroupMark, PlacedMark};
-use member::Member;
+use member::{Fallen, Member};
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 
 /// One batch on its way into a partition.
@@ -125,6 +125,15 @@ pub enum Input<R> {
     },
     /// The journal no longer trusts a group's log.
     Distrust {
+        group: GroupId,
+    },
+    /// A group that panicked, as the journal has it; `Err` says why it cannot be read.
+    Rebuild {
+        group: GroupId,
+        log: Result<Box<Restored>, String>,
+    },
+    #[cfg(test)]
+    Panic {
         group: GroupId,
     },
 }
@@ -251,6 +260,10 @@ pub enum Event {
         group: GroupId,
         why: String,
     },
+    /// It panicked, and serves again.
+    Rebuilt {
+        group: GroupId,
+    },
     UnknownGroup {
         group: GroupId,
     },
@@ -269,6 +282,8 @@ pub struct Out<R> {
     pub replies: Vec<(R, Answer)>,
     pub segments: Vec<SegmentWork>,
     pub fetches: Vec<(GroupId, EntryFetch)>,
+    /// Groups that panicked and may be rebuilt: to be answered with [`Input::Rebuild`].
+    pub rebuilds: Vec<GroupId>,
     /// A newer metadata image, if one was applied.
     pub image: Option<std::sync::Arc<metadata::Image>>,
 }
@@ -283,6 +298,7 @@ impl<R> Default for Out<R> {
             replies: Vec::new(),
             segments: Vec::new(),
             fetches: Vec::new(),
+            rebuilds: Vec::new(),
             image: None,
         }
     }
@@ -323,8 +339,13 @@ pub struct Shard<R> {
     connected: BTreeSet<BrokerId>,
     dead: BTreeSet<BrokerId>,
     quarantined: BTreeMap<GroupId, String>,
+    fallen: BTreeMap<GroupId, Fallen>,
+    /// Boot time of each group's last rebuilding.
+    rebuilt_ns: BTreeMap<GroupId, u64>,
     disk_full: bool,
     handing_over: bool,
+    /// As the last input was told.
+    now: Now,
 }
 
 impl<R> Shard<R> {
@@ -337,8 +358,11 @@ impl<R> Shard<R> {
             connected: BTreeSet::new(),
             dead: BTreeSet::new(),
             quarantined: BTreeMap::new(),
+            fallen: BTreeMap::new(),
+            rebuilt_ns: BTreeMap::new(),
             disk_full: false,
             handing_over: false,
+            now: Now::default(),
         }
     }
 
@@ -350,12 +374,13 @@ impl<R> Shard<R> {
         let built = contained(|| Member::restore(cfg, now, restored));
         match built {
             Ok(Ok(member)) => self.insert(now, group, member),
-            Ok(Err(why)) | Err(why) => self.quarantine(group, why, out),
+            Ok(Err(why)) | Err(why) => self.quarantine(now, group, why, out),
         }
     }
 
     /// One input. Marks what it touched dirty; outputs only what cannot wait for the flush.
     pub fn step(&mut self, now: Now, input: Input<R>, out: &mut Out<R>) {
+        self.now = now;
         match input {
             Input::Tick { slot } => self.tick(now, slot, out),
             Input::Raft { from, items } => self.receive(now, from, items, out),
@@ -408,6 +433,11 @@ impl<R> Shard<R> {
             }
             Input::DiskFull { full } => self.disk_full = full,
             Input::Distrust { group } => self.with(group, out, |member, _, _| member.distrust()),
+            Input::Rebuild { group, log } => self.rebuild(now, group, log, out),
+            #[cfg(test)]
+            Input::Panic { group } => {
+                self.with(group, out, |member, _, _| member.planted_panic = true);
+            }
         }
     }
 
@@ -419,14 +449,14 @@ impl<R> Shard<R> {
             let Some(member) = self.members.get_mut(&group) else { continue };
             match contained(|| member.flush(cfg, now, turn_ns, handing_over, out)) {
                 Ok(()) if member.group.is_broken() => {
-                    self.quarantine(group, "an invariant of its log broke".into(), out);
+                    self.quarantine(now, group, "an invariant of its log broke".into(), out);
                 }
                 // More than one Ready's worth is committed: the next turn takes the rest.
                 Ok(()) if member.group.has_ready() => {
                     self.dirty.insert(group);
                 }
                 Ok(()) => {}
-                Err(why) => self.quarantine(group, why, out),
+                Err(why) => self.quarantine(now, group, why, out),
             }
         }
     }
@@ -589,7 +619,7 @@ impl<R> Shard<R> {
             Ok(()) => {
                 self.dirty.insert(group);
             }
-            Err(why) => self.quarantine(group, why, out),
+            Err(why) => self.quarantine(self.now, group, why, out),
         }
     }
 
@@ -599,8 +629,9 @@ impl<R> Shard<R> {
         }
     }
 
-    /// A RawNode is never used again after unwinding: the group is dropped, the others live.
-    fn quarantine(&mut self, group: GroupId, why: String, out: &mut Out<R>) {
+    /// A RawNode is never used again after unwinding: the group is dropped, the others live. It
+    /// is rebuilt from the journal once in [`limits::REBUILD_INTERVAL_MS`], else it stays out.
+    fn quarantine(&mut self, now: Now, group: GroupId, why: String, out: &mut Out<R>) {
         self.slots[(group.0 % WHEEL_SLOTS) as usize].remove(&group);
         self.dirty.remove(&group);
         if let Some(mut member) = self.members.remove(&group) {
@@ -611,9 +642,52 @@ impl<R> Shard<R> {
                 log_start: -1,
                 ..Default::default()
             });
+            let lately = self
+                .rebuilt_ns
+                .get(&group)
+                .is_some_and(|rebuilt_ns| now.ms_since(*rebuilt_ns) < limits::REBUILD_INTERVAL_MS);
+            if !lately && let Some(fallen) = member.into_fallen() {
+                self.fallen.insert(group, fallen);
+                out.rebuilds.push(group);
+            }
         }
         self.quarantined.insert(group, why.clone());
         out.events.push(Event::Quarantined { group, why });
+    }
+
+    /// Machine and segments were sound; raft's half comes back from the journal.
+    fn rebuild(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        log: Result<Box<Restored>, String>,
+        out: &mut Out<R>,
+    ) {
+        let Some(fallen) = self.fallen.remove(&group) else { return };
+        let log = match log {
+            Ok(log) => *log,
+            Err(why) => {
+                let before = self.quarantined.remove(&group).unwrap_or_default();
+                self.quarantined.insert(group, format!("{before}; not rebuilt: {why}"));
+                return;
+            }
+        };
+        self.rebuilt_ns.insert(group, now.boot_ns);
+        let last_token = fallen.last_token;
+        let restored = RestoredGroup {
+            log: Restored { applied: fallen.applied, ..log },
+            machine: Some(fallen.machine),
+            applied_term: fallen.applied_term,
+            in_journal: true,
+            segments: fallen.segments,
+            spec: fallen.spec,
+        };
+        self.quarantined.remove(&group);
+        self.restore(now, restored, out);
+        if let Some(member) = self.members.get_mut(&group) {
+            member.continue_tokens(last_token);
+            out.events.push(Event::Rebuilt { group });
+        }
     }
 }
 
