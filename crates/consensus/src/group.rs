@@ -327,9 +327,14 @@ impl Group {
 
     /// Hands leadership to `to`, or to the voter that has most of the log (`None`). Without a
     /// candidate, or when not leading, nothing happens. Proposals are dropped until it is done
-    /// or an election time-out has passed.
+    /// or an election time-out has passed; asking again meanwhile changes nothing, unless for
+    /// another replica by name.
     pub fn transfer_leader(&mut self, now: Now, to: Option<ReplicaId>) {
         if self.broken || self.role() != Role::Leader {
+            return;
+        }
+        let under_way = self.raw.raft.lead_transferee.map(ReplicaId);
+        if under_way.is_some() && (to.is_none() || to == under_way) {
             return;
         }
         let Some(to) = to.or_else(|| self.best_successor()) else { return };

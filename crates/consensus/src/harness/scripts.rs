@@ -272,6 +272,20 @@ fn a_hand_over_ends_the_lease_for_the_rest_of_the_term() {
     world.expect_sound();
 }
 
+/// A draining broker asks in every turn: neither a turn without end nor an abort may come of it.
+#[test]
+fn a_hand_over_under_way_is_not_begun_again() {
+    let mut world = World::formed(3, 1);
+    world.cut.insert((1, 2));
+    for _ in 0..5 {
+        world.turn(1, |group, now, _| group.transfer_leader(now, None));
+        world.run_ms(1);
+    }
+    let begun = world.log.iter().filter(|line| line.contains("TransferStarted")).count();
+    assert_eq!(begun, 1, "{}", world.text());
+    world.expect_sound();
+}
+
 #[test]
 fn a_held_replica_hands_over_and_does_not_lead() {
     let mut world = World::formed(3, 1);
