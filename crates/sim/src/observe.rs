@@ -31,6 +31,7 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::HandOver => ("hands_over", 0),
         Input::DiskFull { .. } => ("hears_disk", 0),
         Input::Distrust { group } => ("distrusts", group.0),
+        Input::Rebuild { group, .. } => ("rebuilds", group.0),
     }
 }
 
@@ -79,6 +80,9 @@ impl World {
             Event::Quarantined { group, why } => {
                 let text = format!("b{}: group {group} is quarantined: {why}", b + 1);
                 self.oracle.unexpected(self.now_ns, text);
+            }
+            Event::Rebuilt { group } => {
+                self.note(who, "rebuilt", &[("group", group.0)]);
             }
             Event::ProposalDropped { group, .. } => {
                 self.note(who, "proposal_dropped", &[("group", group.0)]);
