@@ -51,7 +51,15 @@ pub enum Strike {
     Ways(Vec<(usize, usize)>),
     Loss,
     Disk(usize),
-    FalseDeath { b: usize, of: usize },
+    FalseDeath {
+        b: usize,
+        of: usize,
+    },
+    /// A shutdown's deadline.
+    Stop {
+        b: usize,
+        life: u32,
+    },
 }
 
 pub struct Faults {
@@ -136,8 +144,10 @@ impl World {
                 self.call_turn(b);
             }
             _ => {
+                let life = self.brokers[b].lives;
                 self.with_process(b, |process| process.stopping = true);
                 self.tell(b, Input::HandOver);
+                self.end_in(2_000, 4_000, Strike::Stop { b, life });
             }
         }
     }
@@ -158,8 +168,7 @@ impl World {
         let parts = ["", "journal", "partitions", "checkpoint"];
         let path_part = parts[self.dice.below(parts.len() as u64) as usize].to_string();
         let after = self.dice.below(8) as usize;
-        let fault =
-            Fault { kind, path_part, after, error: DiskError::Crashed, for_ever: true };
+        let fault = Fault { kind, path_part, after, error: DiskError::Crashed, for_ever: true };
         self.brokers[b].disk.world().faults.push(fault);
     }
 
@@ -216,6 +225,11 @@ impl World {
             }
             Strike::Loss => self.calm_network(),
             Strike::Disk(b) => self.brokers[b].pace = DiskPace::USUAL,
+            Strike::Stop { b, life } => {
+                if self.lives(b, life) {
+                    self.end_cleanly(b);
+                }
+            }
             Strike::FalseDeath { b, of } => {
                 if self.linked(b, of) {
                     self.tell(b, Input::PeerConnected { broker: broker_id(of) });

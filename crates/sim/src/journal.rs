@@ -10,7 +10,9 @@ use bytes::Bytes;
 use model::{GroupId, SyncPolicy};
 use node::shard::Input;
 use storage::testing::SimDisk;
-use storage::{Disk, DiskError, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, OpId, OpKind};
+use storage::{
+    Disk, DiskError, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, OpId, OpKind,
+};
 
 use crate::plant::Plant;
 use crate::report::Reach;

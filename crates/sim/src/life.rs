@@ -167,7 +167,9 @@ impl World {
             let there = self.oracle.values.at_offset(group, offset);
             let same = there.is_some_and(|(_, chosen)| self.clients.ops[op].is_in(&chosen.data));
             if !same {
-                lost.push(format!("group {group}: acknowledged offset {offset} holds another batch"));
+                lost.push(format!(
+                    "group {group}: acknowledged offset {offset} holds another batch"
+                ));
             }
         }
         for text in lost {

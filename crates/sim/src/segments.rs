@@ -146,7 +146,9 @@ impl SegmentWorker {
                     log.reap(&mut self.disk)?;
                 }
                 let groups = self.checkpoint.groups.iter();
-                return Ok(Some(groups.map(|(id, g)| (*id, g.applied_index, g.as_of_lsn)).collect()));
+                return Ok(Some(
+                    groups.map(|(id, g)| (*id, g.applied_index, g.as_of_lsn)).collect(),
+                ));
             }
             other => self.stage = other,
         }
@@ -308,4 +310,3 @@ impl World {
         self.tell(b, Input::Entries { group, fetch, entries });
     }
 }
-

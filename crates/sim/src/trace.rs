@@ -55,8 +55,11 @@ impl Trace {
             Who::Broker(b) => format!("b{}", b + 1),
             Who::Client(c) => format!("c{c}"),
         };
-        let mut text =
-            format!("{:>4}.{:06} {who:<5} {what}", at_ns / 1_000_000_000, at_ns / 1_000 % 1_000_000);
+        let mut text = format!(
+            "{:>4}.{:06} {who:<5} {what}",
+            at_ns / 1_000_000_000,
+            at_ns / 1_000 % 1_000_000
+        );
         for (name, value) in values {
             text.push_str(&format!(" {name}={value}"));
         }

@@ -36,38 +36,104 @@ pub fn groups() -> impl Iterator<Item = GroupId> {
 /// What can be in the queue. `life` names one process of a broker: what was meant for a dead one
 /// never happens.
 pub enum What {
-    Start { b: usize },
-    Tick { b: usize, life: u32 },
+    Start {
+        b: usize,
+    },
+    Tick {
+        b: usize,
+        life: u32,
+    },
     /// A turn takes its inputs ...
-    Turn { b: usize, life: u32 },
+    Turn {
+        b: usize,
+        life: u32,
+    },
     /// ... and hands out what follows from them.
-    Flush { b: usize, life: u32, turn_ns: u64 },
-    Deliver { from: usize, to: usize, epoch: u64, sent: u64, item: Box<RaftIn> },
-    Connect { pair: (usize, usize) },
+    Flush {
+        b: usize,
+        life: u32,
+        turn_ns: u64,
+    },
+    Deliver {
+        from: usize,
+        to: usize,
+        epoch: u64,
+        sent: u64,
+        item: Box<RaftIn>,
+    },
+    Connect {
+        pair: (usize, usize),
+    },
     /// A link's end becomes known at `b`.
-    Hear { b: usize, life: u32, of: usize, died: bool },
-    KeepAlive { pair: (usize, usize), epoch: u64 },
-    DiskDone { b: usize, life: u32, id: OpId },
-    JournalIdle { b: usize, life: u32 },
-    JournalSpace { b: usize, life: u32 },
-    Segments { b: usize, life: u32 },
-    CheckpointDue { b: usize, life: u32 },
-    CheckpointStep { b: usize, life: u32 },
-    Fetched { b: usize, life: u32, group: GroupId, fetch: consensus::EntryFetch },
-    Ask { request: usize },
-    Answered { request: usize, answer: Option<Answer> },
-    GiveUp { request: usize },
-    Produce { producer: usize },
-    Resend { producer: usize },
-    Read { group: GroupId },
+    Hear {
+        b: usize,
+        life: u32,
+        of: usize,
+        died: bool,
+    },
+    KeepAlive {
+        pair: (usize, usize),
+        epoch: u64,
+    },
+    DiskDone {
+        b: usize,
+        life: u32,
+        id: OpId,
+    },
+    JournalIdle {
+        b: usize,
+        life: u32,
+    },
+    JournalSpace {
+        b: usize,
+        life: u32,
+    },
+    Segments {
+        b: usize,
+        life: u32,
+    },
+    CheckpointDue {
+        b: usize,
+        life: u32,
+    },
+    CheckpointStep {
+        b: usize,
+        life: u32,
+    },
+    Fetched {
+        b: usize,
+        life: u32,
+        group: GroupId,
+        fetch: consensus::EntryFetch,
+    },
+    Ask {
+        request: usize,
+    },
+    Answered {
+        request: usize,
+        answer: Option<Answer>,
+    },
+    GiveUp {
+        request: usize,
+    },
+    Produce {
+        producer: usize,
+    },
+    Resend {
+        producer: usize,
+    },
+    Read {
+        group: GroupId,
+    },
     AllocateIds,
     Fault,
-    EndFault { strike: Box<Strike> },
+    EndFault {
+        strike: Box<Strike>,
+    },
     Look,
 }
 
 pub struct World {
-    pub seed: u64,
     pub profile: Profile,
     /// True time; no broker sees it.
     pub now_ns: u64,
@@ -95,7 +161,6 @@ impl World {
         let faults = Faults::new(&mut dice);
         let clients = Clients::new(&mut dice);
         World {
-            seed,
             profile: profile.clone(),
             now_ns: 0,
             queue: BTreeMap::new(),

@@ -44,9 +44,14 @@ impl Shape {
 /// What was asked.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
-    Produce { op: usize },
+    Produce {
+        op: usize,
+    },
     /// `floor`: no answer may lie below this high watermark.
-    Guard { group: GroupId, floor: i64 },
+    Guard {
+        group: GroupId,
+        floor: i64,
+    },
     Ids,
 }
 
@@ -231,6 +236,14 @@ impl World {
             }
             (Asked::Guard { group, floor }, Answer::Guarded(done)) => {
                 self.reach(Reach::ReadAnswered);
+                let now = self.brokers[b].clock.read(self.now_ns);
+                let leased = self.with_process(b, |process| {
+                    let member = process.shard.member(group);
+                    member.is_some_and(|member| member.group.lease_remaining_ms(now).is_some())
+                });
+                if leased == Some(false) {
+                    self.reach(Reach::ReadWithoutLease);
+                }
                 self.oracle.read(self.now_ns, b, group, floor, done.high_watermark);
             }
             (Asked::Ids, Answer::Metadata(metadata::Response::ProducerIds { first, count })) => {

@@ -17,7 +17,13 @@ pub struct Acked {
 
 impl Acked {
     /// One batch has one offset, however often it is answered.
-    pub fn answered(&mut self, b: usize, number: u64, op: &Op, done: Produced) -> Result<(), String> {
+    pub fn answered(
+        &mut self,
+        b: usize,
+        number: u64,
+        op: &Op,
+        done: Produced,
+    ) -> Result<(), String> {
         let here = (op.group, done.base_offset);
         let first = *self.ops.entry(number).or_insert(here);
         match first == here {
@@ -43,7 +49,9 @@ impl Acked {
     ) -> Result<(), String> {
         let (group, offset) = (op.group, done.base_offset);
         let Some((index, chosen)) = values.at_offset(group, offset) else {
-            return Err(format!("group {group}: acknowledged at {offset}, nothing committed there"));
+            return Err(format!(
+                "group {group}: acknowledged at {offset}, nothing committed there"
+            ));
         };
         if !op.is_in(&chosen.data) {
             return Err(format!("group {group}: acknowledged at {offset}, another batch is there"));

@@ -115,8 +115,8 @@ impl DiskLog {
             }
         }
         let (was, now) = (self.promise, promise);
-        let forgotten = now.term < was.term
-            || (now.term == was.term && was.vote != 0 && now.vote != was.vote);
+        let forgotten =
+            now.term < was.term || (now.term == was.term && was.vote != 0 && now.vote != was.vote);
         match forgotten {
             true => Err(format!("promised {was:?}, recovered {now:?}")),
             false => Ok(()),

@@ -11,7 +11,6 @@ use node::shard::Shard;
 #[derive(Clone, Debug)]
 pub struct Chosen {
     pub term: u64,
-    pub kind: EntryKind,
     pub data: Bytes,
     context: Bytes,
     /// Batches: first and next offset.
@@ -34,7 +33,7 @@ impl Chosen {
             offsets = Some((base, base + i64::from(last) + 1));
             identity = (id >= 0).then_some((id, epoch, sequence));
         }
-        Chosen { term: entry.term, kind, data, context: entry.context, offsets, identity }
+        Chosen { term: entry.term, data, context: entry.context, offsets, identity }
     }
 
     fn is(&self, entry: &LogEntry) -> bool {
@@ -102,7 +101,9 @@ impl OneValue {
         if let Some((base, next)) = chosen.offsets {
             if base != log.next_offset {
                 let expected = log.next_offset;
-                return Err(format!("group {group}: entry {index} at offset {base}, not {expected}"));
+                return Err(format!(
+                    "group {group}: entry {index} at offset {base}, not {expected}"
+                ));
             }
             log.next_offset = next;
             log.by_offset.insert(base, index);
