@@ -31,7 +31,7 @@ use crate::plumbing::Plumbing;
 use crate::settings::{NodeConfig, StartError};
 use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
 use crate::tasks;
-use crate::view::{Found, PartitionView, TailBudget};
+use crate::view::{Found, PartitionView};
 
 /// How long one attempt at the metadata leader may take before another is tried.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -105,14 +105,12 @@ impl Node {
         let (handles, inboxes) = (0..cfg.shards.max(1)).map(|_| ShardHandle::new()).unzip();
         let (news, news_inbox) = mpsc::channel(NEWS_MAX);
         let plumbing = Arc::new(Plumbing::new(
-            cfg.broker,
-            cfg.data_dir.clone(),
+            &cfg,
             Shards::new(handles),
             storage::RealReader::new(&cfg.data_dir),
             runtime.handle().clone(),
             loaded.image.clone(),
             news,
-            TailBudget::of(cfg.memory_budget_bytes),
         ));
         for (group, log) in &loaded.logs {
             plumbing.set_segments(*group, log.view());

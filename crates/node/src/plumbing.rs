@@ -23,6 +23,7 @@ use crate::boot;
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::peer::{Peers, RaftItem};
+use crate::settings::NodeConfig;
 use crate::shard::{Event, Input, MemberStatus, RaftOut, ViewUpdate};
 use crate::view::{PartitionView, TailBudget};
 
@@ -51,23 +52,21 @@ pub struct Plumbing {
 
 impl Plumbing {
     pub fn new(
-        own: BrokerId,
-        data_dir: PathBuf,
+        cfg: &NodeConfig,
         shards: Shards,
         reader: RealReader,
         runtime: tokio::runtime::Handle,
         image: Arc<Image>,
         news: mpsc::Sender<News>,
-        tail: TailBudget,
     ) -> Plumbing {
         Plumbing {
-            own,
-            data_dir,
+            own: cfg.broker,
+            data_dir: cfg.data_dir.clone(),
             shards,
             reader,
             runtime,
             views: RwLock::new(LockClass::Views, BTreeMap::new()),
-            cached: Arc::new(tail),
+            cached: Arc::new(TailBudget::of(cfg.memory_budget_bytes)),
             leaderships: Leaderships::default(),
             image: watch::Sender::new(image),
             peers: OnceLock::new(),

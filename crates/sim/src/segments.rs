@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use consensus::EntryFetch;
-use model::GroupId;
+use model::{GroupId, Lsn};
 use node::shard::{GroupMark, Input, PlacedMark, SegmentWork};
 use storage::testing::SimDisk;
 use storage::{Checkpoint, DiskError, DiskPath, SegmentList, SegmentLog, StorageError};
@@ -19,6 +19,9 @@ use crate::world::{MS, US, What, World, group_of};
 
 /// Small segments, so that a short life rolls them.
 pub const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// What a synced checkpoint covers: (group, applied index, LSN of its promises).
+type Covered = Vec<(GroupId, u64, Lsn)>;
 
 /// Where a checkpoint stands.
 #[derive(Default)]
@@ -124,7 +127,7 @@ impl SegmentWorker {
     fn step(
         &mut self,
         states: impl FnOnce() -> Vec<storage::SyncedState>,
-    ) -> Result<Option<Vec<(GroupId, u64, model::Lsn)>>, StorageError> {
+    ) -> Result<Option<Covered>, StorageError> {
         match std::mem::take(&mut self.stage) {
             Stage::Sync(marks) => {
                 for (mark, ..) in &marks {

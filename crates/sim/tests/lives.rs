@@ -21,6 +21,7 @@ fn a_hundred_lives_keep_every_promise() {
     let mut reached = Reached::default();
     for seed in SEEDS {
         let report = sim::run(seed, &profile);
+        println!("seed {seed} hash {:016x}", report.hash);
         assert!(report.is_sound(), "{}", tell(&report));
         let fired = report.faults_fired;
         assert!(fired >= profile.faults_min, "seed {seed}: only {fired} faults had an effect");

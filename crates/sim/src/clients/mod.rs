@@ -225,7 +225,7 @@ impl World {
                 let op_facts = &self.clients.ops[op];
                 let copies = match op_facts.acks {
                     -1 => self.clients.shape_of(op_facts.group).min_insync.max(BROKERS / 2 + 1),
-                    _ => 0,
+                    _ => 1,
                 };
                 if done.index == 0 {
                     self.reach(Reach::DedupeHit);

@@ -65,11 +65,13 @@ impl Durable {
 
     /// Disks that hold that entry of that term.
     pub fn copies(&self, group: GroupId, index: u64, term: u64) -> usize {
-        let holds = |b: &usize| {
-            let log = self.logs.get(&(*b, group));
-            log.is_some_and(|log| log.terms.get(index as usize - 1) == Some(&term))
-        };
-        (0..crate::world::BROKERS).filter(holds).count()
+        (0..crate::world::BROKERS).filter(|b| self.holds(*b, group, index, term)).count()
+    }
+
+    /// That entry of that term is durable on `b`.
+    pub fn holds(&self, b: usize, group: GroupId, index: u64, term: u64) -> bool {
+        let log = self.logs.get(&(b, group));
+        log.is_some_and(|log| log.terms.get(index as usize - 1) == Some(&term))
     }
 
     /// A start found this. Entries below the checkpoint are in segments: they must be the

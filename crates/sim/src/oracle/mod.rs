@@ -181,7 +181,8 @@ impl Oracle {
         self.expect(at_ns, Invariant::HighWatermark, result);
     }
 
-    /// A producer is answered. `copies`: durable copies its `acks` demand.
+    /// A producer is answered. `copies`: durable copies its `acks` demand, the leader's alone
+    /// for acks=1.
     pub fn answered(
         &mut self,
         at_ns: u64,
@@ -191,7 +192,15 @@ impl Oracle {
         done: Produced,
         copies: usize,
     ) {
-        if copies == 0 {
+        if copies == 1 {
+            // A commit is more than the leader's own sync, and may come first.
+            let chosen = self.values.at_offset(op.group, done.base_offset);
+            let committed = chosen.is_some_and(|(_, chosen)| op.is_in(&chosen.data));
+            if !committed && !self.durable.holds(b, op.group, done.index, done.term) {
+                let offset = done.base_offset;
+                let text = format!("group {}: acks=1 at {offset} before its sync", op.group);
+                self.broken(at_ns, Invariant::AckedIsCommitted, text);
+            }
             return;
         }
         let result = self.acked.answered(b, number, op, done);
