@@ -35,8 +35,10 @@ impl Process {
     pub fn start(place: &Place, events: mpsc::Sender<Event>) -> io::Result<Process> {
         let log = open_log(&place.log_file())?;
         let log_from = log.metadata()?.len();
-        let mut command = Command::new(std::env::current_exe()?);
+        // This very program, also after a build has put another one into its place.
+        let mut command = Command::new("/proc/self/exe");
         command
+            .arg0(std::env::current_exe()?)
             .arg("server")
             .arg("--config")
             .arg(place.config_file())
