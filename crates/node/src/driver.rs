@@ -124,7 +124,6 @@ impl Driver {
         beat.phase(Phase::Observe);
         for event in out.events.drain(..) {
             observer.observe(&event);
-            self.plumbing.heard(&event);
         }
         if !out.journal.is_empty() {
             beat.phase(Phase::Persist);

@@ -24,7 +24,7 @@ use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::peer::{Peers, RaftItem};
 use crate::settings::NodeConfig;
-use crate::shard::{Event, Input, MemberStatus, RaftOut, ViewUpdate};
+use crate::shard::{Input, MemberStatus, RaftOut, ViewUpdate};
 use crate::view::{PartitionView, TailBudget};
 
 /// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
@@ -110,7 +110,7 @@ impl Plumbing {
 
     pub fn publish(&self, mut update: ViewUpdate) {
         let (group, isr) = (update.group, update.isr.take());
-        let (serving, term) = (update.serving, update.term);
+        let serving = update.serving;
         if let (Some(epoch), Some(isr)) = (serving, isr) {
             self.tell(News {
                 group: group.0,
@@ -125,7 +125,6 @@ impl Plumbing {
                 self.tell(News { group: group.0, epoch, serving: false, isr: Vec::new() });
             }
         }
-        let _ = term;
         self.view_or_new(group).publish(update);
     }
 
@@ -155,19 +154,6 @@ impl Plumbing {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    pub fn heard(&self, event: &Event) {
-        if let Event::Quarantined { group, .. } = event
-            && let Some(view) = self.view(*group)
-        {
-            view.publish(ViewUpdate {
-                group: *group,
-                high_watermark: -1,
-                log_start: -1,
-                ..ViewUpdate::default()
-            });
-        }
     }
 
     pub fn publish_image(&self, image: Arc<Image>) {
