@@ -1,0 +1,295 @@
+//! What happens to a shard and what it wants done: plain data, carried by the driver and by the
+//! simulator alike. A reply handle `R` is only carried.
+
+use bytes::Bytes;
+use consensus::{EntryFetch, Restored, eraftpb};
+use machine::config::TopicConfig;
+use machine::metadata;
+use model::{BrokerId, ErrorCode, GroupId, LogEntry, ReplicaId};
+use serde::Serialize;
+use storage::{JournalWrite, SegmentEntry, SegmentSummary};
+
+use super::answer::{Answer, Refusal};
+use super::checkpoint::GroupMark;
+use super::spec::{GroupKind, GroupSpec};
+use crate::budget::Charge;
+
+/// One batch on its way into a partition.
+pub struct ProduceInput<R> {
+    /// Validated (`machine::records::validate`); stamped in place when nobody else holds it.
+    pub batch: Bytes,
+    /// The batch's share of the memory budget: tied to its bytes once they are stamped, given
+    /// back when the last holder of them lets go.
+    pub charge: Option<Charge>,
+    /// 0, 1 or -1 (all).
+    pub acks: i16,
+    /// `None` with acks=0.
+    pub reply: Option<R>,
+    /// Boot time at which the shard takes it from its inbox, nanoseconds; set there.
+    pub arrived_ns: u64,
+    /// When the requester stops waiting, boot nanoseconds.
+    pub deadline_ns: u64,
+}
+
+/// Everything that can happen to a shard.
+pub enum Input<R> {
+    /// One wheel slot's groups tick.
+    Tick {
+        slot: u64,
+    },
+    /// Messages of one envelope from one broker.
+    Raft {
+        from: BrokerId,
+        items: Vec<RaftIn>,
+    },
+    Produce {
+        group: GroupId,
+        request: ProduceInput<R>,
+    },
+    /// A read that must not be stale: answered with the state at or after its arrival.
+    Guard {
+        group: GroupId,
+        deadline_ns: u64,
+        reply: R,
+    },
+    /// A command for the metadata group.
+    Metadata {
+        request: metadata::Request,
+        reply: R,
+    },
+    /// These Readys, and all before them in their group, are durable.
+    /// `written_ns`: boot time at which the last of them was written, before its sync.
+    Durable {
+        done: Vec<(GroupId, u64)>,
+        written_ns: u64,
+    },
+    /// The segment thread made entries readable.
+    Readable {
+        group: GroupId,
+        index: u64,
+        start_index: u64,
+        segments: Option<Vec<SegmentSummary>>,
+    },
+    /// Older entries for a lagging follower.
+    Entries {
+        group: GroupId,
+        fetch: u64,
+        entries: Result<Vec<LogEntry>, ()>,
+    },
+    PeerConnected {
+        broker: BrokerId,
+    },
+    PeerDisconnected {
+        broker: BrokerId,
+    },
+    PeerDied {
+        broker: BrokerId,
+    },
+    Create {
+        spec: Box<GroupSpec>,
+    },
+    Remove {
+        group: GroupId,
+    },
+    Configure {
+        group: GroupId,
+        config: Box<TopicConfig>,
+    },
+    /// Emit a mark of every group changed since the last one.
+    Checkpoint {
+        id: u64,
+    },
+    /// Hand every leadership over (shutdown, drain); new ones are handed on as well.
+    HandOver,
+    /// The disk is too full for new records (or has room again).
+    DiskFull {
+        full: bool,
+    },
+    /// The journal no longer trusts a group's log.
+    Distrust {
+        group: GroupId,
+    },
+    /// A group that panicked, as the journal has it; `Err` says why it cannot be read.
+    Rebuild {
+        group: GroupId,
+        log: Result<Box<Restored>, String>,
+    },
+    #[cfg(test)]
+    Panic {
+        group: GroupId,
+    },
+}
+
+/// One raft message as it arrives.
+pub struct RaftIn {
+    pub group: GroupId,
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: eraftpb::Message,
+}
+
+/// One raft message as it leaves.
+#[derive(Debug)]
+pub struct RaftOut {
+    pub broker: BrokerId,
+    pub group: GroupId,
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: eraftpb::Message,
+}
+
+/// Work for the segment thread, in order per group.
+#[derive(Debug)]
+pub enum SegmentWork {
+    Append {
+        group: GroupId,
+        entries: Vec<SegmentEntry>,
+    },
+    LogStart {
+        group: GroupId,
+        offset: i64,
+    },
+    SegmentBytes {
+        group: GroupId,
+        bytes: u64,
+    },
+    /// The group's state as of exactly the entries sent before.
+    Mark {
+        checkpoint: u64,
+        mark: Box<GroupMark>,
+    },
+    /// All marks of this checkpoint from this shard were sent.
+    Marked {
+        checkpoint: u64,
+        shard: usize,
+    },
+    Delete {
+        group: GroupId,
+    },
+}
+
+/// What readers of a partition see after this turn.
+#[derive(Debug, Default)]
+pub struct ViewUpdate {
+    pub group: GroupId,
+    /// The term this replica serves as Kafka leader, if it does.
+    pub serving: Option<u64>,
+    pub term: u64,
+    pub high_watermark: i64,
+    pub log_start: i64,
+    /// Newly committed batches: (base offset, last offset, bytes).
+    pub batches: Vec<(i64, i64, Bytes)>,
+    /// In-sync brokers, only from a serving leader and only when they changed.
+    pub isr: Option<Vec<BrokerId>>,
+    pub status: Option<Box<MemberStatus>>,
+}
+
+/// One group for people: what `/debug/groups` shows. Copied out at most once a second.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemberStatus {
+    pub name: String,
+    pub replica: u64,
+    pub role: &'static str,
+    pub term: u64,
+    pub leader: Option<u64>,
+    pub serving: bool,
+    pub commit: u64,
+    pub applied: u64,
+    pub last_index: u64,
+    pub next_offset: i64,
+    pub log_start: i64,
+    pub suspect: bool,
+    pub held: Option<String>,
+    pub pending: usize,
+    pub queued: usize,
+    pub lease_remaining_ms: Option<u64>,
+}
+
+/// Observations of the shard itself; those of consensus are carried along.
+#[derive(Debug)]
+pub enum Event {
+    Consensus {
+        group: GroupId,
+        kind: GroupKind,
+        event: consensus::Event,
+    },
+    Serving {
+        group: GroupId,
+        term: u64,
+    },
+    StoppedServing {
+        group: GroupId,
+        term: u64,
+    },
+    Applied {
+        group: GroupId,
+        entries: usize,
+    },
+    Committed {
+        group: GroupId,
+        records: u64,
+        bytes: u64,
+        propose_to_commit_ns: u64,
+    },
+    /// The machine refuses an entry: it is held, raft goes on.
+    Held {
+        group: GroupId,
+        index: u64,
+        why: String,
+    },
+    /// Something panicked inside one group.
+    Quarantined {
+        group: GroupId,
+        why: String,
+    },
+    /// It panicked, and serves again.
+    Rebuilt {
+        group: GroupId,
+    },
+    UnknownGroup {
+        group: GroupId,
+    },
+    ProposalDropped {
+        group: GroupId,
+        why: &'static str,
+    },
+}
+
+/// Everything a turn wants done, in the order of the seam.
+pub struct Out<R> {
+    pub events: Vec<Event>,
+    pub journal: Vec<JournalWrite>,
+    pub views: Vec<ViewUpdate>,
+    pub peers: Vec<RaftOut>,
+    pub replies: Vec<(R, Answer)>,
+    pub segments: Vec<SegmentWork>,
+    pub fetches: Vec<(GroupId, EntryFetch)>,
+    /// Groups that panicked and may be rebuilt: to be answered with [`Input::Rebuild`].
+    pub rebuilds: Vec<GroupId>,
+    /// A newer metadata image, if one was applied.
+    pub image: Option<std::sync::Arc<metadata::Image>>,
+}
+
+impl<R> Default for Out<R> {
+    fn default() -> Self {
+        Out {
+            events: Vec::new(),
+            journal: Vec::new(),
+            views: Vec::new(),
+            peers: Vec::new(),
+            replies: Vec::new(),
+            segments: Vec::new(),
+            fetches: Vec::new(),
+            rebuilds: Vec::new(),
+            image: None,
+        }
+    }
+}
+
+impl<R> Out<R> {
+    pub(crate) fn refuse(&mut self, reply: Option<R>, code: ErrorCode, why: impl Into<String>) {
+        if let Some(reply) = reply {
+            self.replies.push((reply, Answer::Refused(Refusal { code, why: why.into() })));
+        }
+    }
+}
