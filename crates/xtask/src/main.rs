@@ -10,6 +10,7 @@ mod cases;
 mod clients;
 mod cluster;
 mod job;
+mod kafka;
 mod oracle;
 mod segments;
 mod tally;
@@ -27,6 +28,7 @@ cargo xtask <command>
   test [PHASE...]      build unit sim clients steady failover dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
+  kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
 ";
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("--seconds {seconds}: no number")),
         },
         ["failover"] => test::failover(),
+        ["kafka", ref properties @ ..] => kafka::serve(properties),
         ["bench", "--quick"] => bench::quick(),
         _ => Err(USAGE.to_owned()),
     };

@@ -1,9 +1,16 @@
 //! The configuration file of one test broker.
 
-use super::{Broker, Cluster};
+use super::{Brand, Broker, Cluster};
+use crate::kafka::{self, Member};
 
 /// Everything a broker needs to be told; the rest is left at its defaults, which are tested so.
-pub fn text(cluster: &Cluster, broker: &Broker) -> String {
+/// `extra` lines come after them.
+pub fn text(cluster: &Cluster, broker: &Broker, extra: &[&str]) -> String {
+    if cluster.brand == Brand::ApacheKafka {
+        let members: Vec<Member> =
+            cluster.brokers.iter().map(|broker| member(cluster, broker)).collect();
+        return kafka::config(&member(cluster, broker), &members, extra);
+    }
     let peers: Vec<String> = cluster
         .brokers
         .iter()
@@ -16,12 +23,23 @@ pub fn text(cluster: &Cluster, broker: &Broker) -> String {
          initial.brokers = [{peers}]\n\
          peer.listener = \"127.0.0.1:{peer}\"\n\
          admin.listener = \"127.0.0.1:{admin}\"\n\
-         log.dir = \"{data}\"\n",
+         log.dir = \"{data}\"\n\
+         {extra}\n",
         id = broker.id,
         kafka = broker.ports.kafka,
         peers = peers.join(", "),
         peer = broker.ports.peer,
         admin = broker.ports.admin,
         data = cluster.data_dir(broker.id).display(),
+        extra = extra.join("\n"),
     )
+}
+
+fn member(cluster: &Cluster, broker: &Broker) -> Member {
+    Member {
+        id: broker.id,
+        port: broker.ports.kafka,
+        controller_port: broker.ports.peer,
+        data: cluster.data_dir(broker.id),
+    }
 }

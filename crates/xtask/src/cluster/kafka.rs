@@ -33,6 +33,15 @@ impl Kafka {
         Ok(Kafka(stream))
     }
 
+    /// Metadata v1 of no topic: how many brokers this one knows.
+    pub fn brokers(&mut self) -> Result<usize> {
+        let mut body = Writer::default();
+        body.i32(0);
+        let response = self.call(METADATA, 1, &body.0)?;
+        let count = Reader(&response).i32()?;
+        usize::try_from(count).map_err(|_| Error::other(format!("{count} brokers")))
+    }
+
     /// Metadata v1 of one topic, sorted by partition.
     pub fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {
         let mut body = Writer::default();

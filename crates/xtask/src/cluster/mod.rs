@@ -1,5 +1,6 @@
 //! A cluster of real brokers: three `glasslog server` processes on free ports of 127.0.0.1, that
-//! can be killed, started again, asked who leads and read off.
+//! can be killed, started again, asked who leads and read off. Three nodes of Apache Kafka can
+//! take their place: whoever speaks only Kafka to them need not know.
 //!
 //! Invariants: every process started here is dead when its [`Cluster`] is dropped; the folder of
 //! a cluster whose test failed stays where it is, with each broker's log.
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use http::Metrics;
 use kafka::{Kafka, Partition};
 
+use crate::kafka as apache;
 use crate::{job, workspace};
 
 /// Brokers of a cluster.
@@ -42,9 +44,18 @@ struct Broker {
     process: Option<Child>,
 }
 
+/// Whose brokers these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brand {
+    Glasslog,
+    /// No admin listener: of `wait_ready`, metrics and the like only what Kafka's protocol tells.
+    ApacheKafka,
+}
+
 /// Three brokers and the folder they live in.
 #[derive(Debug)]
 pub struct Cluster {
+    brand: Brand,
     dir: PathBuf,
     brokers: Vec<Broker>,
 }
@@ -52,18 +63,35 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three brokers with empty data directories and waits until all are ready.
     pub fn start(name: &str) -> Result<Cluster, String> {
-        let mut cluster = Cluster::prepare(name)?;
-        for id in cluster.ids() {
-            cluster.launch(id)?;
-        }
-        cluster.wait_ready()?;
+        Cluster::start_with(name, &[])
+    }
+
+    /// The same, with lines of our own in every broker's configuration.
+    pub fn start_with(name: &str, extra: &[&str]) -> Result<Cluster, String> {
+        let mut cluster = Cluster::prepare(name, Brand::Glasslog, extra)?;
+        cluster.launch_all()?;
         Ok(cluster)
+    }
+
+    /// Three nodes of Apache Kafka with its defaults and `extra` properties; wants
+    /// [`crate::kafka::prepare`].
+    pub fn start_kafka(name: &str, extra: &[&str]) -> Result<Cluster, String> {
+        let mut cluster = Cluster::prepare(name, Brand::ApacheKafka, extra)?;
+        cluster.launch_all()?;
+        Ok(cluster)
+    }
+
+    fn launch_all(&mut self) -> Result<(), String> {
+        for id in self.ids() {
+            self.launch(id)?;
+        }
+        self.wait_ready()
     }
 
     /// The same, but one broker after the other in this order: the first ones find nobody and
     /// must keep trying.
     pub fn start_slowly(name: &str, order: [i32; BROKERS]) -> Result<Cluster, String> {
-        let mut cluster = Cluster::prepare(name)?;
+        let mut cluster = Cluster::prepare(name, Brand::Glasslog, &[])?;
         for id in order {
             cluster.launch(id)?;
             std::thread::sleep(Duration::from_secs(1));
@@ -73,7 +101,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn prepare(name: &str) -> Result<Cluster, String> {
+    /// The folder and the configuration of a cluster that does not run yet.
+    pub fn prepare(name: &str, brand: Brand, extra: &[&str]) -> Result<Cluster, String> {
         let dir = workspace::target().join("clusters").join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -88,11 +117,16 @@ impl Cluster {
                 process: None,
             })
             .collect();
-        let cluster = Cluster { dir, brokers };
+        let cluster = Cluster { brand, dir, brokers };
+        let mut files = Vec::new();
         for broker in &cluster.brokers {
-            let text = config::text(&cluster, broker);
+            let text = config::text(&cluster, broker, extra);
             let path = cluster.config_file(broker.id);
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            files.push(path);
+        }
+        if brand == Brand::ApacheKafka {
+            apache::format(&files)?;
         }
         Ok(cluster)
     }
@@ -149,17 +183,25 @@ impl Cluster {
             .open(self.log_file(id))
             .map_err(|error| error.to_string())?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
-        let program = workspace::program("glasslog");
-        let process = Command::new(&program)
-            .args(["server", "--config"])
-            .arg(self.config_file(id))
+        let mut command = self.command(id);
+        let process = command
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
             .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
+            .map_err(|error| format!("{:?}: {error}", command.get_program()))?;
         self.broker(id).process = Some(process);
         Ok(())
+    }
+
+    fn command(&self, id: i32) -> Command {
+        let config = self.config_file(id);
+        if self.brand == Brand::ApacheKafka {
+            return apache::server(&config);
+        }
+        let mut command = Command::new(workspace::program("glasslog"));
+        command.args(["server", "--config"]).arg(config);
+        command
     }
 
     /// Waits until every running broker answers `/readyz` with 200.
@@ -174,11 +216,10 @@ impl Cluster {
 
     /// Waits until one broker is ready; an error with the end of its log if it dies meanwhile.
     pub fn wait_ready_one(&mut self, id: i32) -> Result<(), String> {
-        let port = self.ports(id).admin;
         let start = Instant::now();
         loop {
-            let answer = http::get(port, "/readyz");
-            if matches!(answer, Ok((200, _))) {
+            let answer = self.readiness(id);
+            if answer.is_ok() {
                 return Ok(());
             }
             let process = self.broker(id).process.as_mut();
@@ -191,6 +232,23 @@ impl Cluster {
                 return Err(self.with_log(id, &text));
             }
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// Of Apache Kafka a node is ready that answers, and knows as many brokers as run.
+    fn readiness(&self, id: i32) -> Result<(), String> {
+        let ports = self.ports(id);
+        if self.brand == Brand::Glasslog {
+            return match http::get(ports.admin, "/readyz")? {
+                (200, _) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            };
+        }
+        let running = self.brokers.iter().filter(|broker| broker.process.is_some()).count();
+        let known = Kafka::connect(ports.kafka).and_then(|mut kafka| kafka.brokers());
+        match known.map_err(|error| error.to_string())? {
+            known if known >= running => Ok(()),
+            known => Err(format!("it knows {known} brokers of {running}")),
         }
     }
 
@@ -259,6 +317,11 @@ impl Cluster {
     pub fn cpu_seconds(&self) -> Result<f64, String> {
         let running = self.brokers.iter().filter_map(|b| b.process.as_ref());
         running.map(|process| cpu_seconds(process.id())).sum()
+    }
+
+    /// Process ids of the running brokers.
+    pub fn pids(&self) -> Vec<u32> {
+        self.brokers.iter().filter_map(|b| b.process.as_ref()).map(Child::id).collect()
     }
 
     /// One scrape of each running broker.
