@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use machine::config::TopicConfig;
-use model::{GroupId, ReplicaId, TopicId};
+use model::{GroupId, ReplicaId, TopicId, limits};
 use node::shard::{
     GroupKind, GroupSpec, Input, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig,
 };
@@ -132,6 +132,7 @@ impl World {
             timing: consensus::Timing::default(),
             replica_lag_ms_max: 1_000,
             retention_check_ms: 200,
+            producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
         });
         let mut out = Out::default();
         let mut logs = BTreeMap::new();

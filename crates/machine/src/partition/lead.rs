@@ -164,8 +164,7 @@ impl PartitionLead {
         let (id, epoch) = (header.producer_id, header.producer_epoch);
         let applied = machine.producers.get(id);
         let in_flight = self.in_flight.get(&id);
-        // Nothing known: the producer is new, or so old that it was forgotten. Any sequence.
-        let Some(latest) = latest(applied, in_flight) else { return Verdict::New };
+        let Some(latest) = latest(applied, in_flight) else { return first_of(machine, header) };
         if epoch < latest.epoch {
             return Verdict::Reject(
                 ErrorCode::InvalidProducerEpoch,
@@ -301,6 +300,18 @@ fn refusal(header: &BatchHeader, now: Now, config: &StampConfig) -> Option<(Erro
         }
     }
     None
+}
+
+/// A batch of an unknown producer. One that cannot have been forgotten is new and begins at 0:
+/// anything else is a successor that overtook a refused first batch, and is sent again in order.
+/// One that may have been forgotten goes on at any sequence, as in Kafka.
+fn first_of(machine: &PartitionMachine, header: &BatchHeader) -> Verdict {
+    let (id, sequence) = (header.producer_id, header.base_sequence);
+    if sequence == 0 || machine.producers.may_have_forgotten(id) {
+        return Verdict::New;
+    }
+    let why = format!("producer {id} is new here and begins at sequence {sequence}, not at 0");
+    Verdict::Reject(ErrorCode::OutOfOrderSequenceNumber, why)
 }
 
 /// The batch `header` repeats, if it is one of those kept or in flight.

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a known producer has at least one kept batch; batches of one producer are all of
 //! its current epoch and ascend in offset; the number of producers is bounded, and the one whose
-//! newest batch lies lowest in the log goes first, on every replica alike.
+//! newest batch lies lowest in the log goes first, on every replica alike; whether an unknown
+//! producer may be one that was forgotten is known, never guessed.
 
 use std::collections::BTreeMap;
 
@@ -85,14 +86,42 @@ pub struct ProducerView<'a> {
 }
 
 /// All producers of one partition, and the order they were last heard in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Producers {
     by_id: BTreeMap<i64, Producer>,
     /// Last offset of the newest batch -> producer. Offsets are unique, so this is a total order.
     by_age: BTreeMap<i64, i64>,
+    /// The highest producer id that was ever evicted or expired; [`NONE_FORGOTTEN`] at first.
+    forgotten_up_to: i64,
+}
+
+/// Below every producer id.
+pub(super) const NONE_FORGOTTEN: i64 = -1;
+/// At or above every producer id: a state whose past is not known.
+pub(super) const ANY_FORGOTTEN: i64 = i64::MAX;
+
+impl Default for Producers {
+    fn default() -> Self {
+        Producers::after(NONE_FORGOTTEN)
+    }
 }
 
 impl Producers {
+    /// Nobody is known, and everybody up to an id may have been forgotten.
+    pub(super) fn after(forgotten_up_to: i64) -> Producers {
+        Producers { by_id: BTreeMap::new(), by_age: BTreeMap::new(), forgotten_up_to }
+    }
+
+    pub(super) fn forgotten_up_to(&self) -> i64 {
+        self.forgotten_up_to
+    }
+
+    /// True when an unknown producer may be one that was known once. Ids are handed out
+    /// ascending, block by block, so nearly every later producer is told apart from those.
+    pub(super) fn may_have_forgotten(&self, producer_id: i64) -> bool {
+        producer_id <= self.forgotten_up_to
+    }
+
     pub(super) fn get(&self, producer_id: i64) -> Option<&Producer> {
         self.by_id.get(&producer_id)
     }
@@ -125,6 +154,7 @@ impl Producers {
             if self.by_id.len() >= PRODUCERS_PER_PARTITION_MAX {
                 let (_, oldest) = self.by_age.pop_first().expect("as many ages as producers");
                 self.by_id.remove(&oldest);
+                self.forgotten_up_to = self.forgotten_up_to.max(oldest);
             }
             self.by_id.insert(id, Producer::new(epoch, batch));
         }
@@ -143,6 +173,7 @@ impl Producers {
         for (offset, id) in &gone {
             self.by_age.remove(offset);
             self.by_id.remove(id);
+            self.forgotten_up_to = self.forgotten_up_to.max(*id);
         }
         gone.len()
     }

@@ -6,6 +6,7 @@
 //! epochs u32, each: epoch i32, start offset i64
 //! producers u32, each: id i64, epoch i16, batches u8,
 //!     each: base offset i64, record count - 1 u32, first sequence i32, timestamp i64
+//! highest forgotten producer id i64 (not in format 1: anyone may have been forgotten)
 //! CRC-32C of everything before u32
 //! ```
 //! Invariants: counts are checked against the bytes that remain before anything is allocated;
@@ -18,10 +19,12 @@ use model::limits::{
 
 use super::PartitionMachine;
 use super::epochs::Epochs;
-use super::producers::{KeptBatch, Producer, Producers};
+use super::producers::{ANY_FORGOTTEN, KeptBatch, NONE_FORGOTTEN, Producer, Producers};
 use crate::SnapshotError;
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// Read, never written: it does not say who was forgotten.
+const FORMAT_1: u16 = 1;
 const EPOCH_LEN: usize = 12;
 const BATCH_LEN: usize = 24;
 const PRODUCER_LEN_MIN: usize = 11 + BATCH_LEN;
@@ -31,7 +34,7 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
     let batches: usize = machine.producers.iter().map(|(_, p)| p.batches().len()).sum();
     let producers = machine.producers.len();
     let mut out =
-        Vec::with_capacity(66 + epochs.len() * EPOCH_LEN + producers * 11 + batches * BATCH_LEN);
+        Vec::with_capacity(74 + epochs.len() * EPOCH_LEN + producers * 11 + batches * BATCH_LEN);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&machine.applied_index.to_le_bytes());
     out.extend_from_slice(&machine.next_offset.to_le_bytes());
@@ -57,6 +60,7 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
             out.extend_from_slice(&batch.timestamp.to_le_bytes());
         }
     }
+    out.extend_from_slice(&machine.producers.forgotten_up_to().to_le_bytes());
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
@@ -65,7 +69,7 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Result<PartitionMachine, SnapshotError> {
     let version = bytes.first_chunk::<2>().ok_or(SnapshotError::Truncated)?;
     let version = u16::from_le_bytes(*version);
-    if version != FORMAT {
+    if version != FORMAT && version != FORMAT_1 {
         return Err(SnapshotError::Version(version));
     }
     let (body, crc) = bytes.split_last_chunk::<4>().ok_or(SnapshotError::Truncated)?;
@@ -85,7 +89,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<PartitionMachine, SnapshotError> {
         return Err(inconsistent(format!("max timestamp at offset {max_timestamp_offset}")));
     }
     let epochs = read_epochs(&mut reader, next_offset)?;
-    let producers = read_producers(&mut reader, next_offset)?;
+    let known = read_producers(&mut reader, next_offset)?;
+    let forgotten_up_to = if version == FORMAT_1 { ANY_FORGOTTEN } else { reader.i64()? };
+    if forgotten_up_to < NONE_FORGOTTEN {
+        return Err(inconsistent(format!("forgotten producers up to {forgotten_up_to}")));
+    }
+    let mut producers = Producers::after(forgotten_up_to);
+    for (id, producer) in known {
+        if !producers.restore(id, producer) {
+            return Err(inconsistent(format!("producer {id} twice")));
+        }
+    }
     if !reader.bytes.is_empty() {
         return Err(inconsistent(format!("{} bytes too many", reader.bytes.len())));
     }
@@ -116,9 +130,12 @@ fn read_epochs(reader: &mut Reader<'_>, next_offset: i64) -> Result<Epochs, Snap
     Ok(Epochs { starts })
 }
 
-fn read_producers(reader: &mut Reader<'_>, next_offset: i64) -> Result<Producers, SnapshotError> {
+fn read_producers(
+    reader: &mut Reader<'_>,
+    next_offset: i64,
+) -> Result<Vec<(i64, Producer)>, SnapshotError> {
     let count = reader.count(PRODUCER_LEN_MIN, PRODUCERS_PER_PARTITION_MAX)?;
-    let mut producers = Producers::default();
+    let mut producers = Vec::with_capacity(count);
     for _ in 0..count {
         let id = reader.i64()?;
         let epoch = i16::from_le_bytes(reader.array()?);
@@ -136,10 +153,7 @@ fn read_producers(reader: &mut Reader<'_>, next_offset: i64) -> Result<Producers
                 Some(_) => return Err(inconsistent(format!("order of producer {id}"))),
             }
         }
-        let producer = producer.expect("at least one batch was read");
-        if !producers.restore(id, producer) {
-            return Err(inconsistent(format!("producer {id} twice")));
-        }
+        producers.push((id, producer.expect("at least one batch was read")));
     }
     Ok(producers)
 }

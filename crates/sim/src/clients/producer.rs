@@ -52,8 +52,6 @@ pub struct Producer {
     pub outstanding: VecDeque<usize>,
     /// Something went wrong: everything is sent again soon, nothing new before.
     recovering: bool,
-    /// The partition knows its sequences.
-    known: bool,
     guess: usize,
 }
 
@@ -71,7 +69,6 @@ impl Producer {
             bytes_max: [100, 1_000, 4_000][dice.below(3) as usize],
             outstanding: VecDeque::new(),
             recovering: false,
-            known: false,
             guess: 0,
         }
     }
@@ -101,10 +98,7 @@ impl World {
         }
         let producer = &self.clients.producers[number];
         let (low, high) = producer.pace_us;
-        // Kafka's rules let an unknown producer start at any sequence, so a first batch that is
-        // refused while its successor is taken could never follow: it goes alone.
-        let window = if producer.known { producer.window } else { 1 };
-        let room = !producer.recovering && producer.outstanding.len() < window;
+        let room = !producer.recovering && producer.outstanding.len() < producer.window;
         if room {
             let op = self.new_op(number);
             self.clients.producers[number].outstanding.push_back(op);
@@ -159,7 +153,6 @@ impl World {
                 self.clients.served.insert(group);
             }
             let producer = &mut self.clients.producers[number];
-            producer.known = true;
             if let Some(at) = waits {
                 producer.outstanding.remove(at);
             }

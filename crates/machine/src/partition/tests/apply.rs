@@ -202,8 +202,8 @@ fn a_snapshot_with_producers_out_of_order_is_refused() {
     leader.stamp(idempotent(2, 0, 0, 1));
     leader.apply();
     let mut bytes = leader.machine.snapshot();
-    // Two producers of one batch each precede the checksum: the first one's id becomes 3.
-    let (producers, body) = (bytes.len() - 4 - 2 * 35, bytes.len() - 4);
+    // Two producers of one batch each precede the last two fields: the first one's id becomes 3.
+    let (producers, body) = (bytes.len() - 12 - 2 * 35, bytes.len() - 4);
     assert_eq!(bytes[producers], 1);
     bytes[producers] = 3;
     let crc = crc32c::crc32c(&bytes[..body]);

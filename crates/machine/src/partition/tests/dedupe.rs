@@ -6,7 +6,8 @@ use super::*;
 /// between lines applies all.
 fn script(lines: &[(&str, i64, i16, i32, usize, &str)]) {
     for applies in [false, true] {
-        let mut leader = Leader::new(3);
+        // Whose past is not known, so that Kafka's own rule holds for unknown producers.
+        let mut leader = Leader::of(older(), 3);
         for (what, id, epoch, sequence, count, expected) in lines {
             if *what == "apply" || applies {
                 leader.apply();
@@ -39,6 +40,39 @@ fn sequences_and_epochs_follow_kip_98() {
         ("unknown producer in the middle", 9, 0, 41, 1, "append 7-7"),
         ("and on from there", 9, 0, 42, 1, "append 8-8"),
     ]);
+}
+
+#[test]
+fn a_new_producer_begins_at_zero_and_a_forgotten_one_anywhere() {
+    let mut leader = Leader::new(1);
+    let begin = |leader: &mut Leader, id, sequence| {
+        let stamp = leader.stamp(idempotent(id, 0, sequence, 1));
+        leader.apply();
+        outcome(&stamp)
+    };
+    // Batch 0 was refused before the leader served; its successors must not overtake it.
+    assert_eq!(begin(&mut leader, 7, 3), "OUT_OF_ORDER_SEQUENCE_NUMBER");
+    assert_eq!(begin(&mut leader, 7, 0), "append 0-0");
+    leader.control(Proposal::ExpireProducers { before_ms: 9_000, below_offset: 1 });
+    assert_eq!(leader.apply(), Applied::ProducersExpired { count: 1 });
+    assert_eq!(begin(&mut leader, 8, 1), "OUT_OF_ORDER_SEQUENCE_NUMBER", "8 was never known");
+    leader.machine = PartitionMachine::restore(&leader.machine.snapshot()).unwrap();
+    leader.next_term(2);
+    assert_eq!(begin(&mut leader, 8, 1), "OUT_OF_ORDER_SEQUENCE_NUMBER", "nor after a restart");
+    assert_eq!(begin(&mut leader, 7, 1), "append 1-1", "7 was known and goes on");
+}
+
+#[test]
+fn snapshots_of_the_first_format_are_read_and_their_producers_may_be_anyone() {
+    let mut leader = Leader::new(1);
+    leader.stamp(idempotent(7, 0, 0, 1));
+    leader.apply();
+    let restored = PartitionMachine::restore(&first_format(&leader.machine)).unwrap();
+    assert_eq!(restored.producer_count(), 1);
+    assert_eq!(restored.next_offset(), 1);
+    let mut leader = Leader::of(restored, 2);
+    assert_eq!(outcome(&leader.stamp(idempotent(7, 0, 0, 1))), "duplicate 0-0");
+    assert_eq!(outcome(&leader.stamp(idempotent(9, 0, 41, 1))), "append 1-1");
 }
 
 #[test]
@@ -81,7 +115,7 @@ fn a_resend_is_found_after_failover_and_restart() {
 
 #[test]
 fn rollback_forgets_what_was_never_appended() {
-    let mut leader = Leader::new(1);
+    let mut leader = Leader::of(older(), 1);
     leader.stamp(idempotent(7, 0, 0, 2));
     let (mark, length) = (leader.lead.mark(), leader.log.len());
     leader.stamp(idempotent(7, 0, 2, 2));
@@ -118,7 +152,12 @@ fn producers_are_bounded_and_the_longest_silent_goes_first() {
         outcome(&leader.stamp(idempotent(0, 0, 1, 1))),
         format!("duplicate {bound}-{bound}")
     );
-    // Producer 1 was the one to go: its resend is taken for new.
+    // Producer 1 was the one to go: its resend is taken for new, at any sequence. Those above
+    // it are still told apart.
+    assert_eq!(
+        outcome(&leader.stamp(idempotent(bound + 1, 0, 3, 1))),
+        "OUT_OF_ORDER_SEQUENCE_NUMBER"
+    );
     assert_eq!(
         outcome(&leader.stamp(idempotent(1, 0, 0, 1))),
         format!("append {0}-{0}", bound + 2)

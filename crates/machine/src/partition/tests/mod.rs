@@ -33,6 +33,21 @@ pub(super) fn idempotent(id: i64, epoch: i16, sequence: i32, count: usize) -> By
     (0..count).fold(batch, |b, _| b.value(b"v")).build()
 }
 
+/// A machine as the first snapshot format wrote it.
+pub(super) fn first_format(machine: &PartitionMachine) -> Vec<u8> {
+    let mut bytes = machine.snapshot();
+    bytes.truncate(bytes.len() - 12);
+    bytes[0] = 1;
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// An empty machine whose past is not known: any producer may have been forgotten.
+pub(super) fn older() -> PartitionMachine {
+    PartitionMachine::restore(&first_format(&PartitionMachine::new())).unwrap()
+}
+
 /// A leader over its own log: everything stamped is appended, applied when told.
 pub(super) struct Leader {
     pub machine: PartitionMachine,
@@ -45,7 +60,10 @@ pub(super) struct Leader {
 
 impl Leader {
     pub fn new(term: u64) -> Leader {
-        let machine = PartitionMachine::new();
+        Leader::of(PartitionMachine::new(), term)
+    }
+
+    pub fn of(machine: PartitionMachine, term: u64) -> Leader {
         let lead = machine.lead(term);
         Leader { machine, lead, term, log: Vec::new(), applied: 0 }
     }

@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 type Clients = [(i16, i32); 4];
 
 fn run(steps: &[Step]) -> Leader {
-    let mut leader = Leader::new(1);
+    let mut leader = Leader::of(older(), 1);
     let mut clients: Clients = [(0, i32::MAX - 6); 4];
     for step in steps {
         match *step {
@@ -85,14 +85,14 @@ proptest! {
         steps in steps(), restart in any::<prop::sample::Index>(),
     ) {
         let leader = run(&steps);
-        let mut replica = PartitionMachine::new();
+        let mut replica = older();
         for entry in &leader.log {
             replica.apply(entry).unwrap();
         }
         prop_assert_eq!(replica.snapshot(), leader.machine.snapshot());
 
         let at = restart.index(leader.log.len() + 1);
-        let mut restarted = PartitionMachine::new();
+        let mut restarted = older();
         for entry in &leader.log[..at] {
             restarted.apply(entry).unwrap();
         }
@@ -112,7 +112,7 @@ proptest! {
         let visible: Vec<_> = log.iter().filter(|e| !e.context.is_empty()).collect();
         prop_assume!(visible.len() > 1);
         let gone = at.index(visible.len() - 1);
-        let mut replica = PartitionMachine::new();
+        let mut replica = older();
         let kept = visible.iter().enumerate().filter(|(i, _)| *i != gone);
         prop_assert!(kept.map(|(_, e)| replica.apply(e)).any(|r| r.is_err()));
     }
