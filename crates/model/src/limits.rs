@@ -154,6 +154,8 @@ pub const CONTROL_RESERVE_BYTES: usize = 4 << 20;
 
 /// `producer.state` entries kept per partition.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// A producer silent for so long is forgotten (`producer.id.expiration.ms`).
+pub const PRODUCER_EXPIRATION_MS: u64 = 86_400_000;
 /// Batches remembered per producer for dedupe (KIP-98).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
 /// Leader epochs a partition remembers; the oldest are forgotten first.

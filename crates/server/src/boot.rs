@@ -234,6 +234,7 @@ fn node_config(config: &Config) -> NodeConfig {
         cluster_id: settings.cluster_id,
         replica_lag_ms_max: settings.replica_lag_time_max_ms,
         retention_check_ms: settings.log_retention_check_interval_ms,
+        producer_expiration_ms: settings.producer_id_expiration_ms,
         disk_reserve_bytes: settings.disk_reserve_bytes,
     }
 }

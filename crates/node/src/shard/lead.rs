@@ -50,9 +50,8 @@ pub(super) enum Deed<R> {
         data: Bytes,
         records: u64,
         stages: Stages,
-        acks: i16,
         /// The producer, and retries of the same batch that arrived meanwhile.
-        replies: Vec<R>,
+        replies: Vec<Asker<R>>,
     },
     /// Answered by the machine when it applies the entry.
     Command {
@@ -61,11 +60,26 @@ pub(super) enum Deed<R> {
     Control,
 }
 
+/// Who waits for a batch, and for how much.
+pub(super) struct Asker<R> {
+    pub reply: R,
+    /// 1 or -1.
+    pub acks: i16,
+}
+
+/// A committed batch that is not as safe yet as somebody demanded: not on this broker's disk
+/// (acks=1), or on fewer disks than min.insync.replicas (acks=all).
+pub(super) struct Owed<R> {
+    pub index: u64,
+    pub asker: Asker<R>,
+    pub produced: Produced,
+}
+
 impl<R> Pending<R> {
     pub fn refuse(self, code: ErrorCode, why: &str, out: &mut Out<R>) {
         match self.deed {
             Deed::Batch { replies, .. } => {
-                replies.into_iter().for_each(|reply| out.refuse(Some(reply), code, why));
+                replies.into_iter().for_each(|asker| out.refuse(Some(asker.reply), code, why));
             }
             Deed::Command { reply } => out.refuse(Some(reply), code, why),
             Deed::Control => {}
@@ -110,7 +124,6 @@ impl<R> Member<R> {
                             stamped_ns: now.boot_ns,
                             ..Stages::default()
                         },
-                        acks: request.acks,
                         replies: Vec::new(),
                     };
                     // If the proposal is dropped these bytes are stamped again.
@@ -122,7 +135,9 @@ impl<R> Member<R> {
                         matches!(&p.deed, Deed::Batch { base_offset: b, .. } if *b == base_offset)
                     });
                     let again = (base_offset, last_offset, append_time_ms);
-                    self.answer_duplicate(now, request.reply, first, again, out);
+                    let acks = request.acks;
+                    let asker = request.reply.map(|reply| Asker { reply, acks });
+                    self.answer_duplicate(now, asker, first, again, out);
                 }
                 Stamp::Reject(code, why) => out.refuse(request.reply, code, why),
             }
@@ -134,9 +149,10 @@ impl<R> Member<R> {
             Ok(first) => {
                 for (at, mut request, mut pending) in batches {
                     pending.index = first + at as u64;
-                    let reply = request.reply.take();
+                    let acks = request.acks;
+                    let asker = request.reply.take().map(|reply| Asker { reply, acks });
                     if let Deed::Batch { replies, .. } = &mut pending.deed {
-                        replies.extend(reply);
+                        replies.extend(asker);
                     }
                     self.pending.push_back(pending);
                 }
@@ -175,40 +191,39 @@ impl<R> Member<R> {
         lead.stamp(machine, now, batch, &config)
     }
 
-    /// A retry: answered like the first, once the first is committed.
+    /// A retry: answered like the first, once the first is as safe as this one demands.
     fn answer_duplicate(
         &mut self,
         now: Now,
-        reply: Option<R>,
+        asker: Option<Asker<R>>,
         in_this_proposal: Option<&mut Pending<R>>,
         again: (i64, i64, i64),
         out: &mut Out<R>,
     ) {
-        let Some(reply) = reply else { return };
-        let (base, _, append_time_ms) = again;
+        let Some(asker) = asker else { return };
+        let (base_offset, _, append_time_ms) = again;
         let in_flight = self
             .pending
             .iter_mut()
-            .find(|p| matches!(&p.deed, Deed::Batch { base_offset, .. } if *base_offset == base));
+            .find(|p| matches!(&p.deed, Deed::Batch { base_offset: b, .. } if *b == base_offset));
         if let Some(Pending { deed: Deed::Batch { replies, .. }, .. }) =
             in_this_proposal.or(in_flight)
         {
-            replies.push(reply);
+            replies.push(asker);
             return;
         }
-        let log_start = self.machine.log_start();
-        let term = self.group.term();
-        out.replies.push((
-            reply,
-            Answer::Produced(Produced {
-                base_offset: base,
-                append_time_ms,
-                log_start,
-                index: 0,
-                term,
-                stages: Stages { stamped_ns: now.boot_ns, ..Stages::default() },
-            }),
-        ));
+        let produced = Produced {
+            base_offset,
+            append_time_ms,
+            log_start: self.machine.log_start(),
+            index: 0,
+            term: self.group.term(),
+            stages: Stages { stamped_ns: now.boot_ns, ..Stages::default() },
+        };
+        // Its index is forgotten, but it is committed: what covers all that is committed by now
+        // covers it.
+        let index = self.group.commit_index();
+        self.owe(Owed { index, asker, produced }, out);
     }
 
     /// Everything committed by now: readers see it, then producers hear of it.
@@ -216,21 +231,12 @@ impl<R> Member<R> {
         let Some(lead) = &self.lead else { return };
         let term = lead.term;
         let committed = self.group.commit_index();
-        let majority = self.spec.replicas.len() / 2 + 1;
-        let min_copies = self.config.min_insync_replicas.min(self.spec.replicas.len());
         let log_start = self.machine.log_start();
         let mut batches = Vec::new();
         let (mut records, mut bytes, mut oldest_ns) = (0u64, 0u64, u64::MAX);
         let mut answers = Vec::new();
         while let Some(pending) = self.pending.front() {
             if pending.index > committed {
-                break;
-            }
-            if let Deed::Batch { acks: -1, replies, .. } = &pending.deed
-                && min_copies > majority
-                && !replies.is_empty()
-                && self.group.copies(pending.index) < min_copies
-            {
                 break;
             }
             if matches!(pending.deed, Deed::Command { .. })
@@ -247,7 +253,6 @@ impl<R> Member<R> {
                 stages,
                 replies,
                 records: count,
-                ..
             } = deed
             else {
                 continue;
@@ -260,11 +265,8 @@ impl<R> Member<R> {
                 self.published = last_offset + 1;
                 batches.push((base_offset, last_offset, data));
             }
-            for reply in replies {
-                let produced =
-                    Produced { base_offset, append_time_ms, log_start, index, term, stages };
-                answers.push((reply, Answer::Produced(produced)));
-            }
+            let produced = Produced { base_offset, append_time_ms, log_start, index, term, stages };
+            answers.extend(replies.into_iter().map(|asker| Owed { index, asker, produced }));
         }
         if !batches.is_empty() {
             let group = self.spec.group;
@@ -272,7 +274,34 @@ impl<R> Member<R> {
             out.events.push(Event::Committed { group, records, bytes, propose_to_commit_ns });
             self.publish(batches, out);
         }
-        out.replies.extend(answers);
+        self.answer_owed(out);
+        answers.into_iter().for_each(|owed| self.owe(owed, out));
+    }
+
+    /// Answers who waits for a committed batch, now or once it is safe enough.
+    fn owe(&mut self, owed: Owed<R>, out: &mut Out<R>) {
+        if self.is_safe_for(owed.asker.acks, owed.index) {
+            out.replies.push((owed.asker.reply, Answer::Produced(owed.produced)));
+        } else {
+            self.owed.push_back(owed);
+        }
+    }
+
+    /// Of those that waited for more than a commit, the ones whose batch is safe enough by now.
+    pub(super) fn answer_owed(&mut self, out: &mut Out<R>) {
+        for owed in std::mem::take(&mut self.owed) {
+            self.owe(owed, out);
+        }
+    }
+
+    /// Whether a *committed* entry is on as many disks as an acknowledgement promises.
+    fn is_safe_for(&self, acks: i16, index: u64) -> bool {
+        if acks == 1 {
+            return self.durable_index >= index;
+        }
+        let replicas = self.spec.replicas.len();
+        let copies = self.config.min_insync_replicas.min(replicas);
+        copies <= replicas / 2 + 1 || self.group.copies(index) >= copies
     }
 
     /// acks=1 and acks=0: our own fsync is enough.
@@ -281,7 +310,7 @@ impl<R> Member<R> {
             (self.durable_index, self.machine.log_start(), self.group.term());
         for pending in self.pending.iter_mut().take_while(|pending| pending.index <= durable) {
             let index = pending.index;
-            let Deed::Batch { acks, base_offset, append_time_ms, stages, replies, .. } =
+            let Deed::Batch { base_offset, append_time_ms, stages, replies, .. } =
                 &mut pending.deed
             else {
                 continue;
@@ -290,20 +319,14 @@ impl<R> Member<R> {
                 stages.written_ns = written_ns.clamp(stages.stamped_ns, now.boot_ns);
                 stages.synced_ns = now.boot_ns;
             }
-            if *acks == 1 {
-                for reply in replies.drain(..) {
-                    let produced = Produced {
-                        base_offset: *base_offset,
-                        append_time_ms: *append_time_ms,
-                        log_start,
-                        index,
-                        term,
-                        stages: *stages,
-                    };
-                    out.replies.push((reply, Answer::Produced(produced)));
-                }
+            let (base_offset, append_time_ms) = (*base_offset, *append_time_ms);
+            let produced =
+                Produced { base_offset, append_time_ms, log_start, index, term, stages: *stages };
+            for asker in replies.extract_if(.., |asker| asker.acks == 1) {
+                out.replies.push((asker.reply, Answer::Produced(produced)));
             }
         }
+        self.answer_owed(out);
     }
 
     pub(super) fn expire_queued(&mut self, now: Now, out: &mut Out<R>) {
@@ -347,17 +370,30 @@ impl<R> Member<R> {
         }
     }
 
-    /// Proposes what retention wants: one thing at a time.
-    pub(super) fn look_at_retention(&mut self, cfg: &ShardConfig, now: Now) {
+    /// Proposes what time asks for, one thing at a time: silent producers are forgotten, then
+    /// retention.
+    pub(super) fn look_at_age(&mut self, cfg: &ShardConfig, now: Now) {
         if now.ms_since(self.retention_at_ns) < cfg.retention_check_ms {
             return;
         }
         self.retention_at_ns = now.boot_ns;
         let busy = self.pending.iter().any(|p| matches!(p.deed, Deed::Control));
-        let Machine::Partition(machine) = &self.machine else { return };
-        if busy || self.lead.is_none() || self.held.is_some() {
+        let (Some(Lead { half: Half::Partition(lead), .. }), Machine::Partition(machine)) =
+            (self.lead.as_mut(), &self.machine)
+        else {
+            return;
+        };
+        if busy || self.held.is_some() {
             return;
         }
+        match lead.expire(machine, now, cfg.producer_expiration_ms) {
+            Some(proposal) => self.propose_control(proposal),
+            None => self.look_at_retention(now),
+        }
+    }
+
+    fn look_at_retention(&mut self, now: Now) {
+        let Machine::Partition(machine) = &self.machine else { return };
         let Some(active) = self.segments.last() else { return };
         if self.active_since.0 != active.base_offset {
             self.active_since = (active.base_offset, now.wall_ms);

@@ -13,7 +13,7 @@ use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId};
 use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
 use super::apply::Machine;
-use super::lead::{Lead, Pending};
+use super::lead::{Lead, Owed, Pending};
 use super::{
     Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut,
     RestoredGroup, ShardConfig, ViewUpdate,
@@ -41,6 +41,8 @@ pub struct Member<R> {
     pub(super) queued: VecDeque<ProduceInput<R>>,
     /// Proposed, in log order.
     pub(super) pending: VecDeque<Pending<R>>,
+    /// Committed, and not as safe yet as somebody demanded.
+    pub(super) owed: VecDeque<Owed<R>>,
     pub(super) waiting: Vec<Waiting<R>>,
     pub(super) next_round: u64,
     /// Why the machine stands still, and before which entry.
@@ -114,6 +116,7 @@ impl<R> Member<R> {
             lead: None,
             queued: VecDeque::new(),
             pending: VecDeque::new(),
+            owed: VecDeque::new(),
             waiting: Vec::new(),
             next_round: 0,
             held: None,
@@ -178,7 +181,7 @@ impl<R> Member<R> {
         self.group.tick(now);
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
-        self.look_at_retention(cfg, now);
+        self.look_at_age(cfg, now);
     }
 
     pub(super) fn enqueue(
@@ -200,7 +203,7 @@ impl<R> Member<R> {
                 ErrorCode::KafkaStorageError,
                 "the disk is full; free space on the log directory",
             ))
-        } else if self.queued.len() + self.pending.len() >= QUEUE_MAX {
+        } else if self.queued.len() + self.pending.len() + self.owed.len() >= QUEUE_MAX {
             Some((ErrorCode::ThrottlingQuotaExceeded, "too many batches wait for this partition"))
         } else {
             None
@@ -381,6 +384,9 @@ impl<R> Member<R> {
         }
         for pending in self.pending.drain(..) {
             pending.refuse(code, why, out);
+        }
+        for owed in self.owed.drain(..) {
+            out.refuse(Some(owed.asker.reply), code, why);
         }
         for waiting in self.waiting.drain(..) {
             out.refuse(Some(waiting.reply), code, why);

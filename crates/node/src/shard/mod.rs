@@ -13,6 +13,8 @@ mod io;
 mod lead;
 mod member;
 pub(crate) mod spec;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,6 +48,8 @@ pub struct ShardConfig {
     pub replica_lag_ms_max: u64,
     /// How often a leader looks at retention, milliseconds.
     pub retention_check_ms: u64,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: u64,
 }
 
 /// All groups of one thread.

@@ -115,6 +115,10 @@ settings! {
     /// How often leaders look for segments to delete.
     log_retention_check_interval_ms: u64 =
         "log.retention.check.interval.ms", 10_000, Whole(100..=86_400_000);
+    /// Time after which a partition forgets a producer it has not heard from, and with it what
+    /// would tell a repeated batch from a new one.
+    producer_id_expiration_ms: u64 = "producer.id.expiration.ms",
+        limits::PRODUCER_EXPIRATION_MS, Whole(1_000..=MS_MAX as u64);
     /// Size at which a new segment is started.
     log_segment_bytes: i64 =
         "log.segment.bytes", limits::SEGMENT_BYTES, Whole(1 << 20..=i64::from(i32::MAX));
