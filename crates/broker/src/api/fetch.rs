@@ -16,8 +16,8 @@ use telemetry::labels::FetchStage;
 use telemetry::metrics;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::api::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    NodeEndpoint, PartitionData,
+    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use wire::records::{BatchHeader, Compression};
 
@@ -73,6 +73,8 @@ struct Slot {
     /// A guarded read said that the offset, above our high watermark, is not beyond the end.
     vouched: bool,
     error: ErrorCode,
+    /// Where the asker's log leaves ours (KIP-595), if it does.
+    diverging: Option<(i32, i64)>,
     records: Vec<Bytes>,
 }
 
@@ -80,6 +82,8 @@ struct Slot {
 struct Asked {
     offset: i64,
     leader_epoch: i32,
+    /// Epoch of the record before `offset` in the asker's log; -1: not checked.
+    last_fetched_epoch: i32,
     max_bytes: usize,
 }
 
@@ -122,7 +126,8 @@ impl Poll {
     async fn run(&mut self, call: &mut Call) {
         loop {
             let bytes = self.look(call).await;
-            let failed = self.slots.iter().any(|slot| slot.error.is_err());
+            let done = |slot: &Slot| slot.error.is_err() || slot.diverging.is_some();
+            let failed = self.slots.iter().any(done);
             if failed || bytes >= self.min_bytes || Instant::now() >= self.deadline {
                 return;
             }
@@ -182,12 +187,14 @@ impl Slot {
             asked: Asked {
                 offset: partition.fetch_offset,
                 leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
                 max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
             },
             error: place.as_ref().err().copied().unwrap_or_default(),
             place,
             state: None,
             vouched: false,
+            diverging: None,
             records: Vec::new(),
         }
     }
@@ -208,7 +215,21 @@ impl Slot {
         self.records.clear();
         let (Ok((group, view)), Some(state)) = (&self.place, self.state) else { return 0 };
         let (group, view) = (*group, Arc::clone(view));
-        self.error = match judge(&self.asked, &state) {
+        let judged = judge(&self.asked, &state);
+        if !matches!(judged, Judged::Refused(_)) && self.asked.last_fetched_epoch >= 0 {
+            match diverges(node, &view, &self.asked).await {
+                Ok(None) => {}
+                Ok(end) => {
+                    (self.diverging, self.error) = (end, ErrorCode::None);
+                    return 0;
+                }
+                Err(code) => {
+                    self.error = code;
+                    return 0;
+                }
+            }
+        }
+        self.error = match judged {
             Judged::Refused(code) => code,
             Judged::Beyond if self.vouched => ErrorCode::None,
             Judged::Beyond => self.beyond(node, group).await,
@@ -254,6 +275,20 @@ impl Slot {
             Err(_) => ErrorCode::NotLeaderOrFollower,
         }
     }
+}
+
+/// Compares what the asker fetched last with this log (KIP-595): where its last epoch, or the
+/// newest one before it, ended here, if that lies before the asker's offset. An epoch that this
+/// log no longer knows is OFFSET_OUT_OF_RANGE, as in Kafka.
+async fn diverges(
+    node: &Node,
+    view: &Arc<PartitionView>,
+    asked: &Asked,
+) -> Result<Option<(i32, i64)>, ErrorCode> {
+    let end = node.end_offset_for_epoch(view, asked.last_fetched_epoch).await;
+    let (epoch, end_offset) = end.ok_or(ErrorCode::OffsetOutOfRange)?;
+    let same = epoch == asked.last_fetched_epoch && end_offset >= asked.offset;
+    Ok((!same).then_some((epoch, end_offset)))
 }
 
 /// What a partition's published state says to an offset.
@@ -323,6 +358,7 @@ fn describe(slot: Slot, partition_index: i32, committed_only: bool) -> Partition
     let failed = slot.error.is_err();
     let state = slot.state.filter(|_| !failed);
     let high_watermark = state.map_or(-1, |state| state.high_watermark);
+    let diverging = slot.diverging.unwrap_or((-1, -1));
     let records = if failed { Bytes::new() } else { join(slot.records) };
     metrics().bytes_out_total.add(records.len() as u64);
     PartitionData {
@@ -333,6 +369,7 @@ fn describe(slot: Slot, partition_index: i32, committed_only: bool) -> Partition
         last_stable_offset: high_watermark,
         log_start_offset: state.map_or(-1, |state| state.log_start),
         aborted_transactions: committed_only.then(Vec::new),
+        diverging_epoch: EpochEndOffset { epoch: diverging.0, end_offset: diverging.1 },
         records: Some(records),
         ..Default::default()
     }
@@ -394,7 +431,7 @@ mod tests {
     use wire::records::BatchBuilder;
 
     fn asked(offset: i64, leader_epoch: i32) -> Asked {
-        Asked { offset, leader_epoch, max_bytes: 1_000 }
+        Asked { offset, leader_epoch, last_fetched_epoch: -1, max_bytes: 1_000 }
     }
 
     const STATE: ViewState =

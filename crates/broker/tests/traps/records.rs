@@ -230,3 +230,23 @@ fn an_epoch_ends_where_the_log_does() {
         assert_eq!((end.error_code, end.leader_epoch, end.end_offset), (ErrorCode::None, 1, 2));
     }
 }
+
+#[test]
+fn a_log_that_left_ours_is_told_where() {
+    let (topic, mut client) = (topic(1), Client::new());
+    client.produce(9, &topic, -1, batch(&["a", "b"]));
+    let mut after = |offset: i64, epoch: i32| {
+        let mut request = fetch(12, &topic, offset);
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        let answer = client.call(12, &request).responses.remove(0).partitions.remove(0);
+        let records = answer.records.unwrap_or_default();
+        let diverging = (answer.diverging_epoch.epoch, answer.diverging_epoch.end_offset);
+        (answer.error_code, diverging, records.is_empty())
+    };
+    // The one broker leads in epoch 1, which ends at offset 2.
+    assert_eq!(after(1, 1), (ErrorCode::None, (-1, -1), false));
+    assert_eq!(after(2, 1), (ErrorCode::None, (-1, -1), true));
+    assert_eq!(after(2, 7), (ErrorCode::None, (1, 2), true), "records of an epoch nobody had");
+    assert_eq!(after(5, 1), (ErrorCode::None, (1, 2), true), "more of an epoch than there is");
+    assert_eq!(after(1, 0).0, ErrorCode::OffsetOutOfRange, "an epoch this log does not know");
+}
