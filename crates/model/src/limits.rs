@@ -247,8 +247,15 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const LISTENERS_MAX: usize = 16;
 /// Initial brokers of a cluster.
 pub const INITIAL_BROKERS_MAX: usize = 99;
-/// A broker asked to stop has gone after this long, drained or not, milliseconds.
+/// A broker asked to stop has gone after this long, drained or not, milliseconds
+/// (`shutdown.timeout.ms`).
 pub const SHUTDOWN_MS_MAX: u64 = 30_000;
+/// Bytes of a shutdown manifest.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// Differences between a shutdown manifest and the recovered log that are told one by one.
+pub const MANIFEST_DIFFERENCES_TOLD: usize = 200;
+/// Part of the time to stop that handing leaderships over may take, milliseconds.
+pub const HAND_OVER_MS_MAX: u64 = 5_000;
 /// `glasslog dev`: broker processes it runs.
 pub const DEV_BROKERS_MAX: u16 = 9;
 /// `glasslog dev`: a broker that died is started again after this long, milliseconds.

@@ -1,7 +1,7 @@
 //! From a data directory to running shards: recovery, the journal's first sync, restored
 //! groups, threads. In this order nothing is voted, acknowledged or answered too early.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
@@ -16,13 +16,14 @@ use storage::{
     Damage, Disk, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, RealDisk,
     Recovered, SegmentLog, StorageError,
 };
-use telemetry::labels::LogEvent;
-use telemetry::{clock, log_limited};
+use telemetry::labels::{Invariant, LogEvent};
+use telemetry::{clock, log_limited, metrics, tracing};
 
 use crate::datadir::{LastShutdown, layout};
 use crate::driver::{Driver, outlets};
-use crate::journal_thread::{JournalMail, JournalThread};
+use crate::journal_thread::{JournalEnd, JournalMail, JournalThread};
 use crate::mailbox::{Inbox, Reply};
+use crate::manifest::{Difference, Manifest};
 use crate::plumbing::Plumbing;
 use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
 use crate::settings::{NodeConfig, StartError};
@@ -41,11 +42,13 @@ pub struct Loaded {
     pub broken: Vec<(GroupId, String)>,
 }
 
-/// Recovers journal, checkpoint and segments, and syncs the first record of this life.
+/// Recovers journal, checkpoint and segments, compares them with what the last shutdown wrote
+/// down, and syncs the first record of this life.
 pub fn load(
     cfg: &NodeConfig,
     defaults: &TopicDefaults,
     last: LastShutdown,
+    manifest: Option<&Manifest>,
 ) -> Result<Loaded, StartError> {
     let mut disk = RealDisk::new(&cfg.data_dir);
     let journal_dir = DiskPath::new(layout::JOURNAL);
@@ -63,6 +66,9 @@ pub fn load(
     let power_lost = last == LastShutdown::Unclean { boot_id_changed: true };
     if cfg.journal_sync == SyncPolicy::Interval && power_lost {
         distrust_all(&mut journal, &mut recovered);
+    }
+    if let Some(manifest) = manifest {
+        check_manifest(manifest, &mut journal, &mut recovered);
     }
     start_journal(&mut journal, &mut disk)?;
     let checkpoint = recovered.checkpoint.take().unwrap_or_default();
@@ -115,10 +121,44 @@ fn distrust_all(journal: &mut Journal, recovered: &mut Recovered) {
         if found.removed || found.suspect.is_some() {
             continue;
         }
-        found.suspect = Some(Damage::UncleanInterval);
-        let suspect = Some(Damage::UncleanInterval);
-        journal.enqueue(JournalWrite { group: *group, suspect, ..JournalWrite::default() });
+        distrust(journal, *group, found, Damage::UncleanInterval);
     }
+}
+
+fn distrust(
+    journal: &mut Journal,
+    group: GroupId,
+    found: &mut storage::RecoveredGroup,
+    damage: Damage,
+) {
+    found.suspect = Some(damage);
+    journal.enqueue(JournalWrite { group, suspect: Some(damage), ..JournalWrite::default() });
+}
+
+/// Every difference between what the last shutdown wrote down and what is there is named; a
+/// group that lost what it had promised is suspect.
+fn check_manifest(manifest: &Manifest, journal: &mut Journal, recovered: &mut Recovered) {
+    let differences = manifest.differences(&recovered.groups, recovered.checkpoint.as_ref());
+    for (at, difference) in differences.iter().enumerate() {
+        let Difference { group, name, what, promise_broken } = difference;
+        if *promise_broken {
+            metrics().invariant_violations_total.at(Invariant::ShutdownManifest).inc();
+        }
+        match promise_broken {
+            _ if at >= limits::MANIFEST_DIFFERENCES_TOLD => {}
+            true => tracing::error!(group = group.0, name, "a promise is broken: {what}"),
+            false => tracing::info!(group = group.0, name, "not as it was left: {what}"),
+        }
+        if *promise_broken
+            && let Some(found) = recovered.groups.get_mut(group)
+            && found.suspect.is_none()
+            && !found.removed
+        {
+            distrust(journal, *group, found, Damage::ShutdownManifest);
+        }
+    }
+    let (groups, differences) = (manifest.groups.len(), differences.len());
+    tracing::info!(groups, differences, "compared with the last shutdown's manifest");
 }
 
 /// Nothing may be answered before the journal's first record is synced.
@@ -216,8 +256,8 @@ pub fn default_config(defaults: &TopicDefaults) -> TopicConfig {
 
 /// The threads of a running broker.
 pub struct Threads {
-    pub shards: Vec<JoinHandle<()>>,
-    pub journal: JoinHandle<()>,
+    pub shards: Vec<JoinHandle<Shard<Reply>>>,
+    pub journal: JoinHandle<JournalEnd>,
     pub segments: JoinHandle<()>,
     pub stop: Arc<AtomicBool>,
     pub journal_mail: std::sync::mpsc::SyncSender<JournalMail>,
@@ -263,6 +303,7 @@ pub fn start_threads(
         sync_interval: Duration::from_millis(cfg.journal_sync_interval_ms),
         written_ns: 0,
         barriers: Vec::new(),
+        durable: HashMap::new(),
     };
     let segments = SegmentThread::new(SegmentParts {
         disk: loaded.disk,
@@ -303,7 +344,10 @@ fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u6
     }
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+fn spawn<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
 }
 

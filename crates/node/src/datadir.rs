@@ -1,8 +1,8 @@
 //! A broker's data directory: whose it is, that nobody else uses it, and how its last life ended.
 //!
 //! Layout: `identity` (magic, format, directory id, broker id, cluster id once known), `birth`
-//! (the birth record), `life` (boot id and whether the last life ended in order), `lock`,
-//! `checkpoint`, `journal/`, `partitions/`.
+//! (the birth record), `life` (boot id and whether the last life ended in order), `shutdown` (the
+//! manifest of that end), `lock`, `checkpoint`, `journal/`, `partitions/`.
 //!
 //! Invariants: a directory that is not provably ours is never written to. Every small file is
 //! replaced whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves the
@@ -14,14 +14,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use model::{BrokerId, ClusterId, DirectoryId};
+use telemetry::labels::Invariant;
+use telemetry::{metrics, tracing};
 
 use crate::formation::{Birth, BirthError};
+use crate::manifest::Manifest;
 
 /// Names inside a data directory.
 pub mod layout {
     pub const IDENTITY: &str = "identity";
     pub const BIRTH: &str = "birth";
     pub const LIFE: &str = "life";
+    pub const MANIFEST: &str = "shutdown";
     pub const LOCK: &str = "lock";
     pub const CHECKPOINT: &str = "checkpoint";
     pub const JOURNAL: &str = "journal";
@@ -186,6 +190,42 @@ impl DataDir {
         self.write_life("clean")
     }
 
+    /// What the last shutdown wrote down, until [`DataDir::remove_manifest`]. One that does not
+    /// read is named and ignored: nothing depends on it but the comparison.
+    pub fn read_manifest(&self) -> Result<Option<Manifest>, DataDirError> {
+        let name = self.path.join(layout::MANIFEST);
+        let bytes = match fs::read(&name) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(io_error("read", &name)(source)),
+        };
+        let manifest = Manifest::decode(&bytes);
+        if let Err(why) = &manifest {
+            let violations = &metrics().invariant_violations_total;
+            violations.at(Invariant::ShutdownManifest).inc();
+            tracing::error!(%why, "the last shutdown's manifest does not read; not compared");
+        }
+        Ok(manifest.ok())
+    }
+
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), DataDirError> {
+        replace(&self.path, layout::MANIFEST, &manifest.encode())
+    }
+
+    pub fn remove_manifest(&self) -> Result<(), DataDirError> {
+        let name = self.path.join(layout::MANIFEST);
+        match fs::remove_file(&name) {
+            Ok(()) => sync_directory(&self.path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(io_error("remove", &name)(source)),
+        }
+    }
+
+    /// The machine's boot id.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
     fn write_life(&self, state: &str) -> Result<(), DataDirError> {
         let text = format!("{LIFE_MAGIC}\nstate={state}\nboot.id={}\n", self.boot_id);
         replace(&self.path, layout::LIFE, text.as_bytes())
@@ -210,7 +250,7 @@ fn refuse_foreign(path: &Path) -> Result<bool, DataDirError> {
     let identity_draft = temporary(layout::IDENTITY);
     // What a first start that died half-way leaves behind, and what mkfs makes.
     let harmless = [layout::LOCK, identity_draft.as_str(), "lost+found"];
-    let ours = [layout::BIRTH, layout::LIFE, layout::CHECKPOINT];
+    let ours = [layout::BIRTH, layout::LIFE, layout::MANIFEST, layout::CHECKPOINT];
     match found.into_iter().find(|name| !harmless.contains(&name.as_str())) {
         None => Ok(false),
         Some(what) if ours.contains(&what.as_str()) => {

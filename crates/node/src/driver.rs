@@ -48,13 +48,14 @@ pub fn outlets(
 }
 
 impl Driver {
-    /// Runs until `stop`; call it on the shard's own thread.
-    pub fn run(mut self) {
+    /// Runs until `stop`; call it on the shard's own thread. What is left is the shard as it
+    /// stood then: for the shutdown manifest.
+    pub fn run(mut self) -> Shard<Reply> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing");
-        runtime.block_on(async move {
+        runtime.block_on(async {
             let beat = Beat::thread(Loop::Shard, self.index as u16);
             let mut observer = Observer::new(clock::now());
             let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
@@ -63,6 +64,7 @@ impl Driver {
                 self.turn(&beat, &mut observer, &mut wheel).await;
             }
         });
+        self.shard
     }
 
     async fn turn(&mut self, beat: &Beat, observer: &mut Observer, wheel: &mut Wheel) {

@@ -3,7 +3,7 @@
 //! Invariants: it waits for the disk and may wait for a shard, never the other way round; a
 //! failed write or sync is never retried, the broker ends itself instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
@@ -51,11 +51,20 @@ pub struct JournalThread {
     pub written_ns: u64,
     /// Who waits until all is on disk.
     pub barriers: Vec<oneshot::Sender<()>>,
+    /// Highest durable token of each group in this life.
+    pub durable: HashMap<GroupId, u64>,
+}
+
+/// What the journal's thread leaves behind.
+pub struct JournalEnd {
+    /// Nothing waits: all that was handed over is on disk.
+    pub quiet: bool,
+    pub durable: HashMap<GroupId, u64>,
 }
 
 impl JournalThread {
     /// Runs until [`JournalMail::Stop`]; call it on its own thread.
-    pub fn run(mut self) {
+    pub fn run(mut self) -> JournalEnd {
         let beat = Beat::thread(Loop::Journal, 0);
         let mut observer = JournalObserver::default();
         let mut stopping = false;
@@ -91,9 +100,10 @@ impl JournalThread {
             observer.gauges(&self.journal);
             if stopping && full {
                 // What waits for space was never acknowledged.
-                return;
+                break;
             }
         }
+        JournalEnd { quiet: self.journal.is_quiet(), durable: self.durable }
     }
 
     /// True for the last mail.
@@ -149,7 +159,10 @@ impl JournalThread {
         for event in events {
             observer.observe(&event);
             match event {
-                JournalEvent::Durable { done, .. } => self.tell_durable(done),
+                JournalEvent::Durable { done, .. } => {
+                    self.durable.extend(done.iter().copied());
+                    self.tell_durable(done);
+                }
                 JournalEvent::Poisoned { op, error } => self.plumbing.fatal(
                     FatalReason::JournalFailed,
                     &format!(

@@ -14,6 +14,7 @@ mod inbound;
 mod journal_thread;
 mod leadership;
 mod mailbox;
+pub mod manifest;
 mod node;
 mod observe;
 pub mod peer;
@@ -24,6 +25,9 @@ mod segment_thread;
 mod settings;
 pub mod shard;
 mod shutdown;
+#[cfg(test)]
+mod shutdown_tests;
+mod status;
 mod tasks;
 mod view;
 
@@ -37,5 +41,6 @@ pub use node::{Ask, Node, TimestampOffset};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};
-pub use shutdown::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
+pub use shutdown::Hurry;
+pub use status::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
 pub use view::{PartitionView, ViewState, Waiter};

@@ -90,8 +90,11 @@ impl Node {
         let fresh = model::DirectoryId(rand::random());
         let data_dir = DataDir::open(&cfg.data_dir, cfg.broker, fresh)?;
         let directory = data_dir.directory();
-        let loaded = boot::load(&cfg, &defaults, data_dir.last_shutdown())?;
+        let manifest = data_dir.read_manifest()?;
+        let loaded = boot::load(&cfg, &defaults, data_dir.last_shutdown(), manifest.as_ref())?;
         data_dir.mark_running()?;
+        // Not before: a start that dies in between compares again, with what still holds.
+        data_dir.remove_manifest()?;
         let birth = data_dir.birth().cloned();
         let offered = birth.as_ref().map(|birth| (birth.cluster, Bytes::from(birth.encode())));
         let incarnation = model::Incarnation(rand::random());

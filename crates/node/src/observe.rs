@@ -111,6 +111,17 @@ impl Observer {
             Event::UnknownGroup { .. } => {
                 metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();
             }
+            Event::AckedBeyondDurable { group, index, durable } => {
+                metrics().invariant_violations_total.at(Invariant::AckedBeyondDurable).inc();
+                log_limited!(
+                    error,
+                    LogEvent::InvariantViolated,
+                    group = group.0,
+                    index,
+                    durable,
+                    "acknowledged, and neither committed nor durable here"
+                );
+            }
             Event::ProposalDropped { group, why } => {
                 metrics().raft_proposals_dropped_total.inc();
                 telemetry::tracing::debug!(group = group.0, why, "proposal dropped");

@@ -13,9 +13,9 @@ use telemetry::metrics;
 use crate::shard::Input;
 use crate::{InitialBroker, Node, NodeConfig};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-async fn until(what: &str, look: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, look: impl Fn() -> bool) {
     let started = Instant::now();
     while !look() {
         assert!(started.elapsed() < DEADLINE, "{what} did not happen in {DEADLINE:?}");
@@ -23,7 +23,7 @@ async fn until(what: &str, look: impl Fn() -> bool) {
     }
 }
 
-fn alone(dir: &std::path::Path) -> Arc<Node> {
+pub(crate) fn alone(dir: &std::path::Path) -> Arc<Node> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let mut cfg = NodeConfig::new(BrokerId(1), dir.join("1"), address.clone());
@@ -35,7 +35,7 @@ fn alone(dir: &std::path::Path) -> Arc<Node> {
     Node::start(cfg).unwrap()
 }
 
-async fn create(node: &Node) -> Vec<GroupId> {
+pub(crate) async fn create(node: &Node) -> Vec<GroupId> {
     let request = Request::CreateTopic(CreateTopic {
         name: "panics".into(),
         id: TopicId([7; 16]),
@@ -54,13 +54,13 @@ async fn create(node: &Node) -> Vec<GroupId> {
     image.topic("panics").unwrap().partitions.iter().map(|partition| partition.group).collect()
 }
 
-async fn produce(node: &Node, group: GroupId) -> Result<i64, ErrorCode> {
+pub(crate) async fn produce(node: &Node, group: GroupId) -> Result<i64, ErrorCode> {
     let batch = BatchBuilder::new(1).value(b"x").build();
     let ask = node.produce(group, batch, None, -1, DEADLINE).await;
     ask.answer().await.map(|produced| produced.base_offset).map_err(|refusal| refusal.code)
 }
 
-async fn serving(node: &Node, group: GroupId) {
+pub(crate) async fn serving(node: &Node, group: GroupId) {
     let serves = || node.view(group).is_some_and(|view| view.state().serving);
     until("serving", serves).await;
 }

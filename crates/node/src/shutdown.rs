@@ -1,141 +1,112 @@
-//! The way out: leaderships handed over, everything synced and checkpointed, in bounded time
-//! and with progress told.
+//! The way out: leaderships handed over, everything synced and checkpointed, what was promised
+//! written down, in bounded time and with progress told.
+//!
+//! Invariants: the manifest is written after the journal's last sync and says what that sync
+//! made durable; the life is marked clean only if nothing that was promised is missing there;
+//! being asked again skips what only makes things smoother (hand-over, checkpoint), never the
+//! sync and the manifest.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use serde::Serialize;
+use model::{GroupId, limits};
+use telemetry::labels::Invariant;
+use telemetry::metrics;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::boot::Threads;
 use crate::journal_thread::JournalMail;
+use crate::manifest::{GroupEnd, Manifest};
 use crate::node::Node;
 use crate::segment_thread::SegmentMail;
-use crate::shard::{Input, MemberStatus};
+use crate::shard::Input;
 
-const HAND_OVER_MAX: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(5);
+/// Progress is told at least this often while something is waited for.
+const TELL: Duration = Duration::from_secs(1);
 
-/// Whether clients can be served, and if not, what this broker waits for.
-#[derive(Debug, Clone, Serialize)]
-pub struct Readiness {
-    pub ready: bool,
-    pub waiting_for: Vec<String>,
+/// Set when somebody asks a second time: what is not needed for safety is skipped.
+#[derive(Debug)]
+pub struct Hurry(watch::Sender<bool>);
+
+impl Default for Hurry {
+    fn default() -> Self {
+        Hurry(watch::Sender::new(false))
+    }
 }
 
-/// One peer for people.
-#[derive(Debug, Clone, Serialize)]
-pub struct PeerView {
-    pub broker: i32,
-    pub address: String,
-    pub connected: bool,
-    pub dead: bool,
-    pub last_error: Option<String>,
-    pub queued_bytes: usize,
-}
+impl Hurry {
+    pub fn ask(&self) {
+        self.0.send_replace(true);
+    }
 
-/// One group for people.
-#[derive(Debug, Clone, Serialize)]
-pub struct GroupView {
-    pub group: u64,
-    pub high_watermark: i64,
-    #[serde(flatten)]
-    pub status: MemberStatus,
-}
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow()
+    }
 
-/// A group that is out of service here, and why.
-#[derive(Debug, Clone, Serialize)]
-pub struct Trouble {
-    pub group: u64,
-    pub why: String,
-}
-
-/// Everything `/debug/groups` shows, from published state only.
-#[derive(Debug, Clone, Serialize)]
-pub struct NodeStatus {
-    pub broker: i32,
-    pub cluster: Option<String>,
-    pub ready: bool,
-    pub waiting_for: Vec<String>,
-    pub journal_full: Option<&'static str>,
-    pub peers: Vec<PeerView>,
-    pub groups: Vec<GroupView>,
-    pub quarantined: Vec<Trouble>,
+    /// Returns once somebody asked.
+    pub async fn asked(&self) {
+        let mut seen = self.0.subscribe();
+        if seen.wait_for(|asked| *asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Node {
-    pub fn readiness(&self) -> Readiness {
-        let mut waiting_for = self.waiting_for.lock().clone();
-        let ready = self.registered.get().is_some();
-        if !ready && waiting_for.is_empty() {
-            waiting_for.push("a leader of the metadata group".into());
-        }
-        Readiness { ready, waiting_for: if ready { Vec::new() } else { waiting_for } }
-    }
-
-    /// Asks no shard: what they published last.
-    pub fn status(&self) -> NodeStatus {
-        let Readiness { ready, waiting_for } = self.readiness();
-        let peers = self.plumbing.peers().map(|peers| peers.status()).unwrap_or_default();
-        let peers = peers.into_iter().map(|peer| PeerView {
-            broker: peer.broker.0,
-            address: peer.address,
-            connected: peer.connected,
-            dead: peer.dead,
-            last_error: peer.last_error,
-            queued_bytes: peer.queued_bytes,
-        });
-        let groups = self.plumbing.views().into_iter().map(|view| GroupView {
-            group: view.group().0,
-            high_watermark: view.state().high_watermark,
-            status: view.status(),
-        });
-        let trouble = self.plumbing.quarantined().into_iter().chain(self.broken.iter().cloned());
-        NodeStatus {
-            broker: self.cfg.broker.0,
-            cluster: self.cluster_id().map(|id| id.to_string()),
-            ready,
-            waiting_for,
-            journal_full: self.plumbing.journal_full(),
-            peers: peers.collect(),
-            groups: groups.collect(),
-            quarantined: trouble.map(|(group, why)| Trouble { group: group.0, why }).collect(),
-        }
-    }
-
-    /// Hands leaderships over, syncs, checkpoints, ends the threads. Bounded by `deadline`;
-    /// what it does is told line by line. True: everything is on disk and the next start is
-    /// a clean one.
+    /// The whole way out, for whoever has no listener to drain in between.
     pub async fn shutdown(&self, deadline: Duration, progress: impl Fn(String)) -> bool {
-        let ends = Instant::now() + deadline;
+        let (ends, hurry) = (Instant::now() + deadline, Hurry::default());
+        self.hand_over(ends, &hurry, &progress).await;
+        self.close(ends, &hurry, &progress).await
+    }
+
+    /// Leaderships of groups that another replica can lead go there; clients are served
+    /// meanwhile and told where to go. This broker takes none any more.
+    pub async fn hand_over(&self, ends: Instant, hurry: &Hurry, progress: &impl Fn(String)) {
+        self.plumbing.set_draining();
+        for shard in self.plumbing.shards.all() {
+            shard.tell(Input::HandOver).await;
+        }
+        let started = Instant::now();
+        let ends = ends.min(started + Duration::from_millis(limits::HAND_OVER_MS_MAX));
+        let first = self.left_to_hand_over();
+        let mut told_at: Option<Instant> = None;
+        while Instant::now() < ends && !hurry.is_asked() {
+            let left = self.left_to_hand_over();
+            if left == 0 || self.heirs() == 0 {
+                let (took, given) = (started.elapsed().as_millis(), first.saturating_sub(left));
+                progress(format!("handed {given} leaderships over in {took} ms, kept {left}"));
+                return;
+            }
+            if told_at.is_none_or(|at| at.elapsed() >= TELL) {
+                progress(format!("handing {left} leaderships over"));
+                told_at = Some(Instant::now());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        progress(format!("{} leaderships were not handed over", self.left_to_hand_over()));
+    }
+
+    /// Checkpoints, syncs, ends the threads, writes the manifest. True: everything is on disk
+    /// and the next start is a clean one.
+    pub async fn close(&self, ends: Instant, hurry: &Hurry, progress: &impl Fn(String)) -> bool {
         let Some(threads) = self.threads.lock().take() else { return false };
-        self.hand_over(ends.min(Instant::now() + HAND_OVER_MAX), &progress).await;
-        let (tell, told) = sync_channel(1);
-        progress("writing a checkpoint".into());
-        let mut clean = threads.segment_mail.try_send(SegmentMail::CheckpointNow(tell)).is_ok();
-        while clean && Instant::now() < ends {
-            match told.try_recv() {
-                Ok(synced) => {
-                    clean = synced;
-                    break;
-                }
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => clean = false,
-                Err(std::sync::mpsc::TryRecvError::Empty) => tokio::time::sleep(LOOK).await,
+        if !hurry.is_asked() {
+            let took = Instant::now();
+            match checkpoint(&threads, ends, hurry).await {
+                true => progress(format!("checkpoint in {} ms", took.elapsed().as_millis())),
+                false => progress("no checkpoint: the next start replays the journal".into()),
             }
         }
-        clean &= Instant::now() < ends;
-        threads.stop.store(true, Ordering::Release);
-        clean &= join(threads.shards, ends).await;
-        progress("syncing the journal".into());
-        let stopped = threads.segment_mail.try_send(SegmentMail::Stop).is_ok()
-            && threads.journal_mail.try_send(JournalMail::Stop).is_ok();
-        drop((threads.segment_mail, threads.journal_mail));
-        clean &= stopped && join(vec![threads.segments, threads.journal], ends).await;
-        let data_dir = self.data_dir.lock().take();
-        if clean && let Some(Err(error)) = data_dir.map(|dir| dir.mark_clean()) {
-            progress(format!("cannot mark the shutdown clean: {error}"));
-            clean = false;
-        }
+        let clean = match end_threads(threads, ends, progress).await {
+            Some(groups) => self.sign_off(groups, progress),
+            None => false,
+        };
+        // Released, and with it the directory's lock.
+        drop(self.data_dir.lock().take());
         if let Some(peers) = self.plumbing.peers() {
             peers.shutdown().await;
         }
@@ -143,12 +114,43 @@ impl Node {
             // Its tasks hold this node; nobody waits for them any more.
             runtime.shutdown_background();
         }
-        progress(if clean {
-            "all is on disk".into()
-        } else {
-            "not everything ended in time".into()
-        });
+        progress(if clean { "all is on disk" } else { "not everything ended in time" }.into());
         clean
+    }
+
+    /// Writes down where every group ends, and marks the life clean if nothing is missing.
+    fn sign_off(&self, groups: Vec<GroupEnd>, progress: &impl Fn(String)) -> bool {
+        let data_dir = self.data_dir.lock();
+        let Some(data_dir) = data_dir.as_ref() else { return false };
+        let manifest = Manifest {
+            broker: self.cfg.broker.0,
+            boot_id: data_dir.boot_id().to_owned(),
+            incarnation: self.identity.incarnation().0,
+            groups,
+        };
+        let undurable = manifest.undurable();
+        for end in &undurable {
+            metrics().invariant_violations_total.at(Invariant::ShutdownManifest).inc();
+            let GroupEnd { name, acked, durable, last_index, .. } = end;
+            progress(format!(
+                "{name}: durable up to {durable}, the log ends at {last_index}, \
+                 acknowledged up to {acked}"
+            ));
+        }
+        if let Err(error) = data_dir.write_manifest(&manifest) {
+            progress(format!("cannot write the shutdown manifest: {error}"));
+            return false;
+        }
+        let groups = manifest.groups.len();
+        progress(format!("manifest of {groups} groups, {} not durable", undurable.len()));
+        if !undurable.is_empty() {
+            return false;
+        }
+        if let Err(error) = data_dir.mark_clean() {
+            progress(format!("cannot mark the shutdown clean: {error}"));
+            return false;
+        }
+        true
     }
 
     /// Connected brokers that still take leaderships.
@@ -158,40 +160,84 @@ impl Node {
         connected.iter().filter(|broker| !leaving(broker)).count()
     }
 
-    /// Leaderships of groups that another replica can lead.
-    async fn hand_over(&self, ends: Instant, progress: &impl Fn(String)) {
-        self.plumbing.set_draining();
-        for shard in self.plumbing.shards.all() {
-            shard.tell(Input::HandOver).await;
-        }
-        let mut told = usize::MAX;
-        while Instant::now() < ends {
-            let own = self.cfg.broker;
-            let image = self.image();
-            let lonely = |group| {
-                image.partition_of(group).is_some_and(|(_, partition)| partition.replicas.len() < 2)
-            };
-            let left = self.plumbing.leaderships.told_by(own);
-            let left = left.iter().filter(|news| !lonely(model::GroupId(news.group))).count();
-            if left == 0 || self.heirs() == 0 {
-                return;
-            }
-            if left != told {
-                progress(format!("handing {left} leaderships over"));
-                told = left;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        progress(format!("{told} leaderships could not be handed over in time"));
+    /// Groups served here that have another replica.
+    fn left_to_hand_over(&self) -> usize {
+        let image = self.image();
+        let lonely = |group| {
+            image.partition_of(group).is_some_and(|(_, partition)| partition.replicas.len() < 2)
+        };
+        let led = self.plumbing.leaderships.told_by(self.cfg.broker);
+        led.iter().filter(|news| !lonely(GroupId(news.group))).count()
     }
 }
 
-async fn join(threads: Vec<std::thread::JoinHandle<()>>, ends: Instant) -> bool {
-    while Instant::now() < ends {
-        if threads.iter().all(|thread| thread.is_finished()) {
-            return threads.into_iter().all(|thread| thread.join().is_ok());
+/// True when a checkpoint of everything applied is synced.
+async fn checkpoint(threads: &Threads, ends: Instant, hurry: &Hurry) -> bool {
+    let (tell, told) = sync_channel(1);
+    if threads.segment_mail.try_send(SegmentMail::CheckpointNow(tell)).is_err() {
+        return false;
+    }
+    while Instant::now() < ends && !hurry.is_asked() {
+        match told.try_recv() {
+            Ok(synced) => return synced,
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
+            Err(std::sync::mpsc::TryRecvError::Empty) => tokio::time::sleep(LOOK).await,
         }
-        tokio::time::sleep(LOOK / 5).await;
     }
     false
+}
+
+/// Ends shards, then segments and journal, which syncs all it was given. Where every group
+/// ended, or `None` if a thread did not end in time or ended badly.
+async fn end_threads(
+    threads: Threads,
+    ends: Instant,
+    progress: &impl Fn(String),
+) -> Option<Vec<GroupEnd>> {
+    let Threads { shards, journal, segments, stop, journal_mail, segment_mail } = threads;
+    stop.store(true, Ordering::Release);
+    let shards = join("shards", shards, ends, progress).await?;
+    let started = Instant::now();
+    let mut stop_disks = (false, false);
+    // A full queue empties: nobody fills it any more.
+    while stop_disks != (true, true) && Instant::now() < ends {
+        stop_disks.0 = stop_disks.0 || segment_mail.try_send(SegmentMail::Stop).is_ok();
+        stop_disks.1 = stop_disks.1 || journal_mail.try_send(JournalMail::Stop).is_ok();
+        if stop_disks != (true, true) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    drop((segment_mail, journal_mail));
+    join("segments", vec![segments], ends, progress).await?;
+    let journal = join("journal", vec![journal], ends, progress).await?.pop()?;
+    progress(format!("journal synced in {} ms", started.elapsed().as_millis()));
+    if !journal.quiet {
+        progress("the journal could not write all it was given".into());
+    }
+    let mut groups: Vec<GroupEnd> =
+        shards.iter().flat_map(|s| s.closing(&journal.durable)).collect();
+    groups.sort_by_key(|end| end.group);
+    Some(groups)
+}
+
+/// What the threads return, or `None`: one panicked, or time is up.
+async fn join<T>(
+    what: &str,
+    threads: Vec<std::thread::JoinHandle<T>>,
+    ends: Instant,
+    progress: &impl Fn(String),
+) -> Option<Vec<T>> {
+    let mut told_at = Instant::now();
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        if Instant::now() >= ends {
+            progress(format!("the {what} did not end in time"));
+            return None;
+        }
+        if told_at.elapsed() >= TELL {
+            progress(format!("waiting for the {what}"));
+            told_at = Instant::now();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    threads.into_iter().map(|thread| thread.join().ok()).collect()
 }

@@ -1,11 +1,12 @@
 //! From a configuration to a running broker and back: the one file that knows node and broker.
 //!
 //! Order in: log and watchdog, a look at the ports, admin HTTP, node, Kafka listeners. Order
-//! out: stop accepting, drain connections, hand leadership over, sync, end. Threads: the main
+//! out: stop accepting, hand leadership over, drain connections, sync, write down where it ends. Threads: the main
 //! thread waits for signals on a runtime of its own, so that a broker whose every other thread
 //! hangs still hears SIGTERM; connections run on half the cores; admin HTTP is elsewhere.
 //!
-//! Invariant: a request to stop ends the process within [`limits::SHUTDOWN_MS_MAX`].
+//! Invariant: a request to stop ends the process within `shutdown.timeout.ms`; a second one skips
+//! what is not needed for safety, a third ends it as it stands.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use broker::{BrokerConfig, ListenerConfig};
-use model::{BrokerId, SyncPolicy, limits};
+use model::{BrokerId, SyncPolicy};
 use node::metadata::Listener;
-use node::{InitialBroker, Node, NodeConfig};
+use node::{Hurry, InitialBroker, Node, NodeConfig};
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging::{self, LogFormat};
 use telemetry::{Beat, log_limited};
@@ -29,8 +30,6 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::lifeline;
 
-/// Part of the time to stop in that connections may take.
-const DRAIN_MS_MAX: u64 = limits::SHUTDOWN_MS_MAX / 3;
 /// Between the orderly end and the last resort.
 const LAST_RESORT_MS: u64 = 1_000;
 /// How often the runtime's probe runs; the watchdog reports it when it does not.
@@ -75,8 +74,9 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
 
     main.block_on(signals.next());
     state.stopping.store(true, Ordering::Release);
-    last_resort();
-    let clean = main.block_on(stop(&kafka, &node, &mut signals));
+    let within = Duration::from_millis(config.settings.shutdown_timeout_ms);
+    last_resort(within);
+    let clean = main.block_on(stop(&kafka, &node, &mut signals, within));
     // Tasks and handlers may still hold the node; its end is the process's end.
     std::mem::forget(node);
     connections.shutdown_background();
@@ -87,34 +87,53 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     Err(ServerError::Fatal("not everything could be drained in time; see the log".into()))
 }
 
-/// The way out, in order and in bounded time.
-async fn stop(kafka: &broker::Handle, node: &Node, signals: &mut Signals) -> bool {
-    let ends = Instant::now() + Duration::from_millis(limits::SHUTDOWN_MS_MAX);
-    let connections = kafka.connections();
-    log_limited!(info, LogEvent::BrokerStopping, connections, "draining connections");
-    let orderly = async {
-        let cut = kafka.drain(Duration::from_millis(DRAIN_MS_MAX)).await;
-        if cut > 0 {
-            log_limited!(warn, LogEvent::BrokerStopping, cut, "connections did not drain in time");
-        }
-        let left = ends.saturating_duration_since(Instant::now());
-        let told = |line: String| log_limited!(info, LogEvent::BrokerStopping, "{line}");
-        node.shutdown(left.saturating_sub(Duration::from_millis(LAST_RESORT_MS)), told).await
+/// The way out, in order and in bounded time. Leaderships go first, while connections are still
+/// served: clients hear who leads now, instead of finding a closed door.
+async fn stop(
+    kafka: &broker::Handle,
+    node: &Node,
+    signals: &mut Signals,
+    within: Duration,
+) -> bool {
+    let (begun, hurry) = (Instant::now(), Hurry::default());
+    // A step in the log, never dropped by its rate limit.
+    let told = |line: String| {
+        let ms = begun.elapsed().as_millis() as u64;
+        telemetry::tracing::info!(ms, "stopping: {line}");
     };
-    tokio::select! {
-        clean = orderly => clean,
-        () = signals.next() => {
-            log_limited!(warn, LogEvent::BrokerStopping, "asked again: stopping without a drain");
-            false
+    let orderly = async {
+        kafka.stop_accepting();
+        let third = tokio::time::Instant::from_std(begun + within / 3);
+        node.hand_over(third, &hurry, &told).await;
+        told(format!("draining {} connections", kafka.connections()));
+        let cut = tokio::select! {
+            cut = kafka.drain(within / 3) => cut,
+            () = hurry.asked() => kafka.drain(Duration::ZERO).await,
+        };
+        told(format!("connections drained, {cut} cut off"));
+        let ends = begun + within.saturating_sub(Duration::from_millis(LAST_RESORT_MS));
+        node.close(tokio::time::Instant::from_std(ends), &hurry, &told).await
+    };
+    tokio::pin!(orderly);
+    loop {
+        tokio::select! {
+            clean = &mut orderly => return clean,
+            () = signals.next() => {}
         }
+        if hurry.is_asked() {
+            log_limited!(warn, LogEvent::BrokerStopping, "asked a third time: ended as it stands");
+            return false;
+        }
+        log_limited!(warn, LogEvent::BrokerStopping, "asked again: no hand-over, no checkpoint");
+        hurry.ask();
     }
 }
 
 /// Ends the process when the orderly way hangs, whatever hangs.
-fn last_resort() {
-    let end = || {
-        std::thread::sleep(Duration::from_millis(limits::SHUTDOWN_MS_MAX + LAST_RESORT_MS));
-        eprintln!("glasslog: the shutdown hung for {} ms; ended", limits::SHUTDOWN_MS_MAX);
+fn last_resort(within: Duration) {
+    let end = move || {
+        std::thread::sleep(within + Duration::from_millis(LAST_RESORT_MS));
+        eprintln!("glasslog: the shutdown hung for {} ms; ended", within.as_millis());
         std::process::exit(i32::from(crate::EXIT_FAILED));
     };
     // Without a thread to spare there is still the orderly way.

@@ -81,6 +81,13 @@ impl World {
                 let text = format!("b{}: group {group} is quarantined: {why}", b + 1);
                 self.oracle.unexpected(self.now_ns, text);
             }
+            Event::AckedBeyondDurable { group, index, durable } => {
+                let text = format!(
+                    "b{}: group {group}: {index} acknowledged, {durable} is durable",
+                    b + 1
+                );
+                self.oracle.unexpected(self.now_ns, text);
+            }
             Event::Rebuilt { group } => {
                 self.note(who, "rebuilt", &[("group", group.0)]);
             }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cases::{clients, dev, failover, steady};
+use crate::cases::{clients, dev, failover, shutdown, steady};
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 7] = ["build", "unit", "sim", "clients", "steady", "failover", "dev"];
+const PHASES: [&str; 8] =
+    ["build", "unit", "sim", "clients", "steady", "failover", "shutdown", "dev"];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -60,6 +61,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("failover") {
         tally.phase("failover", |tally| failover::run(tally, failover::ROUNDS));
+    }
+    if wanted("shutdown") {
+        tally.phase("shutdown", shutdown::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

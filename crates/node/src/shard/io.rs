@@ -196,6 +196,9 @@ pub struct MemberStatus {
     pub commit: u64,
     pub applied: u64,
     pub last_index: u64,
+    /// Highest index acknowledged to a producer here, and the highest on this broker's disk.
+    pub acked: u64,
+    pub durable: u64,
     pub next_offset: i64,
     pub log_start: i64,
     pub suspect: bool,
@@ -248,6 +251,12 @@ pub enum Event {
     },
     UnknownGroup {
         group: GroupId,
+    },
+    /// A producer was told yes for an entry that is neither committed nor durable here.
+    AckedBeyondDurable {
+        group: GroupId,
+        index: u64,
+        durable: u64,
     },
     ProposalDropped {
         group: GroupId,

@@ -281,10 +281,23 @@ impl<R> Member<R> {
     /// Answers who waits for a committed batch, now or once it is safe enough.
     fn owe(&mut self, owed: Owed<R>, out: &mut Out<R>) {
         if self.is_safe_for(owed.asker.acks, owed.index) {
-            out.replies.push((owed.asker.reply, Answer::Produced(owed.produced)));
+            self.acknowledge(owed.asker.reply, owed.produced, out);
         } else {
             self.owed.push_back(owed);
         }
+    }
+
+    /// The one place where a producer hears yes. What was promised is watched apart from what
+    /// decided it: a batch that is neither committed nor on this disk is named at once.
+    fn acknowledge(&mut self, reply: R, produced: Produced, out: &mut Out<R>) {
+        let index = produced.index;
+        self.acked = self.acked.max(index);
+        let durable = self.durable_index.max(self.group.commit_index());
+        if index > durable {
+            let group = self.spec.group;
+            out.events.push(Event::AckedBeyondDurable { group, index, durable });
+        }
+        out.replies.push((reply, Answer::Produced(produced)));
     }
 
     /// Of those that waited for more than a commit, the ones whose batch is safe enough by now.
@@ -308,6 +321,7 @@ impl<R> Member<R> {
     pub(super) fn answer_local(&mut self, now: Now, written_ns: u64, out: &mut Out<R>) {
         let (durable, log_start, term) =
             (self.durable_index, self.machine.log_start(), self.group.term());
+        let mut answers = Vec::new();
         for pending in self.pending.iter_mut().take_while(|pending| pending.index <= durable) {
             let index = pending.index;
             let Deed::Batch { base_offset, append_time_ms, stages, replies, .. } =
@@ -322,9 +336,11 @@ impl<R> Member<R> {
             let (base_offset, append_time_ms) = (*base_offset, *append_time_ms);
             let produced =
                 Produced { base_offset, append_time_ms, log_start, index, term, stages: *stages };
-            for asker in replies.extract_if(.., |asker| asker.acks == 1) {
-                out.replies.push((asker.reply, Answer::Produced(produced)));
-            }
+            let local = replies.extract_if(.., |asker| asker.acks == 1);
+            answers.extend(local.map(|asker| (asker.reply, produced)));
+        }
+        for (reply, produced) in answers {
+            self.acknowledge(reply, produced, out);
         }
         self.answer_owed(out);
     }

@@ -12,6 +12,8 @@ use machine::config::TopicConfig;
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId};
 use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
+use crate::manifest::GroupEnd;
+
 use super::apply::Machine;
 use super::lead::{Lead, Owed, Pending};
 use super::{
@@ -53,6 +55,8 @@ pub struct Member<R> {
     unsynced: VecDeque<(u64, u64)>,
     /// Entries at or below it are durable here.
     pub(super) durable_index: u64,
+    /// Highest index acknowledged to a producer by this replica in this life.
+    pub(super) acked: u64,
     /// Term of the last applied entry: equal to raft's term means Serving may begin.
     pub(super) applied_term: u64,
     /// Next offset that readers have not seen.
@@ -122,6 +126,7 @@ impl<R> Member<R> {
             held: None,
             unsynced: VecDeque::new(),
             durable_index,
+            acked: 0,
             applied_term,
             published,
             last_isr: Vec::new(),
@@ -433,6 +438,8 @@ impl<R> Member<R> {
             commit: self.group.commit_index(),
             applied: self.group.applied_index(),
             last_index: self.group.last_index(),
+            acked: self.acked,
+            durable: self.durable_index,
             next_offset: self.machine.next_offset(),
             log_start: self.machine.log_start(),
             suspect: self.group.is_suspect(),
@@ -440,6 +447,27 @@ impl<R> Member<R> {
             pending: self.pending.len(),
             queued: self.queued.len(),
             lease_remaining_ms: self.group.lease_remaining_ms(now),
+        }
+    }
+
+    /// Where this replica ends, for the shutdown manifest. `durable_token`: what the journal made
+    /// durable of this group in this life, of which the shard may not have heard any more.
+    pub(super) fn closing(&self, durable_token: u64) -> GroupEnd {
+        let token = durable_token.saturating_sub(self.token_base);
+        let durable = self.unsynced.iter().take_while(|(ready, _)| *ready <= token);
+        let last_index = self.group.last_index();
+        GroupEnd {
+            group: self.spec.group.0,
+            name: self.spec.name.clone(),
+            term: self.group.term(),
+            last_index,
+            last_term: self.group.term_of(last_index).unwrap_or(0),
+            acked: self.acked,
+            durable: durable.map(|(_, index)| *index).fold(self.durable_index, u64::max),
+            committed: self.group.commit_index(),
+            applied: self.group.applied_index(),
+            log_start: self.machine.log_start(),
+            high_watermark: self.published,
         }
     }
 

@@ -25,6 +25,8 @@ use machine::metadata;
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId, limits};
 use storage::JournalWrite;
 
+use crate::manifest::GroupEnd;
+
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
 pub use checkpoint::{GroupMark, PlacedMark};
 pub use io::{
@@ -194,6 +196,12 @@ impl<R> Shard<R> {
         if let Some(member) = self.members.get_mut(&group) {
             member.group.report_unreachable(to);
         }
+    }
+
+    /// Where every group ends, for the shutdown manifest; see [`GroupEnd`].
+    pub fn closing(&self, durable_tokens: &HashMap<GroupId, u64>) -> Vec<GroupEnd> {
+        let token = |group: &GroupId| durable_tokens.get(group).copied().unwrap_or(0);
+        self.members.iter().map(|(group, member)| member.closing(token(group))).collect()
     }
 
     /// Status of every group, for people.

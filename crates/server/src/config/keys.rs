@@ -175,6 +175,9 @@ settings! {
     /// The one memory budget: requests in flight, unstable entries, peer queues, tail cache.
     memory_budget_bytes: usize =
         "memory.budget.bytes", limits::MEMORY_BUDGET_BYTES, Whole(16 << 20..=1 << 40);
+    /// A broker asked to stop has gone after this long, drained or not.
+    shutdown_timeout_ms: u64 =
+        "shutdown.timeout.ms", limits::SHUTDOWN_MS_MAX, Whole(3_000..=3_600_000);
     /// Threads that run raft groups. 0: half the cores, at least one.
     shards: usize = "shards", 0, Whole(0..=256);
 }

@@ -100,6 +100,8 @@ pub enum Damage {
     CommitAheadOfLog = 8,
     /// The machine lost power while syncs were at intervals.
     UncleanInterval = 9,
+    /// Less is there than the last shutdown wrote down.
+    ShutdownManifest = 10,
 }
 
 impl Damage {
@@ -113,6 +115,7 @@ impl Damage {
         Damage::SegmentsDamaged,
         Damage::CommitAheadOfLog,
         Damage::UncleanInterval,
+        Damage::ShutdownManifest,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -126,6 +129,7 @@ impl Damage {
             Damage::SegmentsDamaged => "segments_damaged",
             Damage::CommitAheadOfLog => "commit_ahead_of_log",
             Damage::UncleanInterval => "unclean_interval",
+            Damage::ShutdownManifest => "shutdown_manifest",
         }
     }
 

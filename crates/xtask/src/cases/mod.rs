@@ -3,4 +3,5 @@
 pub mod clients;
 pub mod dev;
 pub mod failover;
+pub mod shutdown;
 pub mod steady;

@@ -81,6 +81,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// One broker that is a cluster of its own.
+    pub fn start_alone(name: &str) -> Result<Cluster, String> {
+        let mut cluster = Cluster::prepare_some(name, 1, Brand::Glasslog, &[])?;
+        cluster.launch_all()?;
+        Ok(cluster)
+    }
+
     fn launch_all(&mut self) -> Result<(), String> {
         for id in self.ids() {
             self.launch(id)?;
@@ -103,12 +110,21 @@ impl Cluster {
 
     /// The folder and the configuration of a cluster that does not run yet.
     pub fn prepare(name: &str, brand: Brand, extra: &[&str]) -> Result<Cluster, String> {
+        Cluster::prepare_some(name, BROKERS, brand, extra)
+    }
+
+    fn prepare_some(
+        name: &str,
+        count: usize,
+        brand: Brand,
+        extra: &[&str],
+    ) -> Result<Cluster, String> {
         let dir = workspace::target().join("clusters").join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let ports = free_ports(BROKERS * 3)?;
+        let ports = free_ports(count * 3)?;
         let brokers = (1..)
             .zip(ports.chunks(3))
             .map(|(id, ports)| Broker {
@@ -283,6 +299,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// SIGTERM to one broker, `times` in a row; an error unless it ends well and in time.
+    /// Returns how long that took.
+    pub fn stop_one(&mut self, id: i32, times: usize) -> Result<Duration, String> {
+        let start = Instant::now();
+        let process = self.broker(id).process.as_ref();
+        let process = process.ok_or_else(|| format!("broker {id} does not run"))?;
+        for _ in 0..times {
+            signal(process, "TERM")?;
+        }
+        let status = self.ended(id, STOP_LIMIT)?;
+        if !status.success() {
+            let text = format!("broker {id} ended with {status} after SIGTERM");
+            return Err(self.with_log(id, &text));
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Everything a broker has logged so far, over all its lives.
+    pub fn log(&self, id: i32) -> String {
+        fs::read_to_string(self.log_file(id)).unwrap_or_default()
+    }
+
     fn ended(&mut self, id: i32, limit: Duration) -> Result<ExitStatus, String> {
         let Some(mut process) = self.broker(id).process.take() else {
             return Ok(ExitStatus::default());
@@ -342,7 +380,7 @@ impl Cluster {
 
     /// Creates a topic at any broker, and waits until each of its partitions has a leader.
     pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
-        let copies = i16::try_from(BROKERS).expect("three");
+        let copies = i16::try_from(self.brokers.len()).expect("a few");
         let mut broker = self.any()?;
         let error = broker
             .create_topic(topic, partitions, copies)

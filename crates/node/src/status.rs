@@ -1,0 +1,94 @@
+//! One broker for people: what `/readyz` and `/debug/groups` show, from published state only.
+
+use serde::Serialize;
+
+use crate::node::Node;
+use crate::shard::MemberStatus;
+
+/// Whether clients can be served, and if not, what this broker waits for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub waiting_for: Vec<String>,
+}
+
+/// One peer for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerView {
+    pub broker: i32,
+    pub address: String,
+    pub connected: bool,
+    pub dead: bool,
+    pub last_error: Option<String>,
+    pub queued_bytes: usize,
+}
+
+/// One group for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupView {
+    pub group: u64,
+    pub high_watermark: i64,
+    #[serde(flatten)]
+    pub status: MemberStatus,
+}
+
+/// A group that is out of service here, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trouble {
+    pub group: u64,
+    pub why: String,
+}
+
+/// Everything `/debug/groups` shows, from published state only.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeStatus {
+    pub broker: i32,
+    pub cluster: Option<String>,
+    pub ready: bool,
+    pub waiting_for: Vec<String>,
+    pub journal_full: Option<&'static str>,
+    pub peers: Vec<PeerView>,
+    pub groups: Vec<GroupView>,
+    pub quarantined: Vec<Trouble>,
+}
+
+impl Node {
+    pub fn readiness(&self) -> Readiness {
+        let mut waiting_for = self.waiting_for.lock().clone();
+        let ready = self.registered.get().is_some();
+        if !ready && waiting_for.is_empty() {
+            waiting_for.push("a leader of the metadata group".into());
+        }
+        Readiness { ready, waiting_for: if ready { Vec::new() } else { waiting_for } }
+    }
+
+    /// Asks no shard: what they published last.
+    pub fn status(&self) -> NodeStatus {
+        let Readiness { ready, waiting_for } = self.readiness();
+        let peers = self.plumbing.peers().map(|peers| peers.status()).unwrap_or_default();
+        let peers = peers.into_iter().map(|peer| PeerView {
+            broker: peer.broker.0,
+            address: peer.address,
+            connected: peer.connected,
+            dead: peer.dead,
+            last_error: peer.last_error,
+            queued_bytes: peer.queued_bytes,
+        });
+        let groups = self.plumbing.views().into_iter().map(|view| GroupView {
+            group: view.group().0,
+            high_watermark: view.state().high_watermark,
+            status: view.status(),
+        });
+        let trouble = self.plumbing.quarantined().into_iter().chain(self.broken.iter().cloned());
+        NodeStatus {
+            broker: self.cfg.broker.0,
+            cluster: self.cluster_id().map(|id| id.to_string()),
+            ready,
+            waiting_for,
+            journal_full: self.plumbing.journal_full(),
+            peers: peers.collect(),
+            groups: groups.collect(),
+            quarantined: trouble.map(|(group, why)| Trouble { group: group.0, why }).collect(),
+        }
+    }
+}
