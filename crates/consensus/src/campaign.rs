@@ -36,6 +36,7 @@ impl Group {
         }
         self.settle(now, None);
         self.drive_elections(now);
+        self.watch_snapshots(now);
         self.trim_view();
     }
 
@@ -57,6 +58,7 @@ impl Group {
         let free = self.elections.promise_lapsed(now) || alone;
         free && !self.suspect
             && !self.machine_held
+            && self.installing.is_none()
             && !self.broken
             && raft.state != StateRole::Leader
             && raft.promotable()

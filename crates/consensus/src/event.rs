@@ -110,7 +110,7 @@ labels! {
         LocalKind => "local_kind",
         /// Fields no correct peer sends; raft would panic on some of them.
         Malformed => "malformed",
-        /// Snapshots are not transferred this way.
+        /// A snapshot, or a request for one, where none is taken.
         Snapshot => "snapshot",
         /// Acknowledges entries this leader does not have.
         AckBeyondLog => "ack_beyond_log",
@@ -124,6 +124,18 @@ labels! {
         VotePromise => "vote_promise",
         /// A suspect replica does not vote.
         Suspect => "suspect",
+    }
+}
+
+labels! {
+    /// How a leader's snapshot for a peer ended.
+    SnapshotOutcome {
+        /// The peer acknowledged it, or something newer.
+        Finished => "finished",
+        /// The peer or the transport reported that it cannot be had.
+        Failed => "failed",
+        /// The peer showed no sign of life.
+        TimedOut => "timed_out",
     }
 }
 
@@ -217,6 +229,24 @@ pub enum Event {
         peer: ReplicaId,
         first_index: u64,
     },
+    /// A leader waits for `peer` to fetch its snapshot.
+    SnapshotSent {
+        peer: ReplicaId,
+        index: u64,
+    },
+    SnapshotEnded {
+        peer: ReplicaId,
+        outcome: SnapshotOutcome,
+    },
+    /// This replica's log begins anew behind a snapshot.
+    SnapshotRestored {
+        index: u64,
+        term: u64,
+    },
+    /// A snapshot that this replica does not need (any more).
+    SnapshotIgnored {
+        index: u64,
+    },
     /// Membership after the entry at `index`.
     MembershipChanged {
         index: u64,
@@ -252,6 +282,10 @@ impl Event {
             Event::MessageRefused { .. } => "message_refused",
             Event::TransferStarted { .. } => "transfer_started",
             Event::SnapshotNeeded { .. } => "snapshot_needed",
+            Event::SnapshotSent { .. } => "snapshot_sent",
+            Event::SnapshotEnded { .. } => "snapshot_ended",
+            Event::SnapshotRestored { .. } => "snapshot_restored",
+            Event::SnapshotIgnored { .. } => "snapshot_ignored",
             Event::MembershipChanged { .. } => "membership_changed",
             Event::JointLeaveProposed { .. } => "joint_leave_proposed",
             Event::HardStateClamped { .. } => "hard_state_clamped",

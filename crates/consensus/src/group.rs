@@ -22,6 +22,7 @@ use crate::members::Members;
 use crate::observe::{Attempt, Seen};
 use crate::output::HeldReady;
 use crate::peers::Peers;
+use crate::snapshot::Installing;
 
 /// Context of a ReadIndex: replica, incarnation and the caller's number, so that it is unique in
 /// the cluster (raft-rs keys pending reads by it).
@@ -54,6 +55,8 @@ pub struct Group {
     pub(crate) had_lease: bool,
     pub(crate) suspect: bool,
     pub(crate) machine_held: bool,
+    /// A snapshot between raft and the disk.
+    pub(crate) installing: Option<Installing>,
     /// An invariant broke: the group does nothing more.
     pub(crate) broken: bool,
     pub(crate) last_now: Now,
@@ -119,6 +122,7 @@ impl Group {
             had_lease: false,
             suspect,
             machine_held: false,
+            installing: None,
             broken: false,
             last_now: now,
             #[cfg(test)]
@@ -150,6 +154,10 @@ impl Group {
             return;
         }
         let kind = msg.get_msg_type();
+        if kind == MessageType::MsgAppend && self.installing.is_some() {
+            // The leader repeats it once the snapshot is acknowledged.
+            return;
+        }
         if let Err(why) = guard::check(&self.facts(now), from.0, &msg) {
             self.events.push(Event::MessageRefused { from, kind: guard::kind_str(kind), why });
             if why == RefusedMessage::CommitBeyondLog {
@@ -249,7 +257,8 @@ impl Group {
     /// On an index that was not handed out as committed.
     pub fn applied(&mut self, index: u64) {
         assert!(index <= self.delivered, "applied {index}, but delivered {}", self.delivered);
-        if index > self.applied_index() {
+        // What a snapshot brings counts as applied once it is durable.
+        if index > self.applied_index() && self.installing.is_none() {
             self.raw.advance_apply_to(index);
         }
     }
@@ -308,6 +317,8 @@ impl Group {
     pub fn report_unreachable(&mut self, peer: ReplicaId) {
         if !self.broken {
             self.raw.report_unreachable(peer.0);
+            // Raft itself waits for an answer to a lost MsgSnapshot for ever.
+            self.snapshot_failed(self.last_now, peer);
         }
     }
 
@@ -361,7 +372,7 @@ impl Group {
         self.raw.read_index(data);
     }
 
-    fn facts(&self, now: Now) -> Facts<'_> {
+    pub(crate) fn facts(&self, now: Now) -> Facts<'_> {
         Facts {
             me: self.cfg.replica.0,
             term: self.raw.raft.term,
@@ -370,7 +381,7 @@ impl Group {
             last_index: self.last_index(),
             members: &self.members,
             suspect: self.suspect,
-            held: self.machine_held,
+            held: self.machine_held || self.installing.is_some(),
             promise_lapsed: self.elections.promise_lapsed(now),
             read_context_len: READ_CONTEXT_LEN,
         }

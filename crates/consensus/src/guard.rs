@@ -38,6 +38,7 @@ pub(crate) fn check(facts: &Facts<'_>, from: u64, msg: &Message) -> Result<(), R
     match kind {
         MsgHup | MsgBeat | MsgUnreachable | MsgSnapStatus | MsgCheckQuorum | MsgPropose
         | MsgTransferLeader => return Err(RefusedMessage::LocalKind),
+        // Judged apart (`check_snapshot`): it is held back from raft until its contents are there.
         MsgSnapshot => return Err(RefusedMessage::Snapshot),
         // A leader or candidate may be a member that a lagging replica does not know yet.
         MsgAppend | MsgHeartbeat | MsgRequestVote | MsgRequestPreVote => {}
@@ -60,6 +61,31 @@ pub(crate) fn check(facts: &Facts<'_>, from: u64, msg: &Message) -> Result<(), R
         MsgReadIndex if facts.role != Role::Leader => Err(RefusedMessage::NotLeader),
         MsgReadIndex if !read_request(facts, msg) => Err(RefusedMessage::Malformed),
         _ => Ok(()),
+    }
+}
+
+/// A snapshot's metadata, before anything is fetched for it.
+pub(crate) fn check_snapshot(
+    facts: &Facts<'_>,
+    from: u64,
+    msg: &Message,
+) -> Result<(), RefusedMessage> {
+    if msg.from != from || from == facts.me || from == 0 {
+        return Err(RefusedMessage::WrongSender);
+    }
+    if msg.to != facts.me {
+        return Err(RefusedMessage::WrongReceiver);
+    }
+    let metadata = msg.get_snapshot().get_metadata();
+    let state = metadata.get_conf_state();
+    let members = Members::new(state);
+    let named = metadata.index > 0 && metadata.term > 0 && metadata.term <= msg.term;
+    let usual = !state.auto_leave && members.voters.len() <= model::limits::GROUP_VOTERS_MAX;
+    // Whoever leads in our own term is us.
+    let led = facts.role == Role::Leader && msg.term == facts.term;
+    match named && usual && members.is_member(facts.me) && !led {
+        true => Ok(()),
+        false => Err(RefusedMessage::Malformed),
     }
 }
 

@@ -28,6 +28,7 @@ mod members;
 mod observe;
 mod output;
 mod peers;
+mod snapshot;
 mod status;
 mod terms;
 
@@ -35,13 +36,14 @@ pub use config::{GroupConfig, Restored, Timing};
 pub use error::{ConsensusError, DropReason, ProposeError};
 pub use event::{
     ChangeReason, ElectionOutcome, ElectionReason, Event, Invariant, RefusedMessage, Role,
-    SuspectReason,
+    SnapshotOutcome, SuspectReason,
 };
 pub use group::Group;
 pub use log_view::EntryFetch;
-pub use output::{GroupOut, ReadIndexed, ReadyWrite};
+pub use output::{GroupOut, ReadIndexed, ReadyWrite, SnapshotPoint};
 /// raft's wire types (Message, ConfState, ...): peers ship these bytes verbatim.
 pub use raft::eraftpb;
+pub use snapshot::{SnapshotLog, SnapshotVerdict};
 pub use status::{GroupStatus, PeerProgress, ReplicationState};
 
 // A shard's thread is not the one that recovered its groups.

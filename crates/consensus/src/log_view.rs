@@ -19,6 +19,7 @@ use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use crate::config::Restored;
 use crate::convert;
 use crate::error::ConsensusError;
+use crate::snapshot::SnapshotLog;
 use crate::terms::TermTable;
 
 /// Entries [lo, hi) that must be read from segments, at most about `max_bytes` of them, the
@@ -40,6 +41,8 @@ struct Fetches {
     /// The last answer, until its end has been sent or leadership is lost.
     block: VecDeque<Entry>,
     snapshot_wanted: Vec<u64>,
+    /// What a peer behind the start is sent.
+    offer: Option<Snapshot>,
 }
 
 pub(crate) struct LogView {
@@ -50,6 +53,8 @@ pub(crate) struct LogView {
     memory_first: u64,
     bytes: usize,
     initial: (HardState, ConfState),
+    /// Where the log starts once an installed snapshot is applied.
+    start_then: Option<u64>,
     fetches: RefCell<Fetches>,
     /// Planted defect F0: leave a conflicting tail in place.
     #[cfg(test)]
@@ -78,6 +83,7 @@ impl LogView {
             memory_first: first,
             bytes: 0,
             initial: (HardState::default(), conf_state),
+            start_then: None,
             fetches: RefCell::default(),
             #[cfg(test)]
             keeps_stale_tail: false,
@@ -195,12 +201,53 @@ impl LogView {
     /// Moves the start of the log up; entries at or below it are gone for good.
     pub fn set_start_index(&mut self, index: u64) {
         assert!(index <= self.last_index(), "the log cannot start behind its end");
+        if let Some(start) = &mut self.start_then {
+            *start = (*start).max(index);
+        }
         if index <= self.start_index {
             return;
         }
         self.start_index = index;
         self.release(index, 0);
         self.terms.forget_below(index);
+    }
+
+    /// The log begins anew behind a snapshot. The entries below it that came with the snapshot
+    /// can be read only after [`LogView::open_start`]: until then raft believes in none.
+    ///
+    /// # Panics
+    /// When `log` does not cover the snapshot's index with its term.
+    pub fn restore_snapshot(&mut self, index: u64, term: u64, log: SnapshotLog) {
+        let SnapshotLog { start_index, terms } = log;
+        let terms = TermTable::restore(&terms, index + 1).expect("checked with its manifest");
+        assert_eq!(terms.term(index), Some(term), "a snapshot knows its own term");
+        assert!(start_index <= index && terms.term(start_index.max(1)).is_some());
+        self.terms = terms;
+        self.entries.clear();
+        (self.memory_first, self.bytes, self.start_index) = (index + 1, 0, index);
+        self.start_then = Some(start_index);
+        // Nobody waits for these any more: only leaders fetch.
+        *self.fetches.get_mut() =
+            Fetches { next_id: self.fetches.get_mut().next_id, ..Fetches::default() };
+    }
+
+    /// The installed snapshot is durable and applied: what came with it is readable.
+    pub fn open_start(&mut self) {
+        if let Some(start) = self.start_then.take() {
+            self.start_index = start;
+            self.terms.forget_below(start);
+        }
+    }
+
+    pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        self.fetches.get_mut().offer = snapshot;
+    }
+
+    /// Index of the offer, unless the log starts behind it by now.
+    pub fn snapshot_offered(&self) -> Option<u64> {
+        let fetches = self.fetches.borrow();
+        let index = fetches.offer.as_ref().map(|offer| offer.get_metadata().index);
+        index.filter(|index| *index >= self.start_index)
     }
 
     /// In-memory entries of [lo, hi), at most about `max_bytes`, but at least one if any is there.
@@ -343,9 +390,13 @@ impl Storage for LogView {
         Ok(LogView::last_index(self))
     }
 
-    /// There is none to hand out yet; the peer is named so that somebody notices.
-    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+    /// What is on offer; without one that helps, the peer is named so that one is made.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let helps = self.snapshot_offered().is_some_and(|index| index >= request_index);
         let mut fetches = self.fetches.borrow_mut();
+        if let Some(offer) = fetches.offer.as_ref().filter(|_| helps) {
+            return Ok(offer.clone());
+        }
         if !fetches.snapshot_wanted.contains(&to) {
             fetches.snapshot_wanted.push(to);
         }

@@ -164,15 +164,19 @@ impl Group {
         }
     }
 
-    /// Names peers for whom raft asked the log view for a snapshot, once each.
-    pub(crate) fn note_snapshots_wanted(&mut self) {
+    /// Names peers for whom raft asked the log view for a snapshot in vain, once each. True:
+    /// there are some.
+    pub(crate) fn note_snapshots_wanted(&mut self) -> bool {
         let first_index = self.first_index();
-        for id in self.raw.mut_store().take_snapshot_wanted() {
+        let wanted = self.raw.mut_store().take_snapshot_wanted();
+        for id in &wanted {
+            let id = *id;
             let peer = self.peers.entry(id);
             if !std::mem::replace(&mut peer.snapshot_needed, true) {
                 self.events.push(Event::SnapshotNeeded { peer: ReplicaId(id), first_index });
             }
         }
+        !wanted.is_empty()
     }
 }
 

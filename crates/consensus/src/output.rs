@@ -32,6 +32,17 @@ pub struct ReadyWrite {
     pub hard_state: Option<HardState>,
     /// Must be synced whatever the sync policy says.
     pub vote_or_term_changed: bool,
+    /// The log begins anew behind this point; what lies above it in the journal is dead. Until
+    /// `persisted`, hard states carry the commit index from before: nothing above the old log
+    /// may be claimed.
+    pub snapshot: Option<SnapshotPoint>,
+}
+
+/// The last entry a snapshot covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPoint {
+    pub index: u64,
+    pub term: u64,
 }
 
 /// Every replica must have applied `index` before the read `ctx` is answered.
@@ -53,6 +64,8 @@ pub struct GroupOut {
     pub committed: Vec<LogEntry>,
     pub fetches: Vec<EntryFetch>,
     pub reads: Vec<ReadIndexed>,
+    /// A peer is behind the log start and no snapshot that helps it is on offer.
+    pub snapshot_wanted: bool,
 }
 
 impl GroupOut {
@@ -63,6 +76,7 @@ impl GroupOut {
         self.committed.clear();
         self.fetches.clear();
         self.reads.clear();
+        self.snapshot_wanted = false;
     }
 }
 
@@ -93,7 +107,7 @@ impl Group {
                 self.take_ready(now, turn_boot_ns, out);
                 self.view_matches();
             }
-            self.note_snapshots_wanted();
+            out.snapshot_wanted |= self.note_snapshots_wanted();
             self.raw.mut_store().take_fetches(&mut out.fetches);
         }
         out.events.append(&mut self.events);
@@ -119,14 +133,20 @@ impl Group {
         }
         if let Some(number) = last {
             self.raw.on_persist_ready(number);
+            self.snapshot_persisted(number);
             self.settle(now, None);
         }
     }
 
     fn take_ready(&mut self, now: Now, turn_boot_ns: u64, out: &mut GroupOut) {
         let mut ready = self.raw.ready();
-        assert!(ready.snapshot().is_empty(), "snapshots are never stepped in");
         let number = ready.number();
+        let mut snapshot = None;
+        if !ready.snapshot().is_empty() {
+            let metadata = ready.snapshot().get_metadata();
+            snapshot = Some(SnapshotPoint { index: metadata.index, term: metadata.term });
+            self.take_snapshot(number, ready.snapshot());
+        }
         let hard_state = convert::hard_state_from_raft(&self.raw.raft.hard_state());
         let entries = ready.take_entries();
         let mut messages = ready.take_messages();
@@ -138,8 +158,9 @@ impl Group {
 
         self.stamp(turn_boot_ns, &mut messages);
         self.count_flight(&messages);
+        self.count_snapshots(now, &messages);
         out.messages.append(&mut messages);
-        let written = self.write(number, hard_state, entries, out);
+        let written = self.write(number, hard_state, entries, snapshot, out);
         self.hold_back(now, number, written, held, out);
         out.reads.extend(reads.iter().filter_map(|read| {
             let ctx = self.own_read(&read.request_ctx)?;
@@ -179,12 +200,16 @@ impl Group {
     fn write(
         &mut self,
         ready: u64,
-        state: HardState,
+        mut state: HardState,
         entries: Vec<Entry>,
+        snapshot: Option<SnapshotPoint>,
         out: &mut GroupOut,
     ) -> bool {
+        if let Some(installing) = &self.installing {
+            state.commit = state.commit.min(installing.commit_before());
+        }
         let changed = (state.term, state.vote) != (self.written.term, self.written.vote);
-        if entries.is_empty() && !changed {
+        if entries.is_empty() && !changed && snapshot.is_none() {
             return false;
         }
         out.writes.push(ReadyWrite {
@@ -192,6 +217,7 @@ impl Group {
             entries: entries.into_iter().map(convert::from_raft).collect(),
             hard_state: (state != self.written).then_some(state),
             vote_or_term_changed: changed,
+            snapshot,
         });
         self.written = state;
         true
@@ -320,6 +346,8 @@ impl Group {
     fn view_matches(&mut self) -> bool {
         let log = &self.raw.raft.raft_log;
         let matches = match log.unstable.entries.first() {
+            // Its Ready brings the view to where it begins.
+            _ if log.unstable.snapshot.is_some() => true,
             None => log.unstable.offset == log.store.last_index() + 1,
             Some(first) => first.index <= log.store.last_index() + 1,
         };

@@ -20,6 +20,8 @@ pub(crate) struct Peer {
     /// Last index the peer reported for its own log.
     pub reported_last: Option<u64>,
     pub snapshot_needed: bool,
+    /// Boot time of the last sign of life of a snapshot's transfer; 0: none is under way.
+    pub snapshot_sign_ns: u64,
     pub flight: Flight,
 }
 
@@ -67,6 +69,11 @@ impl Peers {
 
     pub fn get(&self, id: u64) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    pub fn awaiting_snapshot(&self) -> Vec<u64> {
+        let awaiting = self.peers.iter().filter(|peer| peer.snapshot_sign_ns > 0);
+        awaiting.map(|peer| peer.id).collect()
     }
 
     pub fn closed_windows(&self) -> Vec<u64> {

@@ -10,7 +10,7 @@ use storage::{Journal, JournalEvent, OpId, OpKind};
 use telemetry::labels::{
     BlockedBy, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel, InputKind,
     Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
-    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, SuspectReason,
+    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, SnapshotOutcome, SuspectReason,
 };
 use telemetry::{Beat, clock, log_limited, metrics};
 
@@ -248,6 +248,25 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
                 first_index,
                 "a follower is behind the log start"
             );
+        }
+        E::SnapshotSent { peer, index } => {
+            metrics().raft_snapshots_total.at(Direction::Sent, SnapshotOutcome::Begun).inc();
+            let peer = peer.0;
+            log_limited!(info, LogEvent::Snapshot, group, peer, index, "sends a snapshot");
+        }
+        E::SnapshotEnded { peer, outcome } => {
+            let outcome = outcome.as_str();
+            let label = SnapshotOutcome::from_name(outcome).unwrap_or(SnapshotOutcome::Failed);
+            metrics().raft_snapshots_total.at(Direction::Sent, label).inc();
+            let peer = peer.0;
+            log_limited!(info, LogEvent::Snapshot, group, peer, outcome, "snapshot for a follower");
+        }
+        E::SnapshotRestored { index, term } => {
+            log_limited!(info, LogEvent::Snapshot, group, index, term, "installs a snapshot");
+        }
+        E::SnapshotIgnored { index } => {
+            metrics().raft_snapshots_total.at(Direction::Received, SnapshotOutcome::Ignored).inc();
+            telemetry::tracing::debug!(group, index, "snapshot not needed");
         }
         E::MembershipChanged { index, voters, learners, .. } => {
             log_limited!(

@@ -539,6 +539,22 @@ impl LockClass {
 }
 
 label_enum! {
+    /// Where the transfer of a snapshot stands, or how it ended.
+    pub enum SnapshotOutcome {
+        /// A leader sent its manifest's name; a follower began to fetch.
+        Begun = "begun",
+        /// Acknowledged by the follower; installed by it.
+        Finished = "finished",
+        /// Given up; it is tried again.
+        Failed = "failed",
+        /// No sign of life in time.
+        TimedOut = "timed_out",
+        /// The follower had it already.
+        Ignored = "ignored",
+    }
+}
+
+label_enum! {
     /// Kinds of log lines: the unit of the rate limit, and `event` in the structured line.
     pub enum LogEvent {
         BrokerStarted = "broker_started",
@@ -564,6 +580,7 @@ label_enum! {
         MessageRefused = "message_refused",
         MembershipChanged = "membership_changed",
         SnapshotNeeded = "snapshot_needed",
+        Snapshot = "snapshot",
         Lease = "lease",
         InvariantViolated = "invariant_violated",
         Panic = "panic",

@@ -12,6 +12,7 @@ mod planted;
 mod random;
 mod scripts;
 mod scripts_log;
+mod scripts_snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,10 +28,34 @@ const MS: u64 = 1_000_000;
 
 #[derive(Debug)]
 enum What {
-    Tick { id: u64, life: u32 },
-    Deliver { msg: Message },
-    Synced { id: u64, life: u32 },
-    Fetched { id: u64, life: u32, fetch: crate::EntryFetch },
+    Tick {
+        id: u64,
+        life: u32,
+    },
+    Deliver {
+        msg: Message,
+    },
+    Synced {
+        id: u64,
+        life: u32,
+    },
+    Fetched {
+        id: u64,
+        life: u32,
+        fetch: crate::EntryFetch,
+    },
+    /// A snapshot's contents are there, or (`false`) the transfer failed.
+    Transferred {
+        id: u64,
+        life: u32,
+        msg: Message,
+        whole: bool,
+    },
+    /// A leader's snapshot is made.
+    Made {
+        id: u64,
+        life: u32,
+    },
 }
 
 pub(crate) struct World {
@@ -46,6 +71,12 @@ pub(crate) struct World {
     pub drop_per_mille: u64,
     pub net_ms: (u64, u64),
     pub disk_ms: (u64, u64),
+    pub transfer_ms: (u64, u64),
+    /// So many transfers fail in the middle; `reported`: the leader hears of it.
+    pub transfers_fail: u64,
+    pub reported: bool,
+    pub transfers: u64,
+    pub makes_snapshots: bool,
     pub log: Vec<String>,
     hash: u64,
     leaders: BTreeMap<u64, u64>,
@@ -69,6 +100,11 @@ impl World {
             drop_per_mille: 0,
             net_ms: (1, 1),
             disk_ms: (1, 1),
+            transfer_ms: (40, 40),
+            transfers_fail: 0,
+            reported: true,
+            transfers: 0,
+            makes_snapshots: true,
             log: Vec::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             leaders: BTreeMap::new(),
@@ -170,6 +206,9 @@ impl World {
                     return self.schedule(until, What::Deliver { msg });
                 }
                 let from = ReplicaId(msg.from);
+                if msg.get_msg_type() == MessageType::MsgSnapshot {
+                    return self.snapshot_arrives(life, msg);
+                }
                 self.turn(msg.to, |group, now, _| group.receive(now, from, msg));
             }
             What::Synced { id, life } => {
@@ -179,6 +218,17 @@ impl World {
                 if self.nodes[&id].lives(life) {
                     let ready = self.nodes.get_mut(&id).unwrap().sync_one();
                     self.turn(id, |group, now, out| group.persisted(now, ready, out));
+                }
+            }
+            What::Transferred { id, life, msg, whole } => {
+                if self.nodes[&id].lives(life) {
+                    self.transferred(id, msg, whole);
+                }
+            }
+            What::Made { id, life } => {
+                if self.nodes[&id].lives(life) {
+                    let offer = self.nodes[&id].snapshot();
+                    self.turn(id, |group, _, _| group.offer_snapshot(offer));
                 }
             }
             What::Fetched { id, life, fetch } => {
@@ -226,6 +276,9 @@ impl World {
         for msg in out.messages {
             self.send(msg);
         }
+        if out.snapshot_wanted && self.makes_snapshots {
+            self.schedule(self.now_ns + 3 * MS, What::Made { id, life });
+        }
         for entry in out.committed {
             self.deliver(id, entry);
         }
@@ -257,6 +310,51 @@ impl World {
             *free = at_ns;
         }
         self.schedule(at_ns, What::Deliver { msg });
+    }
+
+    fn snapshot_arrives(&mut self, life: u32, msg: Message) {
+        let (id, from) = (msg.to, ReplicaId(msg.from));
+        let Some(group) = self.nodes[&id].group.as_ref() else { return };
+        match group.judge_snapshot(from, &msg) {
+            crate::SnapshotVerdict::Fetch => {
+                let delay = self.between(self.transfer_ms);
+                let whole = self.transfers_fail == 0;
+                self.transfers_fail = self.transfers_fail.saturating_sub(1);
+                self.transfers += 1;
+                self.schedule(self.now_ns + delay, What::Transferred { id, life, msg, whole });
+            }
+            crate::SnapshotVerdict::Step => {
+                self.turn(id, |group, now, _| group.step_snapshot(now, from, msg));
+            }
+            crate::SnapshotVerdict::Refuse(why) => {
+                self.violations.push(format!("n{id} refused a snapshot: {}", why.as_str()));
+            }
+        }
+    }
+
+    fn transferred(&mut self, id: u64, msg: Message, whole: bool) {
+        let (from, to) = (ReplicaId(msg.from), ReplicaId(id));
+        if !whole {
+            if self.reported {
+                self.turn(from.0, |group, now, _| group.snapshot_failed(now, to));
+            }
+            return;
+        }
+        let metadata = msg.get_snapshot().get_metadata().clone();
+        // The machine of any replica that applied so much: all are alike.
+        let has = |node: &&Node| node.applied.len() as u64 >= metadata.index;
+        // Nobody has it any more: their crashes took it back.
+        let Some(source) = self.nodes.values().find(has) else { return };
+        let machine = source.applied[..metadata.index as usize].to_vec();
+        let start_index = msg.get_snapshot().data.as_ref().try_into().expect("8 bytes");
+        let log = crate::SnapshotLog {
+            start_index: u64::from_le_bytes(start_index),
+            terms: machine.iter().map(|entry| (entry.index, entry.term)).collect(),
+        };
+        self.nodes.get_mut(&id).unwrap().arrived.insert(metadata.index, machine);
+        self.turn(id, |group, now, _| {
+            group.install_snapshot(now, from, msg, log);
+        });
     }
 
     fn deliver(&mut self, id: u64, entry: model::LogEntry) {
@@ -391,6 +489,14 @@ fn describe(event: &Event) -> String {
         Event::SnapshotNeeded { peer, first_index } => {
             format!("n{peer} needs a snapshot: it is behind {first_index}")
         }
+        Event::SnapshotSent { peer, index } => format!("sends n{peer} a snapshot of {index}"),
+        Event::SnapshotEnded { peer, outcome } => {
+            format!("snapshot for n{peer}: {}", outcome.as_str())
+        }
+        Event::SnapshotRestored { index, term } => {
+            format!("restored from a snapshot of {index} in term {term}")
+        }
+        Event::SnapshotIgnored { index } => format!("ignored a snapshot of {index}"),
         Event::LeaseAcquired { term } => format!("lease acquired in term {term}"),
         Event::LeaseExpired { term } => format!("lease expired in term {term}"),
         Event::InvariantViolated { invariant } => format!("BROKEN {}", invariant.as_str()),

@@ -20,6 +20,10 @@ pub(crate) struct Node {
     /// On disk.
     pub hard_state: HardState,
     pub entries: Vec<LogEntry>,
+    /// Index and term of the last entry below `entries`, which came by snapshot.
+    pub base: (u64, u64),
+    /// Snapshots stepped, with the machine each brings, by index.
+    pub arrived: std::collections::BTreeMap<u64, Vec<LogEntry>>,
     /// Handed to the disk, not synced.
     pub unsynced: VecDeque<ReadyWrite>,
     pub disk_free_ns: u64,
@@ -46,6 +50,8 @@ impl Node {
             paused_until_ns: 0,
             hard_state: HardState::default(),
             entries: Vec::new(),
+            base: (0, 0),
+            arrived: Default::default(),
             unsynced: VecDeque::new(),
             disk_free_ns: 0,
             forgets_writes: false,
@@ -76,15 +82,18 @@ impl Node {
     }
 
     pub fn restored(&self, new_group: bool) -> Restored {
-        let applied = self.checkpoint.min(self.entries.len() as u64);
+        let base = self.base.0;
+        let applied = self.checkpoint.clamp(base, base + self.entries.len() as u64);
+        let kept = (applied - base) as usize;
+        let below = self.applied[..base as usize].iter().chain(&self.entries[..kept]);
         let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
         Restored {
             hard_state: self.hard_state,
             conf_state,
             applied,
             start_index: 0,
-            terms: self.entries[..applied as usize].iter().map(|e| (e.index, e.term)).collect(),
-            entries: self.entries[applied as usize..].to_vec(),
+            terms: below.map(|e| (e.index, e.term)).collect(),
+            entries: self.entries[kept..].to_vec(),
             suspect: false,
             new_group,
         }
@@ -117,11 +126,24 @@ impl Node {
         if self.forgets_writes {
             return write.ready;
         }
+        if let Some(point) = write.snapshot {
+            let machine = self.arrived.remove(&point.index).expect("stepped with its contents");
+            assert_eq!(machine.len() as u64, point.index);
+            assert_eq!(machine.last().map(|entry| entry.term), Some(point.term));
+            (self.base, self.entries) = ((point.index, point.term), Vec::new());
+            self.applied = machine;
+            self.checkpoint = point.index;
+        }
+        let base = self.base.0;
         if let Some(first) = write.entries.first() {
-            self.entries.truncate(first.index as usize - 1);
+            self.entries.truncate((first.index - base) as usize - 1);
         }
         for entry in write.entries {
-            assert_eq!(entry.index, self.entries.len() as u64 + 1, "the journal sees no gap");
+            assert_eq!(
+                entry.index,
+                base + self.entries.len() as u64 + 1,
+                "the journal sees no gap"
+            );
             self.entries.push(entry);
         }
         if let Some(state) = write.hard_state {
@@ -132,12 +154,27 @@ impl Node {
     }
 
     pub fn holds(&self, entry: &LogEntry) -> bool {
-        self.entries.get(entry.index as usize - 1).is_some_and(|held| held.term == entry.term)
+        match entry.index.checked_sub(self.base.0 + 1) {
+            None => true,
+            Some(at) => self.entries.get(at as usize).is_some_and(|held| held.term == entry.term),
+        }
     }
 
     pub fn apply(&mut self, entry: LogEntry) {
         assert_eq!(entry.index, self.applied.len() as u64 + 1, "applied in order");
         self.applied.push(entry);
+    }
+
+    /// Of what this replica has applied, for one that lacks it.
+    pub fn snapshot(&self) -> Option<crate::eraftpb::Snapshot> {
+        let group = self.group.as_ref()?;
+        let last = self.applied.last()?;
+        let mut snapshot = crate::eraftpb::Snapshot::default();
+        snapshot.mut_metadata().index = last.index;
+        snapshot.mut_metadata().term = last.term;
+        snapshot.mut_metadata().set_conf_state(group.conf_state());
+        snapshot.data = (group.first_index() - 1).to_le_bytes().to_vec().into();
+        Some(snapshot)
     }
 
     pub fn read_segments(&self, fetch: EntryFetch) -> Result<Vec<LogEntry>, ()> {

@@ -23,6 +23,9 @@ fn chaos(n: u64, seed: u64, plant: impl Fn(&mut Planted)) -> World {
             let pause = world.random(60);
             world.run_ms(pause);
         }
+        if seed % 4 < 2 {
+            cut_a_log(&mut world, n);
+        }
         let pause = world.random(400);
         world.run_ms(pause);
         if !world.violations.is_empty() {
@@ -30,6 +33,18 @@ fn chaos(n: u64, seed: u64, plant: impl Fn(&mut Planted)) -> World {
         }
     }
     world
+}
+
+/// Retention strikes: whoever lags is fed by snapshots from now on, some of which fail.
+fn cut_a_log(world: &mut World, n: u64) {
+    let (id, kept) = (1 + world.random(n), world.random(4));
+    world.transfers_fail = world.random(2);
+    world.reported = world.random(2) == 0;
+    world.transfer_ms = [(1, 30), (20, 400)][world.random(2) as usize];
+    world.turn(id, |group, _, _| {
+        let start = group.applied_index().saturating_sub(kept);
+        group.set_start_index(start);
+    });
 }
 
 fn fault(world: &mut World, n: u64) {
@@ -93,6 +108,7 @@ fn evidence(world: &mut World, n: u64, of: u64, dead: bool) {
 fn heal(world: &mut World, n: u64) {
     world.cut.clear();
     world.drop_per_mille = 0;
+    world.transfers_fail = 0;
     world.disk_ms = (0, 5);
     for id in 1..=n {
         if world.nodes[&id].group.is_none() {
@@ -100,7 +116,8 @@ fn heal(world: &mut World, n: u64) {
         }
         evidence(world, n, id, false);
     }
-    world.run_ms(6_000);
+    // A transfer that died in silence is given up only after its time.
+    world.run_ms(6_000 + model::limits::SNAPSHOT_SILENCE_MS);
     let leader = world.leader().unwrap_or_else(|| panic!("no leader\n{}", world.text()));
     let index = world.propose(leader, "healed").expect("the leader proposes");
     world.run_ms(1_500);
@@ -117,7 +134,7 @@ fn heal(world: &mut World, n: u64) {
 }
 
 fn promises_hold(seeds: std::ops::Range<u64>) {
-    let mut committed = 0;
+    let (mut committed, mut transfers) = (0, 0);
     let count = (seeds.end - seeds.start) as usize;
     for seed in seeds {
         let n = [3, 3, 5, 2][seed as usize % 4];
@@ -127,8 +144,10 @@ fn promises_hold(seeds: std::ops::Range<u64>) {
         heal(&mut world, n);
         assert!(world.violations.is_empty(), "seed {seed}: {:?}", world.violations);
         committed += world.chosen.len();
+        transfers += world.transfers as usize;
     }
     assert!(committed > count * 30, "only {committed} entries committed");
+    assert!(transfers > count / 2, "only {transfers} snapshots");
 }
 
 /// Built with `GLASSLOG_SCHEDULES=10000` runs more of them: for whoever changed a promise.

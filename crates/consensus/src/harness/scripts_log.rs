@@ -250,6 +250,7 @@ fn a_failed_or_wrong_read_for_a_laggard_is_asked_for_again() {
 #[test]
 fn a_peer_behind_the_log_start_is_named_and_costs_nobody_else() {
     let mut world = World::formed(3, 1);
+    world.makes_snapshots = false;
     world.isolate(3);
     for n in 0..10 {
         world.propose(1, &format!("{n}")).unwrap();
