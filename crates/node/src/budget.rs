@@ -6,6 +6,12 @@
 //! the next would reorder a producer). A charge above the whole limit is granted alone instead
 //! of waiting for ever. A reserve that only control traffic may use keeps votes, heartbeats and
 //! the requests of operators alive while clients have spent everything else.
+//!
+//! What waits for a peer is charged by what it holds: a batch's bytes carry their charge from the
+//! socket through every queue, so a peer's queue adds none of its own and nothing is counted
+//! twice. What a queue holds besides (message heads, gossip, older entries read for a laggard) is
+//! bounded apart, in bytes and in messages per lane and peer, and shown as `peer_queue_bytes`: a
+//! charge that had to be waited for there could wait for the very follower it is to help.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,6 +87,16 @@ impl Budget {
     pub fn used(&self) -> usize {
         self.pools.clients.used.load(Ordering::Relaxed)
             + self.pools.control.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes charged to clients, and how many may be.
+    pub fn clients(&self) -> (usize, usize) {
+        (self.pools.clients.used.load(Ordering::Relaxed), self.pools.clients.limit)
+    }
+
+    /// The same of the control reserve.
+    pub fn control(&self) -> (usize, usize) {
+        (self.pools.control.used.load(Ordering::Relaxed), self.pools.control.limit)
     }
 
     /// The whole budget in bytes, the control reserve included.

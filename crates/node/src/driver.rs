@@ -16,6 +16,7 @@ use telemetry::labels::{InputKind, Loop, Phase};
 use telemetry::{Beat, clock};
 use tokio::time::Instant;
 
+use crate::gauges::ShardGauges;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::{Inbox, Outlet, Reply};
 use crate::observe::Observer;
@@ -107,7 +108,7 @@ impl Driver {
         self.carry_out(beat, observer);
         if observer.is_status_due(now.boot_ns, STATUS_NS) {
             beat.phase(Phase::Publish);
-            self.publish_statuses(observer, now);
+            self.publish_statuses(now);
         }
     }
 
@@ -165,9 +166,11 @@ impl Driver {
         }
     }
 
-    fn publish_statuses(&mut self, observer: &mut Observer, now: Now) {
+    fn publish_statuses(&mut self, now: Now) {
         let statuses = self.shard.statuses(now);
-        observer.statuses(self.index, &statuses, self.shard.quarantined().len());
+        let all = statuses.iter().map(|(_, status)| status);
+        let share = ShardGauges::of(all, self.shard.quarantined().len());
+        self.plumbing.gauges.set(self.index, share);
         self.plumbing.set_quarantined(self.index, self.shard.quarantined());
         for (group, status) in statuses {
             self.plumbing.set_status(group, status);

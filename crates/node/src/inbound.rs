@@ -10,8 +10,8 @@ use telemetry::{Peer, log_limited, metrics};
 use tokio::sync::mpsc;
 
 use crate::leadership;
-use crate::mailbox::Reply;
 use crate::peer::{CallReply, Inbound, PeerHello, RaftItem, Refusal as PeerRefusal};
+use crate::peer_news::{PeerNews, PeerState};
 use crate::plumbing::Plumbing;
 use crate::shard::{Answer, Input, RaftIn, Refusal};
 
@@ -20,20 +20,9 @@ pub struct Receiver {
     pub plumbing: Arc<Plumbing>,
     /// Every hello, for formation.
     pub hellos: mpsc::Sender<PeerHello>,
+    pub news: PeerNews,
     /// Set once the node stands; calls before that are refused.
     pub node: Weak<crate::Node>,
-}
-
-impl Receiver {
-    /// Something every shard must hear.
-    fn tell_all(&self, input: impl Fn() -> Input<Reply>) {
-        for shard in self.plumbing.shards.all() {
-            if !shard.try_tell(input()) {
-                let (shard, input) = (shard.clone(), input());
-                self.plumbing.runtime.spawn(async move { shard.tell(input).await });
-            }
-        }
-    }
 }
 
 impl Inbound for Receiver {
@@ -68,21 +57,18 @@ impl Inbound for Receiver {
         let label = Peer::of(broker);
         metrics().peer_connected.at(label).set(1);
         metrics().peer_connects_total.at(label).inc();
-        log_limited!(info, LogEvent::PeerConnected, peer = broker.0, "connected to a peer");
-        self.tell_all(|| Input::PeerConnected { broker });
+        self.news.tell(broker, PeerState::Connected);
         self.plumbing.tell_all(broker);
     }
 
     fn disconnected(&self, peer: BrokerId) {
         metrics().peer_connected.at(Peer::of(peer)).set(0);
-        log_limited!(warn, LogEvent::PeerLost, peer = peer.0, "lost a peer");
-        self.tell_all(|| Input::PeerDisconnected { broker: peer });
+        self.news.tell(peer, PeerState::Disconnected);
     }
 
     fn died(&self, peer: BrokerId) {
         metrics().peer_deaths_total.inc();
-        log_limited!(warn, LogEvent::PeerLost, peer = peer.0, "a peer's process is gone");
-        self.tell_all(|| Input::PeerDied { broker: peer });
+        self.news.tell(peer, PeerState::Died);
     }
 
     fn gossip(&self, from: BrokerId, body: Bytes) {

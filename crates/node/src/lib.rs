@@ -10,6 +10,7 @@ pub mod budget;
 pub mod datadir;
 mod driver;
 pub mod formation;
+mod gauges;
 mod inbound;
 mod journal_thread;
 mod leadership;
@@ -18,6 +19,7 @@ pub mod manifest;
 mod node;
 mod observe;
 pub mod peer;
+mod peer_news;
 mod plumbing;
 #[cfg(test)]
 mod rebuild_tests;

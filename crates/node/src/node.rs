@@ -27,6 +27,7 @@ use crate::inbound::{Receiver, decode_answer};
 use crate::leadership::Leadership;
 use crate::mailbox::{ShardHandle, Shards};
 use crate::peer::{Identity, PeerConfig, Peers};
+use crate::peer_news::PeerNews;
 use crate::plumbing::Plumbing;
 use crate::settings::{NodeConfig, StartError};
 use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
@@ -91,7 +92,10 @@ impl Node {
         let data_dir = DataDir::open(&cfg.data_dir, cfg.broker, fresh)?;
         let directory = data_dir.directory();
         let manifest = data_dir.read_manifest()?;
+        let begun = clock::mono_ns();
         let loaded = boot::load(&cfg, &defaults, data_dir.last_shutdown(), manifest.as_ref())?;
+        metrics().recovery_seconds.set((clock::mono_ns() - begun) as i64);
+        metrics().journal_limit_bytes.set(cfg.journal_bytes_max as i64);
         data_dir.mark_running()?;
         // Not before: a start that dies in between compares again, with what still holds.
         data_dir.remove_manifest()?;
@@ -158,7 +162,8 @@ impl Node {
             identity: self.identity.clone(),
         };
         let (plumbing, node) = (self.plumbing.clone(), Arc::downgrade(self));
-        let inbound = Arc::new(Receiver { plumbing, hellos, node });
+        let news = PeerNews::new(plumbing.runtime.clone(), &plumbing.shards);
+        let inbound = Arc::new(Receiver { plumbing, hellos, news, node });
         Ok(Peers::start(config, inbound).await?)
     }
 
@@ -182,7 +187,7 @@ impl Node {
 
     /// This broker, or one we are connected to.
     pub fn is_alive(&self, broker: BrokerId) -> bool {
-        let connected = || self.plumbing.peers().is_some_and(|p| p.connected().contains(&broker));
+        let connected = || self.plumbing.peers().is_some_and(|peers| peers.is_connected(broker));
         broker == self.cfg.broker || connected()
     }
 

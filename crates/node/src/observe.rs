@@ -8,13 +8,13 @@ use consensus::eraftpb::{Message, MessageType};
 use model::{GroupId, Now, limits};
 use storage::{Journal, JournalEvent, OpId, OpKind};
 use telemetry::labels::{
-    BlockedBy, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel, InputKind,
-    Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
+    BlockedBy, BufferStage, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel,
+    InputKind, Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
     MessageType as MessageLabel, PanicRoom, Phase, RaftRole, SnapshotOutcome, SuspectReason,
 };
 use telemetry::{Beat, clock, log_limited, metrics};
 
-use crate::shard::{Event, GroupKind, MemberStatus};
+use crate::shard::{Event, GroupKind};
 
 /// What one shard's driver observes with.
 pub struct Observer {
@@ -87,7 +87,9 @@ impl Observer {
                 );
             }
             Event::Applied { entries, .. } => metrics().apply_entries_total.add(*entries as u64),
-            Event::Committed { records, bytes, .. } => {
+            Event::Duplicate { .. } => metrics().duplicate_batches_total.inc(),
+            Event::Committed { batches, records, bytes, .. } => {
+                metrics().batches_in_total.add(*batches);
                 metrics().records_in_total.add(*records);
                 metrics().bytes_in_total.add(*bytes);
             }
@@ -127,26 +129,6 @@ impl Observer {
                 telemetry::tracing::debug!(group = group.0, why, "proposal dropped");
             }
         }
-    }
-
-    pub fn statuses(&self, _shard: usize, all: &[(GroupId, MemberStatus)], quarantined: usize) {
-        let count = |f: fn(&MemberStatus) -> bool| {
-            all.iter().filter(|(_, status)| f(status)).count() as i64
-        };
-        for role in RaftRole::ALL {
-            let of_role = all.iter().filter(|(_, status)| status.role == role.as_str()).count();
-            metrics().raft_groups.at(*role).set(of_role as i64);
-        }
-        metrics().groups_serving.set(count(|status| status.serving));
-        metrics().groups_suspect.set(count(|status| status.suspect));
-        metrics().groups_held.set(count(|status| status.held.is_some()));
-        metrics().leaderless_groups.set(count(|status| status.leader.is_none()));
-        metrics().groups_quarantined.set(quarantined as i64);
-        metrics().partitions.set(all.len() as i64);
-        let terms = all.iter().map(|(_, status)| status.term as i64);
-        metrics().raft_term_max.set(terms.max().unwrap_or(0));
-        let backlog = all.iter().map(|(_, s)| s.commit.saturating_sub(s.applied) as i64);
-        metrics().apply_backlog_entries_max.set(backlog.max().unwrap_or(0));
     }
 }
 
@@ -379,6 +361,8 @@ impl JournalObserver {
     pub fn gauges(&self, journal: &Journal) {
         metrics().journal_bytes.set(journal.bytes() as i64);
         metrics().journal_queue_bytes.set(journal.queued_bytes() as i64);
+        let queued = metrics().buffer_bytes.at(BufferStage::JournalQueue);
+        queued.set(journal.queued_bytes() as i64);
         metrics().journal_durable_lsn.set(journal.durable_lsn().0 as i64);
     }
 }

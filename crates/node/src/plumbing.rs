@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::boot;
 
+use crate::gauges::Gauges;
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::peer::{Peers, RaftItem};
@@ -41,6 +42,7 @@ pub struct Plumbing {
     views: RwLock<BTreeMap<GroupId, Arc<PartitionView>>>,
     cached: Arc<TailBudget>,
     pub leaderships: Leaderships,
+    pub gauges: Gauges,
     pub image: watch::Sender<Arc<Image>>,
     peers: OnceLock<Peers>,
     news: mpsc::Sender<News>,
@@ -68,6 +70,7 @@ impl Plumbing {
             views: RwLock::new(LockClass::Views, BTreeMap::new()),
             cached: Arc::new(TailBudget::of(cfg.memory_budget_bytes)),
             leaderships: Leaderships::default(),
+            gauges: Gauges::default(),
             image: watch::Sender::new(image),
             peers: OnceLock::new(),
             news,

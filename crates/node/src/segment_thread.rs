@@ -67,6 +67,7 @@ pub struct SegmentThread {
     /// Work that a full disk holds back.
     held: VecDeque<SegmentWork>,
     changed: bool,
+    checkpointed_at: Instant,
 }
 
 /// What a broker's start hands to the segment thread.
@@ -105,6 +106,7 @@ impl SegmentThread {
             touched: BTreeSet::new(),
             held: VecDeque::new(),
             changed: false,
+            checkpointed_at: Instant::now(),
         }
     }
 
@@ -135,6 +137,8 @@ impl SegmentThread {
             self.retry_held();
             beat.phase(Phase::Publish);
             self.publish();
+            let age = self.checkpointed_at.elapsed().as_nanos() as i64;
+            metrics().checkpoint_age_seconds.set(age);
             if Instant::now() >= checkpoint_at {
                 checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
                 if self.changed {
@@ -322,6 +326,7 @@ impl SegmentThread {
         self.checkpoint.groups.retain(|group, _| !gone.contains(group));
         self.checkpoint.write(&mut self.disk, &self.checkpoint_dir)?;
         self.changed = false;
+        self.checkpointed_at = Instant::now();
         let covered = self.checkpoint.groups.iter();
         let covered = covered.map(|(id, group)| (*id, group.applied_index, group.as_of_lsn));
         // A stopping journal keeps its files; the next start recycles them.

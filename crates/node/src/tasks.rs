@@ -10,7 +10,7 @@ use bytes::Bytes;
 use machine::config::TopicConfig;
 use machine::metadata::{BrokerRegistration, Image, Request, Response};
 use model::{ClusterId, GroupId};
-use telemetry::labels::{BudgetPool, BufferStage, LogEvent};
+use telemetry::labels::{BudgetPool, BufferStage, Lane, LogEvent};
 use telemetry::{log_limited, metrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -269,12 +269,27 @@ async fn watch_space(node: Arc<Node>) {
                 shard.tell(Input::DiskFull { full }).await;
             }
         }
-        let budget = node.budget();
-        metrics().memory_budget_used_bytes.at(BudgetPool::Clients).set(budget.used() as i64);
-        metrics().memory_budget_limit_bytes.at(BudgetPool::Clients).set(budget.limit() as i64);
-        let cached = node.plumbing.cached_bytes() as i64;
-        metrics().buffer_bytes.at(BufferStage::TailCache).set(cached);
+        memory_gauges(&node);
+        metrics().partitions.set(node.image().partitions().count() as i64);
     }
+}
+
+fn memory_gauges(node: &Node) {
+    for (pool, (used, limit)) in [
+        (BudgetPool::Clients, node.budget().clients()),
+        (BudgetPool::Control, node.budget().control()),
+    ] {
+        metrics().memory_budget_used_bytes.at(pool).set(used as i64);
+        metrics().memory_budget_limit_bytes.at(pool).set(limit as i64);
+    }
+    let peers = node.plumbing.peers().map(|peers| peers.status()).unwrap_or_default();
+    let queued: usize = peers.iter().map(|peer| peer.queued_bytes).sum();
+    let bulk: usize = peers.iter().map(|peer| peer.queued_bulk_bytes).sum();
+    metrics().peer_queue_bytes.at(Lane::Bulk).set(bulk as i64);
+    metrics().peer_queue_bytes.at(Lane::Control).set((queued - bulk) as i64);
+    metrics().buffer_bytes.at(BufferStage::PeerQueues).set(queued as i64);
+    let cached = node.plumbing.cached_bytes() as i64;
+    metrics().buffer_bytes.at(BufferStage::TailCache).set(cached);
 }
 
 /// Bytes an unprivileged process may still write below `path`.

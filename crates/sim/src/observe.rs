@@ -94,7 +94,10 @@ impl World {
             Event::ProposalDropped { group, .. } => {
                 self.note(who, "proposal_dropped", &[("group", group.0)]);
             }
-            Event::Applied { .. } | Event::Committed { .. } | Event::UnknownGroup { .. } => {}
+            Event::Applied { .. }
+            | Event::Committed { .. }
+            | Event::Duplicate { .. }
+            | Event::UnknownGroup { .. } => {}
         }
     }
 

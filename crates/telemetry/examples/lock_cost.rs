@@ -1,12 +1,11 @@
 //! What looking costs on this machine, in nanoseconds per call: the clock, a counter, a local
-//! histogram, a step timer, and `Lock` beside the raw mutex it wraps.
+//! histogram, a timed step, and `Lock` beside the raw mutex it wraps.
 //!
 //! `cargo run --release -p telemetry --example lock_cost`
 
 use std::hint::black_box;
 
 use telemetry::labels::{InputKind, LockClass, Loop, Phase, ProduceStage};
-use telemetry::probe::ShardProbe;
 use telemetry::{Beat, Lock, RwLock, Stamps, clock, metrics};
 
 const ROUNDS: u64 = 2_000_000;
@@ -39,10 +38,13 @@ fn main() {
     measure("counter inc", || metrics().raft_ticks_total.inc());
     let local = metrics().turn_inputs.local();
     measure("local histogram observe", || local.observe(black_box(7)));
-    let (beat, probe) = (Beat::thread(Loop::Shard, 0), ShardProbe::new());
+    let beat = Beat::thread(Loop::Shard, 0);
     measure("beat.phase", || beat.phase(Phase::Flush));
-    measure("probe.begin .. timer.end", || {
-        probe.begin(&beat, InputKind::Message).end();
+    measure("a step, timed", || {
+        let start = clock::mono_ns();
+        beat.enter(Phase::Step, InputKind::Message, start);
+        let took = clock::mono_ns() - start;
+        metrics().step_seconds.at(InputKind::Message).observe(took);
     });
     measure("nine stamps, observed", || {
         let mut stamps = Stamps::<ProduceStage>::new(1_000);

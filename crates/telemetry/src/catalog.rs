@@ -44,22 +44,6 @@ const STEP: &[u64] =
     &[US, 5 * US, 25 * US, 100 * US, 500 * US, MS, 5 * MS, 25 * MS, 100 * MS, 250 * MS, S];
 /// Locks: 250 ns to 1 s.
 const LOCK: &[u64] = &[250, US, 4 * US, 16 * US, 64 * US, 256 * US, MS, 10 * MS, 100 * MS, S];
-/// Heartbeats around their 150 ms.
-const HEARTBEAT: &[u64] = &[
-    100 * MS,
-    130 * MS,
-    140 * MS,
-    145 * MS,
-    150 * MS,
-    155 * MS,
-    160 * MS,
-    170 * MS,
-    200 * MS,
-    300 * MS,
-    500 * MS,
-    S,
-    5 * S,
-];
 /// Seconds to minutes.
 const LONG: &[u64] =
     &[10 * MS, 50 * MS, 100 * MS, 500 * MS, S, 2 * S, 5 * S, 10 * S, 30 * S, 60 * S, 300 * S];
@@ -178,8 +162,6 @@ catalogue! {
         step_seconds: Histogram(STEP) [input: InputKind] sparse;
         /// Inputs one turn of a shard took.
         turn_inputs: Histogram(COUNTS);
-        /// Inputs a shard refused because a lane was full.
-        shard_inputs_refused_total: Counter;
         /// Times a loop stayed in one phase beyond its threshold.
         stalls_total: Counter [loop: Loop, phase: Phase];
         /// Loops that are beyond their threshold now.
@@ -194,8 +176,6 @@ catalogue! {
         raft_ticks_total: Counter;
         /// Ticks late by more than half a heartbeat, by what had used the time.
         raft_ticks_late_total: Counter [blocked_by: BlockedBy];
-        /// Time between two heartbeat rounds of a shard.
-        raft_heartbeat_interval_seconds: Histogram(HEARTBEAT);
         /// Elections this broker's replicas began.
         raft_elections_total: Counter [group_kind: GroupKind, reason: ElectionReason];
         /// Elections this broker's replicas began, by how they ended.
@@ -218,8 +198,6 @@ catalogue! {
         raft_messages_refused_total: Counter [why: MessageRefusal];
         /// Entries sent to followers.
         raft_entries_sent_total: Counter;
-        /// Entries proposed here.
-        raft_proposals_total: Counter;
         /// Proposals raft dropped; their stamps were rolled back.
         raft_proposals_dropped_total: Counter;
         /// Appends in which a leader of a later term replaced entries.
@@ -242,14 +220,10 @@ catalogue! {
         raft_snapshot_transfer_oldest_seconds: Gauge;
         /// Largest lag of a follower of a group led here.
         raft_peer_lag_entries_max: Gauge;
-        /// Committed entries of one turn through the state machines.
-        apply_batch_seconds: Histogram(STEP);
         /// Entries applied.
         apply_entries_total: Counter;
         /// Largest number of committed, not yet applied entries of one group.
         apply_backlog_entries_max: Gauge;
-        /// Lease checks, by result.
-        lease_checks_total: Counter [result: LeaseResult];
         /// Shortest lease of a group that leads here and has one; 0 without any.
         lease_remaining_seconds_min: Gauge;
         /// Leases that ended while their leader still led.
@@ -258,6 +232,9 @@ catalogue! {
         under_replicated_partitions: Gauge;
         /// Partitions led here with fewer in-sync replicas than `min.insync.replicas`.
         under_min_isr_partitions: Gauge;
+        /// Groups with a replica here in which more was acknowledged than is committed, or durable
+        /// here: never.
+        acked_beyond_durable_groups: Gauge;
         /// Groups with a replica here that know no leader.
         leaderless_groups: Gauge;
         /// Partitions known to the cluster's metadata.
@@ -286,8 +263,6 @@ catalogue! {
         journal_inflight_seconds: Gauge [op: IoOp];
         /// Writes of groups that one sync made durable.
         journal_group_commit_batches: Histogram(COUNTS);
-        /// From a write's arrival at the journal to its durability.
-        journal_durable_seconds: Histogram(LATENCY);
         /// Bytes of records before padding.
         journal_payload_bytes_total: Counter;
         /// Bytes written, padding included.
@@ -300,10 +275,6 @@ catalogue! {
         journal_limit_bytes: Gauge;
         /// Highest LSN that is on the disk.
         journal_durable_lsn: Gauge;
-        /// Highest LSN that is written.
-        journal_written_lsn: Gauge;
-        /// Age of the oldest record in the journal.
-        journal_oldest_age_seconds: Gauge;
         /// Bytes that wait for the journal.
         journal_queue_bytes: Gauge;
         /// 1 while new entries wait because the journal is full.
@@ -314,25 +285,15 @@ catalogue! {
         journal_files_recycled_total: Counter;
     }
     "Segments, checkpoints, disk" {
-        /// Disk operations of the segments.
-        segment_op_seconds: Histogram(LATENCY) [op: IoOp] sparse;
         /// Bytes written to segments.
         segment_write_bytes_total: Counter;
-        /// Committed bytes that segments do not hold yet.
-        segment_lag_bytes: Gauge;
-        /// Segment files open.
-        segment_open_files: Gauge;
-        /// Segments removed by retention.
-        segments_deleted_total: Counter;
-        /// Bytes removed by retention.
-        segment_deleted_bytes_total: Counter;
         /// Duration of a checkpoint.
         checkpoint_seconds: Histogram(LONG);
         /// Checkpoints, by outcome.
         checkpoints_total: Counter [outcome: CheckpointOutcome];
         /// Age of the last checkpoint.
         checkpoint_age_seconds: Gauge;
-        /// From the start of the process to the end of recovery.
+        /// Time recovery took at the start: journal, checkpoint, segments, the first sync.
         recovery_seconds: Gauge;
         /// Free space of the data directory's file system.
         disk_free_bytes: Gauge;
@@ -427,6 +388,7 @@ mod tests {
         "quarantined",
         "held",
         "batches",
+        "transfers",
         "lsn",
         "full",
         "files",

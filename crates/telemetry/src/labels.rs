@@ -355,14 +355,9 @@ label_enum! {
 label_enum! {
     /// Where bytes of the one memory budget, or beside it, wait.
     pub enum BufferStage {
-        Frames = "frames",
-        Proposals = "proposals",
-        LogViews = "log_views",
         PeerQueues = "peer_queues",
         JournalQueue = "journal_queue",
         TailCache = "tail_cache",
-        SegmentQueue = "segment_queue",
-        Responses = "responses",
     }
 }
 
@@ -371,16 +366,6 @@ label_enum! {
         Clients = "clients",
         /// The reserve for votes, heartbeats and operators.
         Control = "control",
-    }
-}
-
-label_enum! {
-    pub enum LeaseResult {
-        Valid = "valid",
-        Expired = "expired",
-        NotLeader = "not_leader",
-        /// A hand-over has begun in this term: no lease until the next.
-        Transferring = "transferring",
     }
 }
 

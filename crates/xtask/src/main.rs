@@ -23,7 +23,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  verify [CHECK...]    format arrows tidy pages clippy (all of them by default)
+  verify [CHECK...]    format arrows tidy metrics pages clippy (all by default)
   fix                  mends what verify can mend by itself
   test [PHASE...]      build unit sim clients steady failover shutdown dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)

@@ -78,22 +78,37 @@ pub(super) fn open(
 }
 
 impl LaneQueue {
-    /// Queues `load`, or hands it back if the lane is full or closed.
+    /// Queues a message, or hands it back if the lane is full or closed.
     #[allow(clippy::result_large_err)] // the caller gets its own message back
-    pub fn push(&self, load: Load) -> Result<(), Load> {
-        let cost = match &load {
-            Load::Raft(item) => codec::cost(item),
-            Load::Gossip(body) => body.len(),
-        };
-        let before = self.bytes.fetch_add(cost, Ordering::Relaxed);
-        if before + cost > self.bytes_max {
-            self.bytes.fetch_sub(cost, Ordering::Relaxed);
-            return Err(load);
+    pub fn push_raft(&self, item: RaftItem) -> Result<(), RaftItem> {
+        let cost = codec::cost(&item);
+        match self.room_for(cost) {
+            Some(room) => room.send(Queued { load: Load::Raft(item), cost }),
+            None => return Err(item),
         }
-        self.sender.try_send(Queued { load, cost }).map_err(|e| {
+        Ok(())
+    }
+
+    /// False: the lane is full or closed, the gossip is lost.
+    pub fn push_gossip(&self, body: Bytes) -> bool {
+        let cost = body.len();
+        let room = self.room_for(cost);
+        let fits = room.is_some();
+        if let Some(room) = room {
+            room.send(Queued { load: Load::Gossip(body), cost });
+        }
+        fits
+    }
+
+    /// A place in the queue, its bytes counted.
+    fn room_for(&self, cost: usize) -> Option<mpsc::Permit<'_, Queued>> {
+        let before = self.bytes.fetch_add(cost, Ordering::Relaxed);
+        let room = (before + cost <= self.bytes_max).then(|| self.sender.try_reserve().ok());
+        let room = room.flatten();
+        if room.is_none() {
             self.bytes.fetch_sub(cost, Ordering::Relaxed);
-            e.into_inner().load
-        })
+        }
+        room
     }
 
     /// Bytes waiting.
@@ -180,10 +195,10 @@ mod tests {
         open(Lane::Bulk, &own, &peer, bytes_max)
     }
 
-    fn item(term: u64, bytes: usize) -> Load {
+    fn item(term: u64, bytes: usize) -> RaftItem {
         let mut message = eraftpb::Message { term, ..Default::default() };
         message.context = Bytes::from(vec![1; bytes]);
-        Load::Raft(RaftItem::new(GroupId(1), ReplicaId(1), ReplicaId(2), message))
+        RaftItem::new(GroupId(1), ReplicaId(1), ReplicaId(2), message)
     }
 
     fn terms(envelope: proto::Envelope) -> Vec<u64> {
@@ -196,18 +211,18 @@ mod tests {
         assert!(terms(stream.next().await.unwrap()).is_empty(), "the opening envelope");
         let mut pushed = Vec::new();
         for term in 1.. {
-            match queue.push(item(term, 1_000)) {
+            match queue.push_raft(item(term, 1_000)) {
                 Ok(()) => pushed.push(term),
-                Err(Load::Raft(back)) => {
+                Err(back) => {
                     assert_eq!(back.message.term, term);
                     break;
                 }
-                Err(Load::Gossip(_)) => unreachable!(),
             }
         }
         assert_eq!(pushed.len(), 9);
         assert_eq!(queue.messages(), 9);
         assert!(queue.bytes() <= 10_000);
+        assert!(!queue.push_gossip(Bytes::from(vec![0; 1_000])), "full for gossip too");
         assert_eq!(terms(stream.next().await.unwrap()), pushed);
         assert_eq!((queue.bytes(), queue.messages()), (0, 0));
         drop(queue);
@@ -220,7 +235,7 @@ mod tests {
         stream.next().await.unwrap();
         let large = limits::ENVELOPE_BYTES_MAX - 500_000;
         for (term, bytes) in [(1, 10), (2, 600_000), (3, large), (4, 10), (5, 10)] {
-            assert!(queue.push(item(term, bytes)).is_ok());
+            assert!(queue.push_raft(item(term, bytes)).is_ok());
         }
         let mut seen = Vec::new();
         drop(queue);

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::evidence::{Evidence, Failure, Next};
 use super::fault::{Fault, chain, ended, fault_of, kind_of};
 use super::identity::{Identity, PeerHello, Refusal};
-use super::lane::{self, LaneQueue, LaneStream, Load};
+use super::lane::{self, LaneQueue, LaneStream};
 use super::proto::peer_client::PeerClient;
 use super::{CallError, Inbound, PeerError, PeerStatus, RaftItem, codec, proto};
 
@@ -110,10 +110,9 @@ impl Link {
                     self.inbound.refused(Some(self.broker), Refusal::Directory);
                     (PeerDropWhy::NoRoute, item)
                 }
-                Some(session) => match session.queue(lane).push(Load::Raft(item)) {
+                Some(session) => match session.queue(lane).push_raft(item) {
                     Ok(()) => return Ok(()),
-                    Err(Load::Raft(item)) => (PeerDropWhy::QueueFull, item),
-                    Err(Load::Gossip(_)) => unreachable!("a lane hands back what it was given"),
+                    Err(item) => (PeerDropWhy::QueueFull, item),
                 },
             }
         };
@@ -129,7 +128,7 @@ impl Link {
             return metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::TooLarge).inc();
         }
         if let Some(session) = self.session.borrow().as_ref()
-            && session.control.push(Load::Gossip(body)).is_err()
+            && !session.control.push_gossip(body)
         {
             metrics().peer_dropped_total.at(Lane::Control, PeerDropWhy::QueueFull).inc();
         }

@@ -256,6 +256,11 @@ impl Peers {
         self.links.values().filter(|l| l.is_connected()).map(|l| l.broker()).collect()
     }
 
+    /// Whether our link to this peer is up; as cheap as a look into a table of a few links.
+    pub fn is_connected(&self, broker: BrokerId) -> bool {
+        self.links.get(&broker).is_some_and(|link| link.is_connected())
+    }
+
     /// Every configured peer, by broker id.
     pub fn status(&self) -> Vec<PeerStatus> {
         self.links.values().map(|link| link.status()).collect()

@@ -199,6 +199,14 @@ pub struct MemberStatus {
     /// Highest index acknowledged to a producer here, and the highest on this broker's disk.
     pub acked: u64,
     pub durable: u64,
+    /// In-sync replicas, as published; only of a group that serves here.
+    pub isr: usize,
+    pub replicas: usize,
+    pub min_insync_replicas: usize,
+    /// False: the metadata group.
+    pub partition: bool,
+    /// Entries the slowest member lacks, as a leader knows.
+    pub peer_lag: u64,
     pub next_offset: i64,
     pub log_start: i64,
     pub suspect: bool,
@@ -230,6 +238,7 @@ pub enum Event {
     },
     Committed {
         group: GroupId,
+        batches: u64,
         records: u64,
         bytes: u64,
         propose_to_commit_ns: u64,
@@ -257,6 +266,10 @@ pub enum Event {
         group: GroupId,
         index: u64,
         durable: u64,
+    },
+    /// A batch that was in the log already: its producer is answered as the first time.
+    Duplicate {
+        group: GroupId,
     },
     ProposalDropped {
         group: GroupId,

@@ -200,6 +200,7 @@ impl<R> Member<R> {
         again: (i64, i64, i64),
         out: &mut Out<R>,
     ) {
+        out.events.push(Event::Duplicate { group: self.spec.group });
         let Some(asker) = asker else { return };
         let (base_offset, _, append_time_ms) = again;
         let in_flight = self
@@ -233,7 +234,7 @@ impl<R> Member<R> {
         let committed = self.group.commit_index();
         let log_start = self.machine.log_start();
         let mut batches = Vec::new();
-        let (mut records, mut bytes, mut oldest_ns) = (0u64, 0u64, u64::MAX);
+        let (mut count, mut records, mut bytes, mut oldest_ns) = (0u64, 0u64, 0u64, u64::MAX);
         let mut answers = Vec::new();
         while let Some(pending) = self.pending.front() {
             if pending.index > committed {
@@ -252,12 +253,13 @@ impl<R> Member<R> {
                 data,
                 stages,
                 replies,
-                records: count,
+                records: of_batch,
             } = deed
             else {
                 continue;
             };
-            records += count;
+            count += 1;
+            records += of_batch;
             bytes += data.len() as u64;
             oldest_ns = oldest_ns.min(stages.stamped_ns);
             let stages = Stages { replicated_ns: turn_ns, committed_ns: now.boot_ns, ..stages };
@@ -271,7 +273,13 @@ impl<R> Member<R> {
         if !batches.is_empty() {
             let group = self.spec.group;
             let propose_to_commit_ns = now.boot_ns.saturating_sub(oldest_ns);
-            out.events.push(Event::Committed { group, records, bytes, propose_to_commit_ns });
+            out.events.push(Event::Committed {
+                group,
+                batches: count,
+                records,
+                bytes,
+                propose_to_commit_ns,
+            });
             self.publish(batches, out);
         }
         self.answer_owed(out);

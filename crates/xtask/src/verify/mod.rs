@@ -1,6 +1,7 @@
 //! `verify`: what a reader may rely on without reading everything. `fix` mends what it can.
 
 mod arrows;
+mod catalogue;
 mod reference;
 mod tidy;
 
@@ -11,10 +12,11 @@ use crate::workspace::{self, cargo};
 /// A named check; its text says what was looked at.
 type Check = (&'static str, fn() -> Result<String, String>);
 
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 6] = [
     ("format", format),
     ("arrows", || arrows::check(&workspace::packages()?)),
     ("tidy", || tidy::check(&workspace::root())),
+    ("metrics", || catalogue::check(&workspace::root())),
     ("pages", reference::check),
     ("clippy", || job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())),
 ];
