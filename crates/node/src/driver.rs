@@ -26,6 +26,8 @@ use crate::shard::{Input, Out, Shard, WHEEL_SLOTS};
 
 const SLOT: Duration = Duration::from_millis(limits::TICK_MS / WHEEL_SLOTS);
 const STATUS_NS: u64 = 1_000_000_000;
+/// Between two looks at a disk thread's queue on the way out.
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
 
 /// Everything one shard's thread owns.
 pub struct Driver {
@@ -63,6 +65,14 @@ impl Driver {
             self.carry_out(&beat, &mut observer);
             while !self.stop.load(Ordering::Acquire) {
                 self.turn(&beat, &mut observer, &mut wheel).await;
+            }
+            // What a disk thread had no room for belongs to what this shard leaves behind. That
+            // thread may wait for this inbox: nothing of it matters any more.
+            while self.journal.is_backed_up() || self.segments.is_backed_up() {
+                while self.inbox.raft.try_recv().is_ok() {}
+                tokio::time::sleep(DRAIN_LOOK).await;
+                self.journal.drain();
+                self.segments.drain();
             }
         });
         self.shard
