@@ -230,6 +230,12 @@ pub const REBUILD_INTERVAL_MS: u64 = 600_000;
 pub const BEATS_MAX: usize = 128;
 /// The watchdog looks this often, milliseconds.
 pub const WATCHDOG_PERIOD_MS: u64 = 100;
+/// Threads that wait for a lock and are seen doing so.
+pub const LOCK_WAITERS_SEEN_MAX: usize = 64;
+/// Stalls that are explained, and shown as series, at a time.
+pub const STALLS_SHOWN_MAX: usize = 64;
+/// Stalls that ended and are still shown at `/debug/stalls`.
+pub const STALLS_KEPT_MAX: usize = 64;
 /// Requests whose stage is visible while they are in flight; more are served, but not seen.
 pub const INFLIGHT_TRACKED_MAX: usize = 4_096;
 /// Brokers with a label value of their own in metrics.

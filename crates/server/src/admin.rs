@@ -1,5 +1,5 @@
-//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`, `/debug/loops`, on an OS
-//! thread and a runtime of their own.
+//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`, `/debug/loops`, `/debug/stalls`,
+//! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
 //! connection or another runtime; what may meet a held lock is asked on a spare thread and
@@ -151,13 +151,14 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/readyz", get(readyz))
         .route("/debug/groups", get(groups))
         .route("/debug/loops", get(loops))
+        .route("/debug/stalls", get(stalls))
         .with_state(source)
 }
 
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n"
+    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n/debug/stalls\n"
 }
 
 async fn metrics() -> impl IntoResponse {
@@ -207,6 +208,11 @@ async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Resp
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
         }
     }
+}
+
+/// What stands still and because of whom, then what stood still lately.
+async fn stalls() -> Json<Value> {
+    Json(json!({ "stalls": telemetry::stall::records() }))
 }
 
 async fn loops() -> Json<Value> {
@@ -315,6 +321,8 @@ mod tests {
         assert_eq!(long["groups"][0]["high_watermark"], 7);
         let loops: Value = serde_json::from_slice(&page("/debug/loops").await.1).unwrap();
         assert!(loops["loops"].is_array());
+        let stalls: Value = serde_json::from_slice(&page("/debug/stalls").await.1).unwrap();
+        assert!(stalls["stalls"].is_array());
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use prometheus::{TextEncoder, proto};
 
 use crate::family::AnyFamily;
 use crate::labels::DropKind;
-use crate::{clock, logging, metrics, watchdog};
+use crate::{clock, logging, metrics, stall, watchdog};
 
 /// `Content-Type` of [`render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -32,6 +32,7 @@ pub fn render() -> String {
     let mut families: Vec<MetricFamily> =
         metrics().families().iter().map(|f| f.collect()).collect();
     families.extend(PROCESS.collect());
+    families.push(stall::family(stall::records()));
     count_series(&mut families);
     let mut text = String::with_capacity(256 << 10);
     for family in families.iter().filter(|family| !family.get_metric().is_empty()) {

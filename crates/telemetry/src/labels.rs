@@ -105,10 +105,55 @@ label_enum! {
 }
 
 impl Loop {
+    /// What stands still for clients when this loop does.
+    pub const fn tier(self) -> Tier {
+        match self {
+            Loop::Shard => Tier::Raft,
+            Loop::Journal | Loop::Segment | Loop::Checkpoint | Loop::Disk => Tier::Disk,
+            Loop::PeerSend | Loop::PeerReceive | Loop::Formation => Tier::Peers,
+            Loop::Acceptor | Loop::Waiter | Loop::Runtime => Tier::Clients,
+            Loop::Retention | Loop::Reconcile | Loop::Admin | Loop::Test => Tier::Background,
+        }
+    }
+
     /// True for a loop that wakes by itself at least every second: silence is a defect there.
     /// Any other may rest in `idle` for ever.
     pub const fn never_rests(self) -> bool {
         matches!(self, Loop::Shard | Loop::Runtime)
+    }
+}
+
+label_enum! {
+    /// What a loop works for.
+    pub enum Tier {
+        Raft = "raft",
+        Disk = "disk",
+        Peers = "peers",
+        Clients = "clients",
+        Background = "background",
+    }
+}
+
+label_enum! {
+    /// Why a loop stands still, as far as it was seen.
+    pub enum StallCause {
+        /// Threads wait for each other's locks.
+        Deadlock = "deadlock",
+        /// A lock is held by a thread that sleeps, for a reason of its own.
+        LockWait = "lock_wait",
+        FsyncInflight = "fsync_inflight",
+        /// A disk operation other than a sync.
+        IoInflight = "io_inflight",
+        ChannelFull = "channel_full",
+        ApplySlow = "apply_slow",
+        /// Runnable, and other threads or processes have the CPU.
+        CpuStarved = "cpu_starved",
+        CpuBusy = "cpu_busy",
+        /// In an uninterruptible sleep of the kernel.
+        DState = "d_state",
+        /// The async runtime does not schedule its tasks.
+        RuntimeStarved = "runtime_starved",
+        Unknown = "unknown",
     }
 }
 
@@ -481,6 +526,8 @@ label_enum! {
         /// A line that found stderr's queue full.
         LogQueue = "log_queue",
         BeatSlot = "beat_slot",
+        /// A thread that waits for a lock beyond the table of those.
+        LockWaiter = "lock_waiter",
         InflightSlot = "inflight_slot",
         PeerLabel = "peer_label",
     }

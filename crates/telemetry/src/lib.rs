@@ -20,6 +20,7 @@ pub mod metric;
 pub mod panics;
 pub mod probe;
 pub mod reference;
+pub mod stall;
 pub mod stamps;
 pub mod watchdog;
 

@@ -3,8 +3,8 @@
 //!
 //! Invariants: it reads atomics and takes no lock a broker thread ever holds while working;
 //! a stall is told once when it begins and once when it ends; when the watchdog itself woke
-//! late, the host stood still and no loop is blamed for that look. Following the wait-for edges
-//! to the root cause builds on [`LoopView`] and [`crate::lock::LockCell`].
+//! late, the host stood still and no loop is blamed for that look. Who is to blame,
+//! [`crate::stall`] says.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +18,7 @@ use model::limits;
 
 use crate::beat::{self, LoopView};
 use crate::labels::{IoOp, LockClass, LogEvent, Loop, Phase};
+use crate::stall::Explainer;
 use crate::{clock, inflight, lock, metrics};
 
 const MS: u64 = 1_000_000;
@@ -162,12 +163,15 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let run = move || {
-        let mut watchdog = Watchdog::default();
+        let (mut watchdog, mut explainer) = (Watchdog::default(), Explainer::default());
         let mut cpu_ns = 0;
         while !stopped.load(Ordering::Relaxed) {
             let now_ns = clock::mono_ns();
-            for finding in watchdog.look(now_ns, beat::loops(now_ns)) {
-                tell(&finding);
+            let views = beat::loops(now_ns);
+            let findings = watchdog.look(now_ns, views.clone());
+            explainer.look(now_ns, &views, watchdog.active());
+            for finding in findings {
+                tell(&finding, &explainer);
                 on_finding(&finding);
             }
             count_active(&watchdog);
@@ -183,11 +187,14 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
 }
 
 /// Counts a finding and writes its line.
-fn tell(finding: &Finding) {
+fn tell(finding: &Finding, explainer: &Explainer) {
     match finding {
         Finding::Began(stall) => {
             metrics().stalls_total.at(stall.view.kind, stall.view.phase).inc();
-            crate::log_limited!(warn, LogEvent::StallBegan, "{stall}");
+            match explainer.says(stall) {
+                Some(says) => crate::log_limited!(warn, LogEvent::StallBegan, "{says}"),
+                None => crate::log_limited!(warn, LogEvent::StallBegan, "{stall}"),
+            }
         }
         Finding::Ended(stall) => {
             crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}")
