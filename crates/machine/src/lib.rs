@@ -1,8 +1,9 @@
-//! What committed entries mean: the partition machine and the metadata machine.
+//! What committed entries mean: the partition machine, the group coordinator and the metadata machine.
 //!
 //! A machine has two halves. `apply(entry)` runs on every replica for every committed entry and
 //! depends on nothing but the entries before it; the leader's half ([`partition::PartitionLead`],
-//! [`metadata::MetadataLead`]) turns requests into entries and decides everything there is to
+//! [`metadata::MetadataLead`],
+//! [`groups::GroupsLead`]) turns requests into entries and decides everything there is to
 //! decide. Apply asserts those decisions, it never takes one.
 //!
 //! Invariants, all of them absences: nothing here reads a clock, draws a random number, locks,
@@ -13,6 +14,7 @@
 mod chain;
 pub mod config;
 mod error;
+pub mod groups;
 mod lookup;
 pub mod metadata;
 pub mod partition;

@@ -294,3 +294,16 @@ pub const STALL_RECOVER_MS: u64 = 60_000;
 pub const TICK_LATE_MS: u64 = 75;
 /// `glasslog dev`: what its brokers' watchers may have to say at once.
 pub const DEV_EVENTS_MAX: usize = 256;
+
+/// Members of one consumer group; `group.max.size` may ask for fewer.
+pub const GROUP_MEMBERS_MAX: usize = 4_096;
+/// Groups of one partition of `__consumer_offsets`.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
+/// Bytes of a group id, member id, instance id or protocol name.
+pub const GROUP_TEXT_BYTES_MAX: usize = 4_096;
+/// Bytes of all protocols' metadata that one member may bring.
+pub const GROUP_MEMBER_BYTES_MAX: usize = 1 << 20;
+/// How often offsets are looked through for those that nobody needs any more, milliseconds.
+pub const OFFSETS_EXPIRE_EVERY_MS: u64 = 600_000;
+/// Offsets forgotten with one entry.
+pub const OFFSETS_EXPIRED_AT_ONCE: usize = 1_000;

@@ -15,6 +15,13 @@ use crate::api::{
     metadata::MetadataRequest, offset_for_leader_epoch::OffsetForLeaderEpochRequest,
     produce::ProduceRequest,
 };
+use crate::api::{
+    delete_groups::DeleteGroupsRequest, describe_groups::DescribeGroupsRequest,
+    find_coordinator::FindCoordinatorRequest, heartbeat::HeartbeatRequest,
+    join_group::JoinGroupRequest, leave_group::LeaveGroupRequest, list_groups::ListGroupsRequest,
+    offset_commit::OffsetCommitRequest, offset_delete::OffsetDeleteRequest,
+    offset_fetch::OffsetFetchRequest, sync_group::SyncGroupRequest,
+};
 use crate::codec::Message;
 
 /// The versions of one API. `min_advertised <= min_served <= max`.
@@ -54,12 +61,23 @@ static SUPPORTED: &[ApiSupport] = &[
     of::<FetchRequest>(),
     of::<ListOffsetsRequest>(),
     of::<MetadataRequest>(),
+    of::<OffsetCommitRequest>(),
+    of::<OffsetFetchRequest>(),
+    of::<FindCoordinatorRequest>(),
+    of::<JoinGroupRequest>(),
+    of::<HeartbeatRequest>(),
+    of::<LeaveGroupRequest>(),
+    of::<SyncGroupRequest>(),
+    of::<DescribeGroupsRequest>(),
+    of::<ListGroupsRequest>(),
     of::<ApiVersionsRequest>(),
     of::<CreateTopicsRequest>(),
     of::<DeleteTopicsRequest>(),
     of::<InitProducerIdRequest>(),
     of::<OffsetForLeaderEpochRequest>(),
     of::<DescribeConfigsRequest>(),
+    of::<DeleteGroupsRequest>(),
+    of::<OffsetDeleteRequest>(),
     of::<DescribeClusterRequest>(),
 ];
 

@@ -145,6 +145,17 @@ macro_rules! every_message {
             metadata MetadataRequest MetadataResponse,
             offset_for_leader_epoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             produce ProduceRequest ProduceResponse,
+            delete_groups DeleteGroupsRequest DeleteGroupsResponse,
+            describe_groups DescribeGroupsRequest DescribeGroupsResponse,
+            find_coordinator FindCoordinatorRequest FindCoordinatorResponse,
+            heartbeat HeartbeatRequest HeartbeatResponse,
+            join_group JoinGroupRequest JoinGroupResponse,
+            leave_group LeaveGroupRequest LeaveGroupResponse,
+            list_groups ListGroupsRequest ListGroupsResponse,
+            offset_commit OffsetCommitRequest OffsetCommitResponse,
+            offset_delete OffsetDeleteRequest OffsetDeleteResponse,
+            offset_fetch OffsetFetchRequest OffsetFetchResponse,
+            sync_group SyncGroupRequest SyncGroupResponse,
         }
     };
     ($check:ident $($module:ident $request:ident $response:ident,)*) => {

@@ -1,0 +1,192 @@
+//! OffsetCommit, OffsetDelete, DeleteGroups: what changes committed offsets.
+
+use std::collections::BTreeSet;
+
+use model::{ErrorCode, Now, limits};
+use wire::api::offset_commit::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use wire::api::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+};
+
+use super::group::GroupState;
+use super::{Done, Effects, GroupsLead, Observed, queries};
+use crate::groups::protocol::Response;
+use crate::groups::record::Record;
+use crate::groups::state::{CommittedOffset, Groups};
+
+impl<R> GroupsLead<R> {
+    pub(super) fn commit(
+        &mut self,
+        now: Now,
+        groups: &Groups,
+        request: OffsetCommitRequest,
+        reply: R,
+        out: &mut Effects<R>,
+    ) {
+        let group_id = request.group_id.as_str();
+        let code = match self.may_commit(now, groups, &request) {
+            Ok(()) => None,
+            Err(code) => Some(code),
+        };
+        let mut records = Vec::new();
+        let max = self.config.metadata_bytes_max;
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for asked in &topic.partitions {
+                let metadata = asked.committed_metadata.clone().unwrap_or_default();
+                let refused = match code {
+                    Some(code) => code,
+                    None if metadata.len() > max => ErrorCode::OffsetMetadataTooLarge,
+                    None => ErrorCode::None,
+                };
+                if refused == ErrorCode::None {
+                    let offset = CommittedOffset {
+                        offset: asked.committed_offset,
+                        leader_epoch: asked.committed_leader_epoch,
+                        metadata,
+                        commit_ms: now.wall_ms,
+                    };
+                    let partition = asked.partition_index;
+                    records.push(Record::offset(group_id, &topic.name, partition, Some(&offset)));
+                }
+                partitions.push(OffsetCommitResponsePartition {
+                    partition_index: asked.partition_index,
+                    error_code: refused,
+                });
+            }
+            topics.push(OffsetCommitResponseTopic {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partitions,
+            });
+        }
+        let response = Response::Commit(OffsetCommitResponse { throttle_time_ms: 0, topics });
+        if records.is_empty() {
+            out.replies.push((reply, response));
+            return;
+        }
+        out.observed.push(Observed::OffsetsCommitted { offsets: records.len() });
+        self.append(records, Done::Reply(vec![(reply, response)]), out);
+    }
+
+    fn may_commit(
+        &mut self,
+        now: Now,
+        groups: &Groups,
+        request: &OffsetCommitRequest,
+    ) -> Result<(), ErrorCode> {
+        let group_id = request.group_id.as_str();
+        if group_id.len() > limits::GROUP_TEXT_BYTES_MAX {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let generation = request.generation_id_or_member_epoch;
+        let Some(live) = self.live.get_mut(group_id).filter(|live| !live.members.is_empty()) else {
+            // Whoever assigns partitions by hand commits without being a member.
+            return match generation < 0 {
+                true if groups.len() >= limits::GROUPS_PER_COORDINATOR_MAX
+                    && !groups.knows(group_id) =>
+                {
+                    Err(ErrorCode::GroupMaxSizeReached)
+                }
+                true => Ok(()),
+                false if groups.group(group_id).is_some() => Err(ErrorCode::UnknownMemberId),
+                false => Err(ErrorCode::IllegalGeneration),
+            };
+        };
+        if generation < 0 && request.member_id.is_empty() && request.group_instance_id.is_none() {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        live.check_identity(&request.member_id, request.group_instance_id.as_deref())?;
+        if generation != live.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        let state = live.state;
+        let member = live.members.get_mut(&request.member_id).ok_or(ErrorCode::UnknownMemberId)?;
+        member.heard(now);
+        match state {
+            GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        groups: &Groups,
+        group_id: &str,
+        reply: R,
+        out: &mut Effects<R>,
+    ) {
+        let code = if self.live.get(group_id).is_some_and(|live| !live.members.is_empty()) {
+            ErrorCode::NonEmptyGroup
+        } else if !groups.knows(group_id) {
+            ErrorCode::GroupIdNotFound
+        } else {
+            let offsets = groups.offsets(group_id);
+            let mut records: Vec<Record> = offsets
+                .map(|(topic, partition, _)| Record::offset(group_id, topic, partition, None))
+                .collect();
+            records.push(Record::group(group_id, None));
+            let done = Done::Reply(vec![(reply, Response::Delete(ErrorCode::None))]);
+            return self.append(records, done, out);
+        };
+        out.replies.push((reply, Response::Delete(code)));
+    }
+
+    pub(super) fn delete_offsets(
+        &mut self,
+        groups: &Groups,
+        request: OffsetDeleteRequest,
+        reply: R,
+        out: &mut Effects<R>,
+    ) {
+        let group_id = request.group_id.as_str();
+        let live = self.live.get(group_id).filter(|live| !live.members.is_empty());
+        let mut error_code = ErrorCode::None;
+        let mut subscribed = BTreeSet::new();
+        if let Some(live) = live {
+            match queries::subscribed(live) {
+                Some(topics) => subscribed = topics,
+                // Not consumers, or a subscription nobody here can read.
+                None => error_code = ErrorCode::NonEmptyGroup,
+            }
+        } else if !groups.knows(group_id) {
+            error_code = ErrorCode::GroupIdNotFound;
+        }
+        if error_code != ErrorCode::None {
+            let response = OffsetDeleteResponse { error_code, ..OffsetDeleteResponse::default() };
+            out.replies.push((reply, Response::DeleteOffsets(response)));
+            return;
+        }
+        let mut records = Vec::new();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let in_use = subscribed.contains(&topic.name);
+            let partitions = topic.partitions.iter().map(|asked| {
+                let partition_index = asked.partition_index;
+                let known = groups.offset(group_id, &topic.name, partition_index).is_some();
+                if known && !in_use {
+                    records.push(Record::offset(group_id, &topic.name, partition_index, None));
+                }
+                let error_code =
+                    if in_use { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+                OffsetDeleteResponsePartition { partition_index, error_code }
+            });
+            let partitions = partitions.collect();
+            topics.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions });
+        }
+        let response = Response::DeleteOffsets(OffsetDeleteResponse {
+            topics,
+            ..OffsetDeleteResponse::default()
+        });
+        if records.is_empty() {
+            out.replies.push((reply, response));
+        } else {
+            self.append(records, Done::Reply(vec![(reply, response)]), out);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What happens because time passes: sessions end, rebalances go on without those who are
+//! missing, offsets nobody needs are forgotten.
+
+use model::{Now, limits};
+
+use super::group::GroupState;
+use super::{Done, Effects, GroupsLead, MS, Observed, RebalanceReason};
+use crate::groups::record::Record;
+use crate::groups::state::Groups;
+
+impl<R> GroupsLead<R> {
+    /// Called at every tick; costs nothing while no deadline has come.
+    pub fn tick(&mut self, now: Now, groups: &Groups, out: &mut Effects<R>) {
+        if now.boot_ns < self.wake_ns {
+            return;
+        }
+        let ids: Vec<String> = self.live.keys().cloned().collect();
+        for group_id in ids {
+            self.expire_members(now, &group_id, out);
+            self.expire_rebalance(now, &group_id, out);
+            self.forget_if_idle(&group_id);
+        }
+        if now.boot_ns >= self.expire_at_ns {
+            self.expire_at_ns = now.boot_ns + limits::OFFSETS_EXPIRE_EVERY_MS * MS;
+            self.expire_offsets(now, groups, out);
+        }
+        self.wake_ns = self.next_deadline();
+    }
+
+    fn expire_members(&mut self, now: Now, group_id: &str, out: &mut Effects<R>) {
+        let Some(live) = self.live.get_mut(group_id) else { return };
+        let before = live.expected.len();
+        live.expected.retain(|_, ends_ns| now.boot_ns < *ends_ns);
+        let left = live.expected.len() < before;
+        // Whoever is parked waits for us, not we for them.
+        let silent = live.members.iter().filter(|(_, member)| {
+            member.join.is_none() && member.sync.is_none() && now.boot_ns >= member.session_ends_ns
+        });
+        let silent: Vec<String> = silent.map(|(id, _)| id.clone()).collect();
+        for member_id in silent {
+            out.observed.push(Observed::SessionExpired);
+            self.remove(now, group_id, &member_id, RebalanceReason::SessionExpired, out);
+        }
+        if left {
+            self.complete_join_if_all(now, group_id, out);
+        }
+    }
+
+    fn expire_rebalance(&mut self, now: Now, group_id: &str, out: &mut Effects<R>) {
+        let Some(live) = self.live.get_mut(group_id) else { return };
+        match live.state {
+            GroupState::PreparingRebalance if now.boot_ns >= live.join_ends_ns => {
+                live.expected.clear();
+                self.complete_join(now, group_id, out);
+            }
+            GroupState::CompletingRebalance if now.boot_ns >= live.sync_ends_ns => {
+                let late = live.members.iter().filter(|(_, member)| member.sync.is_none());
+                let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
+                if live.storing || late.is_empty() {
+                    // The log is slow, not the members.
+                    live.sync_ends_ns = now.boot_ns + live.rebalance_ms() * MS;
+                    return;
+                }
+                for member_id in late {
+                    self.remove(now, group_id, &member_id, RebalanceReason::NotSynced, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `offsets.retention.minutes` after its last member left (or, of a group that never had
+    /// members, after its commit) an offset is forgotten; the group goes with its last one.
+    fn expire_offsets(&mut self, now: Now, groups: &Groups, out: &mut Effects<R>) {
+        let oldest_ms = now.wall_ms.saturating_sub(self.config.retention_ms);
+        let idle: Vec<&str> = groups.ids().filter(|id| !self.live.contains_key(*id)).collect();
+        let mut records = Vec::new();
+        for id in idle {
+            let emptied_ms = groups.group(id).map_or(i64::MIN, |group| group.state_ms);
+            let (mut kept, mut gone) = (0, Vec::new());
+            for (topic, partition, offset) in groups.offsets(id) {
+                if offset.commit_ms.max(emptied_ms) < oldest_ms {
+                    gone.push(Record::offset(id, topic, partition, None));
+                } else {
+                    kept += 1;
+                }
+            }
+            if kept == 0 && emptied_ms < oldest_ms && groups.group(id).is_some() {
+                gone.push(Record::group(id, None));
+            }
+            records.extend(gone);
+            if records.len() >= limits::OFFSETS_EXPIRED_AT_ONCE {
+                break;
+            }
+        }
+        if !records.is_empty() {
+            out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
+            self.append(records, Done::Nothing, out);
+        }
+    }
+
+    fn next_deadline(&self) -> u64 {
+        let groups = self.live.values().map(|live| {
+            let sessions = live.members.values().filter(|m| m.join.is_none() && m.sync.is_none());
+            let sessions = sessions.map(|member| member.session_ends_ns);
+            let expected = live.expected.values().copied();
+            let phase = match live.state {
+                GroupState::PreparingRebalance => live.join_ends_ns,
+                GroupState::CompletingRebalance => live.sync_ends_ns,
+                GroupState::Empty | GroupState::Stable => u64::MAX,
+            };
+            sessions.chain(expected).min().unwrap_or(u64::MAX).min(phase)
+        });
+        groups.min().unwrap_or(u64::MAX).min(self.expire_at_ns)
+    }
+}

@@ -1,0 +1,5 @@
+//! Groups as clients use them, and a random life of one with an oracle.
+
+mod life;
+mod protocol;
+mod world;

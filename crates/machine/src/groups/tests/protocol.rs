@@ -1,0 +1,285 @@
+//! The classic protocol, rule by rule.
+
+use super::world::*;
+use crate::groups::lead::GroupsConfig;
+use crate::groups::record::Record;
+use crate::groups::{Caller, CommittedOffset, CoordinatorMachine, Request, Response};
+use model::ErrorCode;
+use wire::api::join_group::JoinGroupResponse;
+use wire::api::leave_group::{LeaveGroupRequest, MemberIdentity};
+use wire::api::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+
+/// A group of two, stable; the leader first.
+fn two(world: &mut World) -> (JoinGroupResponse, JoinGroupResponse) {
+    let first = world.join("", None);
+    let first = world.joined(first);
+    let second = world.join("", None);
+    assert!(world.answer(second).is_none(), "it waits for the first to join again");
+    assert_eq!(world.beat(&first.member_id, 1), ErrorCode::RebalanceInProgress);
+    let first = world.join(&first.member_id, None);
+    let (first, second) = (world.joined(first), world.joined(second));
+    assert_eq!((first.generation_id, second.generation_id), (2, 2));
+    assert_eq!((&first.leader, &second.leader), (&first.member_id, &first.member_id));
+    assert_eq!((first.members.len(), second.members.len()), (2, 0), "only the leader sees all");
+    let waits = world.sync(&second, &[]);
+    assert!(world.answer(waits).is_none(), "it waits for the leader's assignment");
+    let leads = world.sync(&first, &[(&first.member_id, "a"), (&second.member_id, "b")]);
+    assert_eq!(world.synced(leads).assignment.as_ref(), b"a");
+    assert_eq!(world.synced(waits).assignment.as_ref(), b"b");
+    (first, second)
+}
+
+#[test]
+fn two_members_share_and_the_rest_of_one_goes_to_the_other() {
+    let mut world = World::without_delay();
+    let (first, second) = two(&mut world);
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::None);
+    assert_eq!(world.leave(&first.member_id), ErrorCode::None);
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::RebalanceInProgress);
+    let again = world.join(&second.member_id, None);
+    let again = world.joined(again);
+    assert_eq!((again.generation_id, &again.leader), (3, &second.member_id));
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::IllegalGeneration);
+    assert_eq!(world.beat("stranger", 3), ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn the_first_members_of_a_group_wait_a_little_for_more() {
+    let mut world = World::new(GroupsConfig::default());
+    let first = world.join("", None);
+    world.pass(2_000);
+    let second = world.join("", None);
+    world.pass(2_000);
+    assert!(world.answers.is_empty(), "the second prolonged the wait");
+    world.pass(1_100);
+    assert_eq!(world.joined(first).generation_id, 1);
+    assert_eq!(world.joined(second).generation_id, 1);
+}
+
+#[test]
+fn a_new_member_is_told_its_id_first_and_may_come_back_with_it() {
+    let mut world = World::without_delay();
+    let Request::Join(caller, request) = join("", None, &["range"], 1) else { unreachable!() };
+    let caller = Caller { knows_member_id_required: true, ..caller };
+    let ticket = world.ask(Request::Join(caller.clone(), request.clone()));
+    let told = world.joined(ticket);
+    assert_eq!(told.error_code, ErrorCode::MemberIdRequired);
+    let ticket = world.join(&told.member_id, None);
+    assert_eq!(world.joined(ticket).generation_id, 1);
+    // One that never comes back is forgotten, and holds nobody up.
+    let ticket = world.ask(Request::Join(caller, request));
+    let lost = world.joined(ticket).member_id;
+    world.pass(11_000);
+    let ticket = world.join(&lost, None);
+    assert_eq!(world.joined(ticket).error_code, ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn silence_ends_a_session_and_only_heartbeats_keep_it() {
+    let mut world = World::without_delay();
+    let (first, second) = two(&mut world);
+    world.pass(6_000);
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::None);
+    world.pass(6_000);
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::RebalanceInProgress);
+    assert_eq!(world.beat(&first.member_id, 2), ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn who_does_not_join_again_in_time_is_left_behind() {
+    let mut world = World::without_delay();
+    let (first, second) = two(&mut world);
+    let third = world.join("", None);
+    let second_again = world.join(&second.member_id, None);
+    for _ in 0..4 {
+        world.pass(8_000);
+        world.beat(&first.member_id, 2);
+    }
+    let (third, second_again) = (world.joined(third), world.joined(second_again));
+    assert_eq!((third.generation_id, second_again.generation_id), (3, 3));
+    assert_eq!(world.beat(&first.member_id, 3), ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn a_static_member_that_restarts_moves_nobody_and_its_old_self_is_fenced() {
+    let mut world = World::without_delay();
+    let ticket = world.join("", Some("host-1"));
+    let before = world.joined(ticket);
+    let ticket = world.sync(&before, &[(&before.member_id, "all")]);
+    assert_eq!(world.synced(ticket).assignment.as_ref(), b"all");
+    let ticket = world.join("", Some("host-1"));
+    let after = world.joined(ticket);
+    assert_eq!(after.generation_id, before.generation_id, "no rebalance");
+    assert_ne!(after.member_id, before.member_id);
+    assert!(after.skip_assignment && after.leader == after.member_id);
+    let ticket = world.sync(&after, &[]);
+    assert_eq!(world.synced(ticket).assignment.as_ref(), b"all");
+    let ticket = world.join(&before.member_id, Some("host-1"));
+    assert_eq!(world.joined(ticket).error_code, ErrorCode::FencedInstanceId);
+    // An operator removes it by its instance alone.
+    let identity =
+        MemberIdentity { group_instance_id: Some("host-1".into()), ..Default::default() };
+    let leave = LeaveGroupRequest {
+        group_id: GROUP.into(),
+        members: vec![identity],
+        ..LeaveGroupRequest::default()
+    };
+    let ticket = world.ask(Request::Leave(leave));
+    let Some(Response::Leave(left)) = world.answer(ticket) else { panic!("no answer") };
+    assert_eq!(left.members[0].error_code, ErrorCode::None);
+    assert_eq!(world.beat(&after.member_id, 1), ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn what_all_support_is_chosen_and_what_nobody_shares_is_refused() {
+    let mut world = World::without_delay();
+    let first = world.ask(join("", None, &["sticky", "range"], 1));
+    let first = world.joined(first);
+    assert_eq!(first.protocol_name.as_deref(), Some("sticky"));
+    let second = world.ask(join("", None, &["range"], 2));
+    let first = world.ask(join(&first.member_id, None, &["sticky", "range"], 3));
+    assert_eq!(world.joined(first).protocol_name.as_deref(), Some("range"));
+    world.joined(second);
+    let other = world.ask(join("", None, &["own"], 4));
+    assert_eq!(world.joined(other).error_code, ErrorCode::InconsistentGroupProtocol);
+}
+
+#[test]
+fn commits_are_answered_when_applied_and_by_members_of_the_generation_only() {
+    let mut world = World::without_delay();
+    let (first, _) = two(&mut world);
+    world.at_once = false;
+    let ticket = world.commit(&first.member_id, 2, 42);
+    assert!(world.answer(ticket).is_none(), "not before it is applied");
+    assert_eq!(world.fetched().0, -1);
+    world.apply_all();
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    assert_eq!(world.fetched(), (42, "note".into()));
+    for (member, generation, code) in [
+        (first.member_id.as_str(), 1, ErrorCode::IllegalGeneration),
+        ("stranger", 2, ErrorCode::UnknownMemberId),
+        ("", -1, ErrorCode::UnknownMemberId),
+    ] {
+        let ticket = world.commit(member, generation, 7);
+        assert_eq!(world.committed(ticket), code, "{member} {generation}");
+    }
+    let ticket = world.ask(commit(&first.member_id, 2, 43, &"x".repeat(5_000)));
+    assert_eq!(world.committed(ticket), ErrorCode::OffsetMetadataTooLarge);
+    assert_eq!(world.fetched().0, 42);
+}
+
+#[test]
+fn offsets_without_members_are_kept_for_their_retention() {
+    let mut world = World::without_delay();
+    let ticket = world.commit("", -1, 5);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.pass(6 * 24 * 3_600_000);
+    assert_eq!(world.fetched().0, 5);
+    world.pass(2 * 24 * 3_600_000);
+    assert_eq!(world.fetched().0, -1);
+    assert!(world.machine.groups().is_empty());
+}
+
+#[test]
+fn a_group_is_deleted_when_nobody_is_in_it() {
+    let mut world = World::without_delay();
+    let (first, second) = two(&mut world);
+    let ticket = world.commit(&first.member_id, 2, 9);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    let delete = |world: &mut World| {
+        let ticket = world.ask(Request::Delete { group: GROUP.into() });
+        match world.answer(ticket) {
+            Some(Response::Delete(code)) => code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(delete(&mut world), ErrorCode::NonEmptyGroup);
+    let offsets = OffsetDeleteRequest {
+        group_id: GROUP.into(),
+        topics: vec![OffsetDeleteRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+        }],
+    };
+    let ticket = world.ask(Request::DeleteOffsets(offsets));
+    let Some(Response::DeleteOffsets(told)) = world.answer(ticket) else { panic!("no answer") };
+    assert_eq!(told.topics[0].partitions[0].error_code, ErrorCode::GroupSubscribedToTopic);
+    world.leave(&first.member_id);
+    world.leave(&second.member_id);
+    assert_eq!(world.fetched().0, 9, "offsets outlive their members");
+    assert_eq!(delete(&mut world), ErrorCode::None);
+    assert_eq!(delete(&mut world), ErrorCode::GroupIdNotFound);
+    assert!(world.machine.groups().is_empty());
+}
+
+#[test]
+fn a_new_coordinator_goes_on_with_the_same_members_and_frees_those_who_waited() {
+    let mut world = World::without_delay();
+    let (first, second) = two(&mut world);
+    let parked = world.join("", None);
+    assert_eq!(world.fail_over(), [parked], "who waited is told");
+    assert_eq!(world.beat(&second.member_id, 2), ErrorCode::None);
+    let ticket = world.commit(&first.member_id, 2, 11);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    let ticket = world.sync(&second, &[]);
+    assert_eq!(world.synced(ticket).assignment.as_ref(), b"b", "its share is known here too");
+}
+
+#[test]
+fn an_assignment_is_handed_out_only_once_it_is_in_the_log() {
+    let mut world = World::without_delay();
+    let ticket = world.join("", None);
+    let joined = world.joined(ticket);
+    world.at_once = false;
+    let ticket = world.sync(&joined, &[(&joined.member_id, "all")]);
+    assert!(world.answer(ticket).is_none());
+    let token = world.waiting.remove(0).token;
+    let mut effects = crate::groups::Effects::default();
+    world.lead.dropped(world.now, token, &mut effects);
+    let [(told, Response::Sync(sync))] = &effects.replies[..] else { panic!("{effects:?}") };
+    assert_eq!((*told, sync.error_code), (ticket, ErrorCode::RebalanceInProgress));
+}
+
+#[test]
+fn a_snapshot_is_the_whole_state_and_any_bytes_are_survived() {
+    let mut world = World::without_delay();
+    let (first, _) = two(&mut world);
+    let ticket = world.commit(&first.member_id, 2, 42);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    let bytes = world.machine.snapshot();
+    let back = CoordinatorMachine::restore(&bytes).expect("reads back");
+    assert_eq!(back, world.machine);
+    assert_eq!(back.snapshot(), bytes);
+    for length in 0..bytes.len() {
+        let cut = CoordinatorMachine::restore(&bytes[..length]);
+        assert!(cut.is_err() || cut.is_ok_and(|cut| cut != world.machine), "{length}");
+    }
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x40;
+        // Whatever it says, it does not panic.
+        let _ = CoordinatorMachine::restore(&flipped);
+    }
+}
+
+#[test]
+fn records_are_those_of_kafka() {
+    let offset = CommittedOffset { offset: 7, leader_epoch: 2, metadata: "m".into(), commit_ms: 9 };
+    let record = Record::offset("g", "t", 1, Some(&offset));
+    assert_eq!(&record.key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x01");
+    let value = b"\0\x03\0\0\0\0\0\0\0\x07\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09";
+    assert_eq!(record.value.as_deref(), Some(&value[..]));
+    assert_eq!(Record::group("g", None).key[..], *b"\0\x02\0\x01g");
+}
+
+#[test]
+fn a_group_has_the_partition_that_kafka_gives_it() {
+    use crate::groups::partition_for;
+    // Java: "console-consumer-1".hashCode() and "".hashCode(), without the sign, modulo 50.
+    assert_eq!(partition_for("", 50), 0);
+    assert_eq!(partition_for("a", 50), 97 % 50);
+    assert_eq!(partition_for("ab", 50), (97 * 31 + 98) % 50);
+    assert!((0..50).contains(&partition_for("a group with a long name, beyond 31 bits", 50)));
+}
