@@ -340,6 +340,7 @@ fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u6
         timing: Timing::default(),
         replica_lag_ms_max: cfg.replica_lag_ms_max,
         retention_check_ms: cfg.retention_check_ms,
+        groups: cfg.groups.clone(),
         producer_expiration_ms: cfg.producer_expiration_ms,
     }
 }

@@ -126,7 +126,7 @@ fn encode_answer(answer: &Answer) -> Bytes {
             out.put_i16(refusal.code.code());
             out.put_slice(refusal.why.as_bytes());
         }
-        Answer::Produced(_) | Answer::Guarded(_) => {
+        Answer::Produced(_) | Answer::Guarded(_) | Answer::Group(_) => {
             out.put_u8(REFUSED);
             out.put_i16(ErrorCode::UnknownServerError.code());
         }

@@ -35,6 +35,8 @@ mod view;
 
 /// Topic configs: names, defaults, sources.
 pub use machine::config;
+/// Requests to coordinators of consumer groups, and their answers.
+pub use machine::groups;
 /// What metadata requests, responses and images look like.
 pub use machine::metadata;
 

@@ -248,6 +248,24 @@ impl Node {
         }
     }
 
+    /// Asks the coordinator of consumer groups on this broker. `NotCoordinator`: it is elsewhere.
+    pub async fn coordinate(
+        &self,
+        group: GroupId,
+        request: machine::groups::Request,
+        deadline: Duration,
+    ) -> Result<machine::groups::Response, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Input::Coordinate { group, request: Box::new(request), reply };
+        if !self.plumbing.shards.of(group).ask(ask).await {
+            return Err(shutting_down());
+        }
+        match wait(answer, Instant::now() + deadline).await? {
+            Answer::Group(response) => Ok(*response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks the metadata leader, wherever it is and whoever it becomes, until the deadline.
     /// What it changed is visible in [`Node::image`] when this returns `Ok`, if the deadline
     /// allows.

@@ -10,9 +10,12 @@ use storage::{Journal, JournalEvent, OpId, OpKind};
 use telemetry::labels::{
     BlockedBy, BufferStage, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel,
     InputKind, Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
-    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, SnapshotOutcome, SuspectReason,
+    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, RebalanceWhy, SnapshotOutcome,
+    SuspectReason,
 };
 use telemetry::{Beat, clock, log_limited, metrics};
+
+use machine::groups::lead::{Observed, RebalanceReason};
 
 use crate::shard::{Event, GroupKind};
 
@@ -93,6 +96,7 @@ impl Observer {
                 metrics().records_in_total.add(*records);
                 metrics().bytes_in_total.add(*bytes);
             }
+            Event::Group { observed } => group_event(*observed),
             Event::Held { group, index, why } => {
                 metrics().panics_total.at(PanicRoom::Apply).inc();
                 log_limited!(error, LogEvent::GroupHeld, group = group.0, index, %why, "machine held");
@@ -364,5 +368,30 @@ impl JournalObserver {
         let queued = metrics().buffer_bytes.at(BufferStage::JournalQueue);
         queued.set(journal.queued_bytes() as i64);
         metrics().journal_durable_lsn.set(journal.durable_lsn().0 as i64);
+    }
+}
+
+/// What happened to consumer groups.
+fn group_event(observed: Observed) {
+    match observed {
+        Observed::RebalanceBegan(reason) => {
+            let reason = match reason {
+                RebalanceReason::Joined => RebalanceWhy::Joined,
+                RebalanceReason::Rejoined => RebalanceWhy::Rejoined,
+                RebalanceReason::Left => RebalanceWhy::Left,
+                RebalanceReason::SessionExpired => RebalanceWhy::SessionExpired,
+                RebalanceReason::NotSynced => RebalanceWhy::NotSynced,
+                RebalanceReason::StaticReplaced => RebalanceWhy::StaticReplaced,
+            };
+            metrics().group_rebalances_total.at(reason).inc();
+        }
+        Observed::RebalanceEnded { .. } => metrics().group_rebalances_ended_total.inc(),
+        Observed::SessionExpired => metrics().group_sessions_expired_total.inc(),
+        Observed::OffsetsCommitted { offsets } => {
+            metrics().group_offsets_committed_total.add(offsets as u64);
+        }
+        Observed::OffsetsExpired { offsets } => {
+            metrics().group_offsets_expired_total.add(offsets as u64);
+        }
     }
 }

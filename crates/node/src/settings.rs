@@ -46,6 +46,8 @@ pub struct NodeConfig {
     pub replica_lag_ms_max: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_ms: u64,
+    /// `group.*` and `offsets.*` of the coordinators.
+    pub groups: machine::groups::GroupsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
     /// New records are refused below this many free bytes.
@@ -71,6 +73,7 @@ impl NodeConfig {
             cluster_id: None,
             replica_lag_ms_max: limits::REPLICA_LAG_MS_MAX,
             retention_check_ms: 10_000,
+            groups: Default::default(),
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
         }

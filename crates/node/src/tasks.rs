@@ -212,7 +212,7 @@ fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
         });
         let spec = GroupSpec {
             group: partition.group,
-            kind: GroupKind::Partition,
+            kind: GroupKind::of_topic(&topic.name),
             name: format!("{}-{}", topic.name, partition.index),
             topic: topic.id,
             partition: partition.index,

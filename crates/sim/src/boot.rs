@@ -131,6 +131,7 @@ impl World {
             seed: self.dice.roll(),
             timing: consensus::Timing::default(),
             replica_lag_ms_max: 1_000,
+            groups: Default::default(),
             retention_check_ms: 200,
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
         });

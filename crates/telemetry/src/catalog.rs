@@ -131,6 +131,16 @@ catalogue! {
         bytes_out_total: Counter;
         /// Batches answered from the dedupe state: the producer had sent them before.
         duplicate_batches_total: Counter;
+        /// Rebalances of consumer groups that began here, by why.
+        group_rebalances_total: Counter [why: RebalanceWhy];
+        /// Rebalances of consumer groups that ended here.
+        group_rebalances_ended_total: Counter;
+        /// Members of consumer groups that fell silent.
+        group_sessions_expired_total: Counter;
+        /// Offsets that consumer groups committed here.
+        group_offsets_committed_total: Counter;
+        /// Committed offsets forgotten after their retention.
+        group_offsets_expired_total: Counter;
         /// Fetch reads, by where the bytes came from.
         fetch_reads_total: Counter [source: ReadSource];
         /// Bytes read for fetches, by where they came from.

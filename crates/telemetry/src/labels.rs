@@ -229,6 +229,19 @@ label_enum! {
     pub enum GroupKind {
         Metadata = "metadata",
         Partition = "partition",
+        Coordinator = "coordinator",
+    }
+}
+
+label_enum! {
+    /// Why a consumer group rebalances.
+    pub enum RebalanceWhy {
+        Joined = "joined",
+        Rejoined = "rejoined",
+        Left = "left",
+        SessionExpired = "session_expired",
+        NotSynced = "not_synced",
+        StaticReplaced = "static_replaced",
     }
 }
 

@@ -50,5 +50,6 @@ pub enum Answer {
     Produced(Produced),
     Guarded(Guarded),
     Metadata(machine::metadata::Response),
+    Group(Box<machine::groups::Response>),
     Refused(Refusal),
 }

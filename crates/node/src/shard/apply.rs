@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use machine::ApplyError;
+use machine::groups::CoordinatorMachine;
 use machine::metadata::{MetadataMachine, Response};
 use machine::partition::{Applied, PartitionMachine};
 use model::{EntryKind, LogEntry, PrefixChecksum};
@@ -22,6 +23,7 @@ use super::{Event, GroupKind, Out, SegmentWork, panic_text};
 pub enum Machine {
     Partition(Box<PartitionMachine>),
     Metadata(Box<MetadataMachine>),
+    Coordinator(Box<CoordinatorMachine>),
 }
 
 /// What one applied entry meant.
@@ -45,6 +47,12 @@ impl Machine {
             (GroupKind::Metadata, Some(bytes)) => {
                 Machine::Metadata(Box::new(MetadataMachine::restore(bytes).map_err(text)?))
             }
+            (GroupKind::Coordinator, None) => {
+                Machine::Coordinator(Box::new(CoordinatorMachine::new()))
+            }
+            (GroupKind::Coordinator, Some(bytes)) => {
+                Machine::Coordinator(Box::new(CoordinatorMachine::restore(bytes).map_err(text)?))
+            }
         })
     }
 
@@ -52,49 +60,62 @@ impl Machine {
         match self {
             Machine::Partition(machine) => machine.snapshot(),
             Machine::Metadata(machine) => machine.snapshot(),
+            Machine::Coordinator(machine) => machine.snapshot(),
+        }
+    }
+
+    /// Its offsets, epochs and producers, if it has any.
+    pub fn partition(&self) -> Option<&PartitionMachine> {
+        match self {
+            Machine::Partition(machine) => Some(machine),
+            Machine::Coordinator(machine) => Some(machine.partition()),
+            Machine::Metadata(_) => None,
         }
     }
 
     /// The next record's offset; 0 for a machine without offsets.
     pub fn next_offset(&self) -> i64 {
-        match self {
-            Machine::Partition(machine) => machine.next_offset(),
-            Machine::Metadata(_) => 0,
-        }
+        self.partition().map_or(0, PartitionMachine::next_offset)
     }
 
     pub fn log_start(&self) -> i64 {
-        match self {
-            Machine::Partition(machine) => machine.log_start(),
-            Machine::Metadata(_) => 0,
-        }
+        self.partition().map_or(0, PartitionMachine::log_start)
     }
 
     pub fn applied(&self) -> u64 {
         match self {
-            Machine::Partition(machine) => machine.applied_index(),
             Machine::Metadata(machine) => machine.applied_index(),
+            Machine::Partition(machine) => machine.applied_index(),
+            Machine::Coordinator(machine) => machine.partition().applied_index(),
         }
     }
 
     pub fn prefix(&self) -> PrefixChecksum {
         match self {
-            Machine::Partition(machine) => machine.prefix(),
             Machine::Metadata(machine) => machine.prefix(),
+            Machine::Partition(machine) => machine.prefix(),
+            Machine::Coordinator(machine) => machine.partition().prefix(),
         }
     }
 
     fn apply(&mut self, entry: &LogEntry) -> Result<Meaning, ApplyError> {
         match self {
-            Machine::Partition(machine) => Ok(match machine.apply(entry)? {
-                Applied::Batch { base_offset, last_offset, max_timestamp, .. } => {
-                    Meaning::Batch { base_offset, last_offset, max_timestamp }
-                }
-                Applied::LogStart { offset } => Meaning::LogStart(offset),
-                Applied::Roll => Meaning::Roll,
-                Applied::Nothing | Applied::ProducersExpired { .. } => Meaning::Nothing,
-            }),
+            Machine::Partition(machine) => Ok(Meaning::of(machine.apply(entry)?)),
+            Machine::Coordinator(machine) => Ok(Meaning::of(machine.apply(entry)?)),
             Machine::Metadata(machine) => Ok(Meaning::Metadata(machine.apply(entry)?.0)),
+        }
+    }
+}
+
+impl Meaning {
+    fn of(applied: Applied) -> Meaning {
+        match applied {
+            Applied::Batch { base_offset, last_offset, max_timestamp, .. } => {
+                Meaning::Batch { base_offset, last_offset, max_timestamp }
+            }
+            Applied::LogStart { offset } => Meaning::LogStart(offset),
+            Applied::Roll => Meaning::Roll,
+            Applied::Nothing | Applied::ProducersExpired { .. } => Meaning::Nothing,
         }
     }
 }
@@ -122,6 +143,7 @@ impl<R> Member<R> {
                         self.published = last_offset + 1;
                         batches.push((base_offset, last_offset, segment.entry.data.clone()));
                     }
+                    self.groups_applied(segment.entry.index);
                 }
                 Meaning::Roll => self.rolled_at = self.machine.next_offset(),
                 Meaning::LogStart(offset) => log_start = Some(offset),
@@ -186,7 +208,7 @@ impl<R> Member<R> {
     }
 
     fn retire_tail(&mut self) {
-        if let (Some(lead), Machine::Partition(machine)) = (&mut self.lead, &self.machine)
+        if let (Some(lead), Some(machine)) = (&mut self.lead, self.machine.partition())
             && let Half::Partition(half) = &mut lead.half
         {
             half.applied(machine.next_offset());

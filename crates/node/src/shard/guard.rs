@@ -26,11 +26,13 @@ impl<R> Member<R> {
     /// At most one ReadIndex round per turn, for all reads that have none yet.
     pub(super) fn ask_round(&mut self, now: Now) {
         let leased = self.group.lease_remaining_ms(now).is_some();
-        if leased || !self.waiting.iter().any(|w| !w.confirmed && w.round.is_none()) {
+        let asked = self.waiting.iter().any(|w| !w.confirmed && w.round.is_none());
+        if leased || !(asked || self.coordinating.wants_round()) {
             return;
         }
         self.next_round += 1;
         let round = self.next_round;
+        self.coordinating.ask(round);
         for waiting in self.waiting.iter_mut().filter(|w| !w.confirmed && w.round.is_none()) {
             waiting.round = Some(round);
         }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use consensus::{EntryFetch, Restored, eraftpb};
 use machine::config::TopicConfig;
-use machine::metadata;
+use machine::{groups, metadata};
 use model::{BrokerId, ErrorCode, GroupId, LogEntry, ReplicaId};
 use serde::Serialize;
 use storage::{JournalWrite, SegmentEntry, SegmentSummary};
@@ -50,6 +50,12 @@ pub enum Input<R> {
     Guard {
         group: GroupId,
         deadline_ns: u64,
+        reply: R,
+    },
+    /// A request to a coordinator of consumer groups.
+    Coordinate {
+        group: GroupId,
+        request: Box<groups::Request>,
         reply: R,
     },
     /// A command for the metadata group.
@@ -242,6 +248,10 @@ pub enum Event {
         records: u64,
         bytes: u64,
         propose_to_commit_ns: u64,
+    },
+    /// A coordinator's groups moved.
+    Group {
+        observed: groups::lead::Observed,
     },
     /// The machine refuses an entry: it is held, raft goes on.
     Held {

@@ -13,7 +13,7 @@ use model::{BrokerId, ErrorCode, Now};
 use super::answer::{Answer, Produced, Stages};
 use super::apply::Machine;
 use super::member::Member;
-use super::{Event, Out, ProduceInput, ShardConfig};
+use super::{Event, GroupKind, Out, ProduceInput, ShardConfig};
 
 /// The leader's half of a group in one term.
 pub(super) struct Lead {
@@ -30,6 +30,9 @@ impl Lead {
     pub fn new(machine: &Machine, term: u64) -> Lead {
         let half = match machine {
             Machine::Partition(partition) => Half::Partition(partition.lead(term)),
+            Machine::Coordinator(coordinator) => {
+                Half::Partition(coordinator.partition().lead(term))
+            }
             Machine::Metadata(metadata) => Half::Metadata(metadata.lead()),
         };
         Lead { term, half }
@@ -57,6 +60,10 @@ pub(super) enum Deed<R> {
     Command {
         reply: R,
     },
+    /// Records of a coordinator; it is told when they are applied.
+    Groups {
+        token: u64,
+    },
     Control,
 }
 
@@ -82,7 +89,7 @@ impl<R> Pending<R> {
                 replies.into_iter().for_each(|asker| out.refuse(Some(asker.reply), code, why));
             }
             Deed::Command { reply } => out.refuse(Some(reply), code, why),
-            Deed::Control => {}
+            Deed::Groups { .. } | Deed::Control => {}
         }
     }
 }
@@ -174,17 +181,17 @@ impl<R> Member<R> {
         }
     }
 
-    fn partition_lead(&mut self) -> &mut PartitionLead {
+    pub(super) fn partition_lead(&mut self) -> &mut PartitionLead {
         match self.lead.as_mut().map(|lead| &mut lead.half) {
             Some(Half::Partition(lead)) => lead,
             _ => panic!("only a serving partition stamps"),
         }
     }
 
-    fn stamp(&mut self, now: Now, batch: Bytes) -> Stamp {
+    pub(super) fn stamp(&mut self, now: Now, batch: Bytes) -> Stamp {
         let config = self.config.stamp();
-        let (Some(Lead { half: Half::Partition(lead), .. }), Machine::Partition(machine)) =
-            (self.lead.as_mut(), &self.machine)
+        let (Some(Lead { half: Half::Partition(lead), .. }), Some(machine)) =
+            (self.lead.as_mut(), self.machine.partition())
         else {
             panic!("only a serving partition stamps");
         };
@@ -240,7 +247,7 @@ impl<R> Member<R> {
             if pending.index > committed {
                 break;
             }
-            if matches!(pending.deed, Deed::Command { .. })
+            if matches!(pending.deed, Deed::Command { .. } | Deed::Groups { .. })
                 && pending.index > self.machine.applied()
             {
                 break;
@@ -402,8 +409,8 @@ impl<R> Member<R> {
         }
         self.retention_at_ns = now.boot_ns;
         let busy = self.pending.iter().any(|p| matches!(p.deed, Deed::Control));
-        let (Some(Lead { half: Half::Partition(lead), .. }), Machine::Partition(machine)) =
-            (self.lead.as_mut(), &self.machine)
+        let (Some(Lead { half: Half::Partition(lead), .. }), Some(machine)) =
+            (self.lead.as_mut(), self.machine.partition())
         else {
             return;
         };
@@ -417,7 +424,7 @@ impl<R> Member<R> {
     }
 
     fn look_at_retention(&mut self, now: Now) {
-        let Machine::Partition(machine) = &self.machine else { return };
+        let Some(machine) = self.machine.partition() else { return };
         let Some(active) = self.segments.last() else { return };
         if self.active_since.0 != active.base_offset {
             self.active_since = (active.base_offset, now.wall_ms);
@@ -438,6 +445,14 @@ impl<R> Member<R> {
         // Until a replica can be filled from a snapshot, nothing a voter still lacks may go.
         let floor = self.floor_offset();
         let (start, high) = (machine.log_start(), self.published);
+        if self.spec.kind == GroupKind::Coordinator {
+            // Its snapshot holds all that counts: whole segments go once they are behind it.
+            let offset = floor.min(active.base_offset);
+            if offset > start {
+                self.propose_control(Proposal::LogStart { offset });
+            }
+            return;
+        }
         let wanted = retention(now.wall_ms, &infos, &self.config.retention(), start, high, floor);
         if let Some(proposal) = wanted {
             self.propose_control(proposal);

@@ -9,12 +9,14 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use consensus::{Group, GroupConfig, GroupOut, Role};
 use machine::config::TopicConfig;
+use machine::groups::{GroupsConfig, GroupsLead};
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId};
 use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
 use crate::manifest::GroupEnd;
 
 use super::apply::Machine;
+use super::coordinate::Coordinating;
 use super::lead::{Lead, Owed, Pending};
 use super::{
     Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut,
@@ -46,6 +48,10 @@ pub struct Member<R> {
     /// Committed, and not as safe yet as somebody demanded.
     pub(super) owed: VecDeque<Owed<R>>,
     pub(super) waiting: Vec<Waiting<R>>,
+    /// A coordinator's leading half; beside `lead`, in the same term.
+    pub(super) groups: Option<GroupsLead<R>>,
+    pub(super) coordinating: Coordinating<R>,
+    pub(super) groups_config: GroupsConfig,
     pub(super) next_round: u64,
     /// Why the machine stands still, and before which entry.
     pub(super) held: Option<(u64, String)>,
@@ -122,6 +128,9 @@ impl<R> Member<R> {
             pending: VecDeque::new(),
             owed: VecDeque::new(),
             waiting: Vec::new(),
+            groups: None,
+            coordinating: Coordinating::default(),
+            groups_config: cfg.groups.clone(),
             next_round: 0,
             held: None,
             unsynced: VecDeque::new(),
@@ -186,6 +195,7 @@ impl<R> Member<R> {
         self.group.tick(now);
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
+        self.tick_groups(now);
         self.look_at_age(cfg, now);
     }
 
@@ -198,7 +208,7 @@ impl<R> Member<R> {
     ) {
         request.arrived_ns = now.boot_ns;
         let refusal = if self.spec.kind != GroupKind::Partition {
-            Some((ErrorCode::InvalidTopicException, "not a partition"))
+            Some((ErrorCode::InvalidTopicException, "only its coordinator writes to it"))
         } else if self.lead.is_none() {
             Some((ErrorCode::NotLeaderOrFollower, "another broker leads, or an election runs"))
         } else if self.held.is_some() {
@@ -301,12 +311,14 @@ impl<R> Member<R> {
         assert!(!std::mem::take(&mut self.planted_panic), "a planted panic");
         self.check_lead(now, out);
         self.propose_queued(cfg, now, out);
+        self.propose_groups(now, out);
         self.ask_round(now);
         self.group.flush(now, turn_ns, &mut self.out);
         self.take_output(out);
         self.check_lead(now, out);
         self.commit(now, turn_ns, out);
         self.answer_waiting(now, out);
+        self.answer_groups(now, out);
         self.publish_isr(cfg, now, out);
         if handing_over && self.leads_others() && self.lead.is_some() {
             // A group that came or led only now is handed on as well.
@@ -352,6 +364,7 @@ impl<R> Member<R> {
                 waiting.confirmed = true;
                 waiting.index = waiting.index.max(read.index);
             }
+            self.coordinating.vouched(read.ctx, out);
         }
         let committed = std::mem::take(&mut taken.committed);
         self.out = taken;
@@ -376,6 +389,7 @@ impl<R> Member<R> {
         }
         if leads && self.lead.is_none() && self.applied_term == term && self.held.is_none() {
             self.lead = Some(Lead::new(&self.machine, term));
+            self.lead_groups(now);
             self.active_since = (-1, now.wall_ms);
             self.published = self.published.max(self.machine.next_offset());
             out.events.push(Event::Serving { group: self.spec.group, term });
@@ -396,6 +410,7 @@ impl<R> Member<R> {
         for waiting in self.waiting.drain(..) {
             out.refuse(Some(waiting.reply), code, why);
         }
+        self.end_groups(why, out);
     }
 
     /// Tells readers where this partition stands.
@@ -443,7 +458,7 @@ impl<R> Member<R> {
             isr: self.last_isr.len(),
             replicas: self.spec.replicas.len(),
             min_insync_replicas: self.config.min_insync_replicas,
-            partition: self.spec.kind == GroupKind::Partition,
+            partition: self.spec.kind != GroupKind::Metadata,
             peer_lag: self.group.last_index().saturating_sub(match self.group.role() {
                 Role::Leader => self.group.min_matched(),
                 _ => self.group.last_index(),

@@ -8,6 +8,7 @@
 mod answer;
 mod apply;
 mod checkpoint;
+mod coordinate;
 mod guard;
 mod io;
 mod lead;
@@ -50,6 +51,7 @@ pub struct ShardConfig {
     pub replica_lag_ms_max: u64,
     /// How often a leader looks at retention, milliseconds.
     pub retention_check_ms: u64,
+    pub groups: machine::groups::GroupsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
 }
@@ -122,6 +124,13 @@ impl<R> Shard<R> {
                     self.dirty.insert(group);
                 }
                 None => self.refuse_unknown(group, Some(reply), out),
+            },
+            Input::Coordinate { group, request, reply } => match self.members.get_mut(&group) {
+                Some(member) => {
+                    member.coordinate(now, *request, reply, out);
+                    self.dirty.insert(group);
+                }
+                None => out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here"),
             },
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);

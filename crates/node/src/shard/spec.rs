@@ -13,13 +13,24 @@ use storage::{GroupBirth, GroupCheckpoint, RecoveredGroup, SegmentSummary};
 pub enum GroupKind {
     Metadata,
     Partition,
+    /// A partition whose records are consumer groups.
+    Coordinator,
 }
 
 impl GroupKind {
+    /// What the partitions of a topic are.
+    pub fn of_topic(name: &str) -> GroupKind {
+        match name == machine::groups::OFFSETS_TOPIC {
+            true => GroupKind::Coordinator,
+            false => GroupKind::Partition,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             GroupKind::Metadata => "metadata",
             GroupKind::Partition => "partition",
+            GroupKind::Coordinator => "coordinator",
         }
     }
 }
@@ -105,6 +116,7 @@ impl GroupSpec {
         let kind = match body.kind.as_str() {
             "metadata" => GroupKind::Metadata,
             "partition" => GroupKind::Partition,
+            "coordinator" => GroupKind::Coordinator,
             other => return Err(format!("birth of {group}: unknown kind {other:?}")),
         };
         Ok(GroupSpec {

@@ -54,6 +54,7 @@ impl Trio {
                 timing: Timing::default(),
                 replica_lag_ms_max: 3_600_000,
                 retention_check_ms: 1_000,
+                groups: Default::default(),
                 producer_expiration_ms: EXPIRATION_MS,
             });
             let spec = GroupSpec {

@@ -16,7 +16,9 @@ mod timers;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use model::{ErrorCode, Now, limits};
+use wire::records::BatchBuilder;
 
 use super::protocol::{Request, Response};
 use super::record::Record;
@@ -62,6 +64,16 @@ pub struct Append {
     pub records: Vec<Record>,
 }
 
+impl Append {
+    /// The batch to stamp, as of `wall_ms`.
+    pub fn batch(&self, wall_ms: i64) -> Bytes {
+        let record = |batch: BatchBuilder, record: &Record| {
+            batch.record(wall_ms, Some(&record.key), record.value.as_deref(), &[])
+        };
+        self.records.iter().fold(BatchBuilder::new(wall_ms), record).build()
+    }
+}
+
 /// What happened, for counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observed {
@@ -80,7 +92,6 @@ pub enum RebalanceReason {
     Left,
     SessionExpired,
     NotSynced,
-    JoinExpired,
     StaticReplaced,
 }
 

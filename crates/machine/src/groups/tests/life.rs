@@ -50,7 +50,7 @@ struct Client {
 
 #[derive(Default)]
 struct Oracle {
-    /// Highest generation any client was told.
+    /// Highest generation any client was told by this coordinator, or that is in the log.
     generation: i32,
     /// (generation, member) -> the share it was told.
     shares: BTreeMap<(i32, String), Vec<u8>>,
@@ -109,6 +109,9 @@ fn live(steps: Vec<Step>) {
             Step::Apply => world.apply_all(),
             Step::FailOver => {
                 let freed = world.fail_over();
+                // What was told and never stored may be told again of another generation.
+                let stored = world.machine.groups().group(GROUP);
+                oracle.generation = stored.map_or(0, |group| group.generation);
                 for client in &mut clients {
                     let gone = |ticket: Option<u64>| ticket.filter(|t| !freed.contains(t));
                     client.joining = gone(client.joining);

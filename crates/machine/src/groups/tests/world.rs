@@ -12,7 +12,6 @@ use wire::api::offset_commit::{
 };
 use wire::api::offset_fetch::OffsetFetchRequestGroup;
 use wire::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
-use wire::records::BatchBuilder;
 
 use crate::groups::lead::{Append, Effects, GroupsConfig, GroupsLead};
 use crate::groups::{Caller, CoordinatorMachine, Request, Response};
@@ -76,16 +75,27 @@ impl World {
     }
 
     fn apply(&mut self, append: Append) {
-        let mut batch = BatchBuilder::new(self.now.wall_ms);
-        for record in &append.records {
-            batch = batch.record(self.now.wall_ms, Some(&record.key), record.value.as_deref(), &[]);
-        }
-        let config = StampConfig::default();
-        let stamp = self.stamper.stamp(self.machine.partition(), self.now, batch.build(), &config);
+        let config = StampConfig {
+            max_message_bytes: 1 << 20,
+            timestamp_type: wire::records::TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+        };
+        let stamp = self.stamper.stamp(
+            self.machine.partition(),
+            self.now,
+            append.batch(self.now.wall_ms),
+            &config,
+        );
         let Stamp::Append { context, data, .. } = stamp else { panic!("{stamp:?}") };
         self.index += 1;
-        let entry =
-            LogEntry { index: self.index, term: self.term, context, data, ..LogEntry::default() };
+        let entry = LogEntry {
+            index: self.index,
+            term: self.term,
+            context,
+            data,
+            entry_type: model::RaftEntryType::Normal,
+        };
         self.machine.apply(&entry).expect("applies");
         let mut effects = Effects::default();
         self.lead.applied(self.now, append.token, &mut effects);
