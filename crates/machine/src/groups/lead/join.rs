@@ -347,12 +347,11 @@ impl<R> GroupsLead<R> {
         live.state = GroupState::Empty;
         live.protocol = None;
         live.leader = None;
+        // Its generation is known nowhere else until this is applied.
+        live.storing = true;
         let record = Record::group(group_id, Some(&live.stored(now)));
-        if live.expected.is_empty() {
-            self.live.remove(group_id);
-        }
         out.observed.push(Observed::RebalanceEnded { members: 0 });
-        self.append(vec![record], Done::Nothing, out);
+        self.append(vec![record], Done::Emptied { group: group_id.to_owned() }, out);
     }
 }
 

@@ -101,10 +101,20 @@ impl<R> GroupsLead<R> {
         }
     }
 
+    /// The log knows its generation: nothing has to be kept here.
+    pub(super) fn stored_empty(&mut self, group_id: &str) {
+        if let Some(live) = self.live.get_mut(group_id)
+            && live.state == GroupState::Empty
+        {
+            live.storing = false;
+            self.forget_if_idle(group_id);
+        }
+    }
+
     /// A group that nobody joined after all.
     pub(super) fn forget_if_idle(&mut self, group_id: &str) {
         let idle = |live: &super::Live<R>| {
-            live.state == GroupState::Empty && live.members.is_empty() && live.expected.is_empty()
+            live.state == GroupState::Empty && live.expected.is_empty() && !live.storing
         };
         if self.live.get(group_id).is_some_and(idle) {
             self.live.remove(group_id);

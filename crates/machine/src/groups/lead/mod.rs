@@ -118,6 +118,9 @@ enum Done<R> {
         generation: i32,
     },
     /// A rebalance left the group empty; nobody waits.
+    Emptied {
+        group: String,
+    },
     Nothing,
 }
 
@@ -192,6 +195,7 @@ impl<R> GroupsLead<R> {
         match self.pending.remove(&token) {
             Some(Done::Reply(replies)) => out.replies.extend(replies),
             Some(Done::Synced { group, generation }) => self.synced(now, &group, generation, out),
+            Some(Done::Emptied { group }) => self.stored_empty(&group),
             Some(Done::Nothing) | None => {}
         }
     }
@@ -206,7 +210,8 @@ impl<R> GroupsLead<R> {
             Some(Done::Synced { group, generation }) => {
                 self.sync_failed(now, &group, generation, out);
             }
-            Some(Done::Nothing) | None => {}
+            // It stays, empty, with its generation, until somebody joins.
+            Some(Done::Emptied { .. } | Done::Nothing) | None => {}
         }
     }
 
@@ -214,7 +219,7 @@ impl<R> GroupsLead<R> {
     pub fn end(self) -> Vec<R> {
         let pending = self.pending.into_values().flat_map(|done| match done {
             Done::Reply(replies) => replies.into_iter().map(|(reply, _)| reply).collect(),
-            Done::Synced { .. } | Done::Nothing => Vec::new(),
+            Done::Synced { .. } | Done::Emptied { .. } | Done::Nothing => Vec::new(),
         });
         let parked = self.live.into_values().flat_map(Live::into_parked);
         pending.chain(parked).collect()
