@@ -47,6 +47,8 @@ impl Authorizer {
 
 /// Kafka's AclOperation numbers that apply to a topic, as the bits Metadata reports (KIP-430).
 pub(crate) const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// The same for a consumer group.
+pub(crate) const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
 /// The same for the cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a request is observed exactly once, also when its connection dies under it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{ApiKey, ErrorCode};
@@ -40,6 +41,10 @@ pub(crate) struct Call {
     pub principal: Principal,
     /// Name of the listener the client came through.
     pub listener: Arc<str>,
+    /// Where the client's connection comes from.
+    pub peer: IpAddr,
+    /// As the client names itself; may be empty.
+    pub client_id: String,
     pub version: i16,
     pub correlation_id: i32,
     /// Bytes of the reply, until they are written.

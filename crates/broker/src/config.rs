@@ -27,6 +27,8 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// `default.replication.factor`.
     pub default_replication_factor: i16,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_partitions: i32,
     /// Brokers the cluster was formed from: internal topics get min(3, this) replicas.
     pub initial_brokers: usize,
 }
@@ -41,6 +43,7 @@ impl Default for BrokerConfig {
             auto_create_topics: true,
             num_partitions: 1,
             default_replication_factor: 1,
+            offsets_partitions: 50,
             initial_brokers: 1,
         }
     }

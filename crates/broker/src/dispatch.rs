@@ -46,6 +46,21 @@ static ROUTES: &[(ApiKey, Route)] = &[
     (ApiKey::Fetch, Route::InTurn(in_turn::<api::fetch::Fetch>)),
     (ApiKey::ListOffsets, Route::InTurn(in_turn::<api::list_offsets::ListOffsets>)),
     (ApiKey::Metadata, Route::InTurn(in_turn::<api::metadata::Metadata>)),
+    (ApiKey::OffsetCommit, Route::InTurn(in_turn::<api::groups::offset_commit::OffsetCommit>)),
+    (ApiKey::OffsetFetch, Route::InTurn(in_turn::<api::groups::offset_fetch::OffsetFetch>)),
+    (
+        ApiKey::FindCoordinator,
+        Route::InTurn(in_turn::<api::groups::find_coordinator::FindCoordinator>),
+    ),
+    (ApiKey::JoinGroup, Route::InTurn(in_turn::<api::groups::join_group::JoinGroup>)),
+    (ApiKey::Heartbeat, Route::InTurn(in_turn::<api::groups::heartbeat::Heartbeat>)),
+    (ApiKey::LeaveGroup, Route::InTurn(in_turn::<api::groups::leave_group::LeaveGroup>)),
+    (ApiKey::SyncGroup, Route::InTurn(in_turn::<api::groups::sync_group::SyncGroup>)),
+    (
+        ApiKey::DescribeGroups,
+        Route::InTurn(in_turn::<api::groups::describe_groups::DescribeGroups>),
+    ),
+    (ApiKey::ListGroups, Route::InTurn(in_turn::<api::groups::list_groups::ListGroups>)),
     (ApiKey::ApiVersions, Route::InTurn(in_turn::<api::api_versions::ApiVersions>)),
     (ApiKey::CreateTopics, Route::InTurn(in_turn::<api::create_topics::CreateTopics>)),
     (ApiKey::DeleteTopics, Route::InTurn(in_turn::<api::delete_topics::DeleteTopics>)),
@@ -55,6 +70,8 @@ static ROUTES: &[(ApiKey, Route)] = &[
         Route::InTurn(in_turn::<api::offset_for_leader_epoch::OffsetForLeaderEpoch>),
     ),
     (ApiKey::DescribeConfigs, Route::InTurn(in_turn::<api::describe_configs::DescribeConfigs>)),
+    (ApiKey::DeleteGroups, Route::InTurn(in_turn::<api::groups::delete_groups::DeleteGroups>)),
+    (ApiKey::OffsetDelete, Route::InTurn(in_turn::<api::groups::offset_delete::OffsetDelete>)),
     (ApiKey::DescribeCluster, Route::InTurn(in_turn::<api::describe_cluster::DescribeCluster>)),
 ];
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use broker::{BrokerConfig, ListenerConfig};
 use model::{BrokerId, SyncPolicy};
+use node::groups::GroupsConfig;
 use node::metadata::Listener;
 use node::{Hurry, InitialBroker, Node, NodeConfig};
 use telemetry::labels::{LogEvent, Loop, Phase};
@@ -27,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, BootPhase, NodeState, Source};
 use crate::cli::ServerOptions;
 use crate::config::Config;
+use crate::config::keys::Settings;
 use crate::error::ServerError;
 use crate::lifeline;
 
@@ -254,7 +256,19 @@ fn node_config(config: &Config) -> NodeConfig {
         replica_lag_ms_max: settings.replica_lag_time_max_ms,
         retention_check_ms: settings.log_retention_check_interval_ms,
         producer_expiration_ms: settings.producer_id_expiration_ms,
+        groups: groups_config(settings),
         disk_reserve_bytes: settings.disk_reserve_bytes,
+    }
+}
+
+fn groups_config(settings: &Settings) -> GroupsConfig {
+    GroupsConfig {
+        session_ms_min: settings.group_min_session_timeout_ms,
+        session_ms_max: settings.group_max_session_timeout_ms,
+        initial_delay_ms: settings.group_initial_rebalance_delay_ms,
+        members_max: settings.group_max_size,
+        metadata_bytes_max: settings.offset_metadata_max_bytes,
+        retention_ms: settings.offsets_retention_minutes * 60_000,
     }
 }
 
@@ -273,6 +287,7 @@ fn broker_config(config: &Config) -> BrokerConfig {
         auto_create_topics: settings.auto_create_topics_enable,
         num_partitions: settings.num_partitions,
         default_replication_factor: i16::try_from(factor).expect("bounded by its check"),
+        offsets_partitions: settings.offsets_topic_num_partitions,
         initial_brokers: config.initial_brokers.len(),
     }
 }

@@ -4,6 +4,7 @@
 //! connection whose charge waits reads nothing more, so its requests keep their order; no frame
 //! asks for more than the budget can always grant.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub(super) async fn requests(
     queue: mpsc::Sender<Work>,
     unanswered: &AtomicUsize,
 ) -> End {
+    let peer = socket.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |at| at.ip());
     let mut socket = BufReader::with_capacity(limits::CONNECTION_READ_BUFFER_BYTES, socket);
     loop {
         if let Err(end) = first_byte(&mut socket, &shared, unanswered).await {
@@ -46,7 +48,7 @@ pub(super) async fn requests(
             Err(end) => return end,
         };
         metrics().received_bytes_total.add((frame.len() + LENGTH_BYTES) as u64);
-        let work = match begin(frame, charge, &listener, &shared).await {
+        let work = match begin(frame, charge, &listener, peer, &shared).await {
             Ok(work) => work,
             Err(refused) => return End::Refused(refused),
         };
@@ -61,14 +63,17 @@ async fn begin(
     frame: Bytes,
     charge: Charge,
     listener: &Arc<str>,
+    peer: IpAddr,
     shared: &Arc<Shared>,
 ) -> Result<Work, Refused> {
     let started_ns = clock::mono_ns();
-    let request = wire::decode_request(frame).map_err(Refused::Wire)?;
+    let mut request = wire::decode_request(frame).map_err(Refused::Wire)?;
     let call = Call {
         shared: Arc::clone(shared),
         principal: Principal::Anonymous,
         listener: Arc::clone(listener),
+        peer,
+        client_id: request.header.client_id.take().unwrap_or_default(),
         version: request.header.api_version,
         correlation_id: request.header.correlation_id,
         share: None,

@@ -119,6 +119,24 @@ settings! {
     /// would tell a repeated batch from a new one.
     producer_id_expiration_ms: u64 = "producer.id.expiration.ms",
         limits::PRODUCER_EXPIRATION_MS, Whole(1_000..=MS_MAX as u64);
+    /// Partitions of `__consumer_offsets`, when the first consumer group of the cluster creates it.
+    offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions", 50, Whole(1..=1_000);
+    /// Time after which the offsets of a group without members are forgotten.
+    offsets_retention_minutes: i64 = "offsets.retention.minutes", 7 * 24 * 60, Whole(1..=i64::from(i32::MAX));
+    /// Bytes of the note that a consumer may commit beside an offset.
+    offset_metadata_max_bytes: usize = "offset.metadata.max.bytes", 4_096, Whole(0..=32_767);
+    /// Shortest session time-out that a member of a consumer group may ask for.
+    group_min_session_timeout_ms: i32 =
+        "group.min.session.timeout.ms", 6_000, Whole(1..=i32::MAX);
+    /// Longest session time-out that a member of a consumer group may ask for.
+    group_max_session_timeout_ms: i32 =
+        "group.max.session.timeout.ms", 1_800_000, Whole(1..=i32::MAX);
+    /// How long the first members of a consumer group wait for more of them.
+    group_initial_rebalance_delay_ms: u64 =
+        "group.initial.rebalance.delay.ms", 3_000, Whole(0..=600_000);
+    /// Members that one consumer group may have.
+    group_max_size: usize =
+        "group.max.size", limits::GROUP_MEMBERS_MAX, Whole(1..=limits::GROUP_MEMBERS_MAX);
     /// Size at which a new segment is started.
     log_segment_bytes: i64 =
         "log.segment.bytes", limits::SEGMENT_BYTES, Whole(1 << 20..=i64::from(i32::MAX));
