@@ -51,30 +51,27 @@ pub fn outlets(
 }
 
 impl Driver {
-    /// Runs until `stop`; call it on the shard's own thread. What is left is the shard as it
-    /// stood then: for the shutdown manifest.
-    pub fn run(mut self) -> Shard<Reply> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime without I/O needs nothing");
-        runtime.block_on(async {
-            let beat = Beat::thread(Loop::Shard, self.index as u16);
-            let mut observer = Observer::new(clock::now());
-            let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
-            self.carry_out(&beat, &mut observer);
-            while !self.stop.load(Ordering::Acquire) {
-                self.turn(&beat, &mut observer, &mut wheel).await;
-            }
-            // What a disk thread had no room for belongs to what this shard leaves behind. That
-            // thread may wait for this inbox: nothing of it matters any more.
-            while self.journal.is_backed_up() || self.segments.is_backed_up() {
-                while self.inbox.raft.try_recv().is_ok() {}
-                tokio::time::sleep(DRAIN_LOOK).await;
-                self.journal.drain();
-                self.segments.drain();
-            }
-        });
+    /// Runs until `stop`, on the shard's own thread: the main future of its runtime. Between two
+    /// turns the tasks of that runtime run, if it has any. What is left is the shard as it stood
+    /// then: for the shutdown manifest.
+    pub async fn run(mut self) -> Shard<Reply> {
+        let beat = Beat::thread(Loop::Shard, self.index as u16);
+        let mut observer = Observer::new(clock::now());
+        let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
+        self.carry_out(&beat, &mut observer);
+        while !self.stop.load(Ordering::Acquire) {
+            self.turn(&beat, &mut observer, &mut wheel).await;
+            beat.idle();
+            tokio::task::yield_now().await;
+        }
+        // What a disk thread had no room for belongs to what this shard leaves behind. That
+        // thread may wait for this inbox: nothing of it matters any more.
+        while self.journal.is_backed_up() || self.segments.is_backed_up() {
+            while self.inbox.raft.try_recv().is_ok() {}
+            tokio::time::sleep(DRAIN_LOOK).await;
+            self.journal.drain();
+            self.segments.drain();
+        }
         self.shard
     }
 

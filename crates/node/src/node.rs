@@ -16,13 +16,14 @@ use telemetry::Lock;
 use telemetry::clock;
 use telemetry::labels::{LockClass, ReadSource};
 use telemetry::metrics;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
 use crate::budget::{Budget, Charge};
 use crate::datadir::DataDir;
+use crate::host::{HostStop, Hosted};
 use crate::inbound::{Receiver, decode_answer};
 use crate::leadership::Leadership;
 use crate::mailbox::{ShardHandle, Shards};
@@ -56,7 +57,8 @@ pub struct Node {
     budget: Budget,
     /// (next, end) of the producer ids this broker may hand out.
     producer_ids: Lock<(i64, i64)>,
-    pub(crate) runtime: Lock<Option<Runtime>>,
+    /// Ends the tasks when it is dropped.
+    pub(crate) host: Lock<Option<HostStop>>,
 }
 
 /// A batch on its way: in line, not answered yet.
@@ -103,19 +105,15 @@ impl Node {
         let offered = birth.as_ref().map(|birth| (birth.cluster, Bytes::from(birth.encode())));
         let incarnation = model::Incarnation(rand::random());
         let identity = Identity::new(cfg.broker, directory, incarnation, offered);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("node")
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
+        let (hosted, host) = Hosted::new().map_err(StartError::Thread)?;
+        let runtime = hosted.handle();
         let (handles, inboxes) = (0..cfg.shards.max(1)).map(|_| ShardHandle::new()).unzip();
         let (news, news_inbox) = mpsc::channel(NEWS_MAX);
         let plumbing = Arc::new(Plumbing::new(
             &cfg,
             Shards::new(handles),
             storage::RealReader::new(&cfg.data_dir),
-            runtime.handle().clone(),
+            runtime.clone(),
             loaded.image.clone(),
             news,
         ));
@@ -127,7 +125,7 @@ impl Node {
         // must not be formed anew.
         let restored = loaded.restored.iter().map(|group| group.spec.group);
         let known: Vec<GroupId> = restored.chain(broken.iter().map(|(group, _)| *group)).collect();
-        let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing)?;
+        let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing, hosted)?;
         let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
         let budget = Budget::new(cfg.memory_budget_bytes);
         let node = Arc::new(Node {
@@ -141,13 +139,12 @@ impl Node {
             broken,
             budget,
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
-            runtime: Lock::new(LockClass::Lifecycle, None),
+            host: Lock::new(LockClass::Lifecycle, Some(host)),
             cfg,
         });
         let peers = runtime.block_on(node.start_peers(hellos))?;
         node.plumbing.set_peers(peers);
-        tasks::spawn_all(&node, runtime.handle(), birth, hello_inbox, news_inbox, known);
-        *node.runtime.lock() = Some(runtime);
+        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, known);
         Ok(node)
     }
 
@@ -469,14 +466,5 @@ fn unexpected(answer: &Answer) -> Refusal {
     Refusal {
         code: ErrorCode::UnknownServerError,
         why: format!("an answer to nothing: {answer:?}"),
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().take() {
-            // Never blocks: a drop may happen inside another runtime.
-            runtime.shutdown_background();
-        }
     }
 }
