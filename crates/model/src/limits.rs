@@ -200,6 +200,11 @@ pub const SIDECAR_STRIDE_BYTES: u64 = 4096;
 pub const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// `log.segment.bytes`.
 pub const SEGMENT_BYTES: u64 = 1 << 30;
+/// Committed bytes that a shard gathers, until its next tick at the latest, before they go to the
+/// segment thread ...
+pub const SEGMENT_GATHER_BYTES: usize = 256 << 10;
+/// ... and groups that it gathers for.
+pub const SEGMENT_GATHER_GROUPS: usize = 256;
 /// Open segment descriptors.
 pub const OPEN_SEGMENTS_MAX: usize = 1_024;
 /// Free bytes below which a broker refuses new records but keeps reads, votes and deletes.

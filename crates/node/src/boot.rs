@@ -21,6 +21,7 @@ use telemetry::{clock, log_limited, metrics, tracing};
 
 use crate::datadir::{LastShutdown, layout};
 use crate::driver::{Driver, outlets};
+use crate::gather::Gather;
 use crate::host::Hosted;
 use crate::journal_thread::{JournalEnd, JournalMail, JournalThread};
 use crate::mailbox::{Inbox, Reply};
@@ -292,7 +293,17 @@ pub fn start_threads(
         let (shard, out) = restore_shard(shard_cfg, groups);
         let (journal, segments) = outlets(&journal_mail, &segment_mail);
         let (plumbing, stop) = (plumbing.clone(), stop.clone());
-        let driver = Driver { index, shard, inbox, journal, segments, plumbing, stop, out };
+        let driver = Driver {
+            index,
+            shard,
+            inbox,
+            journal,
+            segments,
+            gather: Gather::default(),
+            plumbing,
+            stop,
+            out,
+        };
         let own = if alone { hosted.take() } else { None };
         shards.push(spawn(format!("shard-{index}"), move || drive(driver, own))?);
     }

@@ -17,6 +17,7 @@ use telemetry::{Beat, clock};
 use tokio::time::Instant;
 
 use crate::gauges::ShardGauges;
+use crate::gather::Gather;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::{Inbox, Outlet, Reply};
 use crate::observe::Observer;
@@ -36,6 +37,7 @@ pub struct Driver {
     pub inbox: Inbox,
     pub journal: Outlet<JournalMail>,
     pub segments: Outlet<SegmentMail>,
+    pub gather: Gather,
     pub plumbing: Arc<Plumbing>,
     pub stop: Arc<AtomicBool>,
     /// Outputs of restoring the groups, carried out in the first turn.
@@ -58,12 +60,13 @@ impl Driver {
         let beat = Beat::thread(Loop::Shard, self.index as u16);
         let mut observer = Observer::new(clock::now());
         let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
-        self.carry_out(&beat, &mut observer);
+        self.carry_out(&beat, &mut observer, true);
         while !self.stop.load(Ordering::Acquire) {
             self.turn(&beat, &mut observer, &mut wheel).await;
             beat.idle();
             tokio::task::yield_now().await;
         }
+        self.carry_out(&beat, &mut observer, true);
         // What a disk thread had no room for belongs to what this shard leaves behind. That
         // thread may wait for this inbox: nothing of it matters any more.
         while self.journal.is_backed_up() || self.segments.is_backed_up() {
@@ -104,7 +107,8 @@ impl Driver {
                 next = self.inbox.client.try_recv().ok();
             }
         }
-        if wheel.next <= Instant::now() {
+        let ticked = wheel.next <= Instant::now();
+        if ticked {
             let slot = wheel.advance(beat, observer);
             self.step(beat, observer, clock::now(), Input::Tick { slot });
         }
@@ -112,7 +116,7 @@ impl Driver {
         beat.phase(Phase::Flush);
         let now = clock::now();
         self.shard.flush(now, started.boot_ns, &mut self.out);
-        self.carry_out(beat, observer);
+        self.carry_out(beat, observer, ticked);
         if observer.is_status_due(now.boot_ns, STATUS_NS) {
             beat.phase(Phase::Publish);
             self.publish_statuses(now);
@@ -128,8 +132,9 @@ impl Driver {
         observer.stepped(kind, clock::mono_ns() - started);
     }
 
-    /// The outputs of a turn, in the order of the seam.
-    fn carry_out(&mut self, beat: &Beat, observer: &mut Observer) {
+    /// The outputs of a turn, in the order of the seam. Committed entries are gathered for the
+    /// segment thread until the wheel has `ticked`.
+    fn carry_out(&mut self, beat: &Beat, observer: &mut Observer, ticked: bool) {
         let out = &mut self.out;
         beat.phase(Phase::Observe);
         for event in out.events.drain(..) {
@@ -160,7 +165,8 @@ impl Driver {
             // A requester that went away needs no answer.
             let _ = reply.send(answer);
         }
-        for work in out.segments.drain(..) {
+        out.segments.drain(..).for_each(|work| self.gather.push(work));
+        if let Some(work) = self.gather.take(ticked) {
             self.segments.push(SegmentMail::Work(work));
         }
         for group in out.rebuilds.drain(..) {

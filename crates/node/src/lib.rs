@@ -11,6 +11,7 @@ pub mod datadir;
 mod driver;
 pub mod formation;
 mod gauges;
+mod gather;
 mod host;
 mod inbound;
 mod journal_thread;
