@@ -16,8 +16,8 @@ use telemetry::labels::{InputKind, Loop, Phase};
 use telemetry::{Beat, clock};
 use tokio::time::Instant;
 
-use crate::gauges::ShardGauges;
 use crate::gather::Gather;
+use crate::gauges::ShardGauges;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::{Inbox, Outlet, Reply};
 use crate::observe::Observer;
@@ -59,7 +59,7 @@ impl Driver {
     pub async fn run(mut self) -> Shard<Reply> {
         let beat = Beat::thread(Loop::Shard, self.index as u16);
         let mut observer = Observer::new(clock::now());
-        let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
+        let mut wheel = Wheel { slot: 0, ahead: 1, next: Instant::now() + SLOT };
         self.carry_out(&beat, &mut observer, true);
         while !self.stop.load(Ordering::Acquire) {
             self.turn(&beat, &mut observer, &mut wheel).await;
@@ -111,6 +111,7 @@ impl Driver {
         if ticked {
             let slot = wheel.advance(beat, observer);
             self.step(beat, observer, clock::now(), Input::Tick { slot });
+            wheel.wait(self.shard.slots_until_next(slot));
         }
         observer.turn(inputs);
         beat.phase(Phase::Flush);
@@ -191,9 +192,12 @@ impl Driver {
     }
 }
 
-/// One slot of groups ticks every [`SLOT`]; a late tick delays the following ones.
+/// A slot of groups ticks every [`SLOT`], empty ones are passed over; a late tick delays the
+/// following ones.
 struct Wheel {
     slot: u64,
+    /// Slots from `slot` to the one that `next` is the time of; those between are empty.
+    ahead: u64,
     next: Instant,
 }
 
@@ -201,9 +205,15 @@ impl Wheel {
     fn advance(&mut self, beat: &Beat, observer: &mut Observer) -> u64 {
         let now = Instant::now();
         observer.ticked(beat, now.duration_since(self.next));
-        self.next = (self.next + SLOT).max(now + SLOT / 2);
-        self.slot += 1;
+        self.slot += self.ahead;
         self.slot
+    }
+
+    /// The next tick is that many slots away.
+    fn wait(&mut self, ahead: u64) {
+        let slots = u32::try_from(ahead).expect("at most a turn of the wheel");
+        self.ahead = ahead;
+        self.next = (self.next + SLOT * slots).max(Instant::now() + SLOT / 2);
     }
 }
 

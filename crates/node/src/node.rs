@@ -16,7 +16,6 @@ use telemetry::Lock;
 use telemetry::clock;
 use telemetry::labels::{LockClass, ReadSource};
 use telemetry::metrics;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
