@@ -16,6 +16,7 @@ mod host;
 mod inbound;
 mod journal_thread;
 mod leadership;
+mod lookup;
 mod mailbox;
 pub mod manifest;
 mod node;
@@ -41,7 +42,8 @@ pub use machine::config;
 pub use machine::metadata;
 
 pub use leadership::Leadership;
-pub use node::{Ask, Node, TimestampOffset};
+pub use lookup::TimestampOffset;
+pub use node::{Ask, Node};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};

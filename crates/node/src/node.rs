@@ -16,7 +16,7 @@ use telemetry::Lock;
 use telemetry::clock;
 use telemetry::labels::{LockClass, ReadSource};
 use telemetry::metrics;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
@@ -54,6 +54,8 @@ pub struct Node {
     pub(crate) registered: OnceLock<()>,
     pub(crate) broken: Vec<(GroupId, String)>,
     budget: Budget,
+    /// Compressed batches that may be opened now.
+    pub(crate) openers: Arc<Semaphore>,
     /// (next, end) of the producer ids this broker may hand out.
     producer_ids: Lock<(i64, i64)>,
     /// Ends the tasks when it is dropped.
@@ -74,14 +76,6 @@ impl Ask {
             other => Err(unexpected(&other)),
         }
     }
-}
-
-/// Where the first record not older than a timestamp is (ListOffsets by time).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimestampOffset {
-    pub offset: i64,
-    pub timestamp: i64,
-    pub leader_epoch: i32,
 }
 
 impl Node {
@@ -137,6 +131,7 @@ impl Node {
             registered: OnceLock::new(),
             broken,
             budget,
+            openers: Arc::new(Semaphore::new(model::limits::OPENED_AT_ONCE_MAX)),
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
             host: Lock::new(LockClass::Lifecycle, Some(host)),
             cfg,
@@ -371,36 +366,6 @@ impl Node {
         Ok(batches)
     }
 
-    /// The first record whose timestamp is not below `timestamp_ms`.
-    pub async fn offset_for_timestamp(
-        &self,
-        view: &Arc<PartitionView>,
-        timestamp_ms: i64,
-    ) -> Result<Option<TimestampOffset>, ErrorCode> {
-        let mut from = view.state().log_start;
-        if let Some(list) = view.segments() {
-            from = list.next_offset();
-            let reader = self.plumbing.reader.clone();
-            let hit = off_thread(move || list.offset_for_timestamp(&reader, timestamp_ms)).await?;
-            if let Some(hit) = hit {
-                return Ok(machine::first_at_or_after(&hit.batch, timestamp_ms).map(|found| {
-                    TimestampOffset {
-                        offset: found.0,
-                        timestamp: found.1,
-                        leader_epoch: hit.leader_epoch,
-                    }
-                }));
-            }
-        }
-        for batch in view.cached_from(from) {
-            if let Some((offset, timestamp)) = machine::first_at_or_after(&batch, timestamp_ms) {
-                let leader_epoch = machine::leader_epoch_of(&batch);
-                return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
-            }
-        }
-        Ok(None)
-    }
-
     /// OffsetForLeaderEpoch (KIP-101): the newest epoch at or below `epoch` and its end.
     pub async fn end_offset_for_epoch(
         &self,
@@ -430,7 +395,7 @@ fn count_read(source: ReadSource, batches: &[Bytes]) {
     metrics().fetch_read_bytes_total.at(source).add(bytes as u64);
 }
 
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
 ) -> Result<T, ErrorCode> {
     match tokio::task::spawn_blocking(read).await {
