@@ -29,6 +29,8 @@ pub const OPENED_WINDOW_BYTES_MAX: usize = 8 << 20;
 pub const OPENED_AT_ONCE_MAX: usize = 2;
 /// `max.connections` of one broker.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// `max.connections.per.ip`: as in Kafka no limit of its own, until an operator sets one.
+pub const CONNECTIONS_PER_IP_MAX: usize = i32::MAX as usize;
 /// Requests of one connection that are read but not yet answered.
 pub const CONNECTION_PIPELINE_MAX: usize = 64;
 /// Bytes a connection reads ahead into a buffer of its own; larger frames go where they stay.

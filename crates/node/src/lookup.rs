@@ -67,11 +67,7 @@ impl Node {
         Ok(cached.find(|batch| machine::max_timestamp_of(batch) >= timestamp_ms))
     }
 
-    async fn open(
-        &self,
-        batch: Bytes,
-        timestamp_ms: i64,
-    ) -> Result<Option<(i64, i64)>, ErrorCode> {
+    async fn open(&self, batch: Bytes, timestamp_ms: i64) -> Result<Option<(i64, i64)>, ErrorCode> {
         let permit = Arc::clone(&self.openers).acquire_owned().await;
         let permit = permit.expect("the openers' semaphore is never closed");
         // The thread keeps the permit: a client that leaves must not make room for another one.

@@ -40,7 +40,8 @@ impl<'a> Opened<'a> {
         let bad = |why| RecordError::Record { at, why };
         let length = Varint::within(usize::MAX).read(&mut self.bytes, 5, at)?;
         let length = u32::try_from(length.value).map_err(|_| bad("length overruns its type"))?;
-        let length = usize::try_from(unzigzag(length.into())).map_err(|_| bad("negative length"))?;
+        let length =
+            usize::try_from(unzigzag(length.into())).map_err(|_| bad("negative length"))?;
         // The attributes, one byte, mean nothing.
         if length == 0 || !self.bytes.skip(1)? {
             return Err(bad("no attributes"));
@@ -198,7 +199,10 @@ mod tests {
                     // Only a trailer is missing.
                     Ok(opened) => assert!(opened.len() == 40 && cut > 20, "codec {codec}, {cut}"),
                     Err(error) => assert!(
-                        matches!(error.code(), ErrorCode::CorruptMessage | ErrorCode::InvalidRecord),
+                        matches!(
+                            error.code(),
+                            ErrorCode::CorruptMessage | ErrorCode::InvalidRecord
+                        ),
                         "codec {codec} cut at {cut}: {error}"
                     ),
                 }
