@@ -19,6 +19,8 @@ pub struct BrokerConfig {
     pub request_bytes_max: usize,
     /// `max.connections`, over all listeners.
     pub connections_max: usize,
+    /// `max.connections.per.ip`, over all listeners.
+    pub connections_max_per_ip: usize,
     /// `connections.max.idle.ms`.
     pub idle_ms: u64,
     /// `auto.create.topics.enable`.
@@ -39,6 +41,7 @@ impl Default for BrokerConfig {
             listeners: Vec::new(),
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
+            connections_max_per_ip: limits::CONNECTIONS_PER_IP_MAX,
             idle_ms: limits::CONNECTION_IDLE_MS_MAX,
             auto_create_topics: true,
             num_partitions: 1,

@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod dispatch;
 mod responses;
+mod seats;
 mod serve;
 mod topics;
 

@@ -1,12 +1,11 @@
 //! Listeners: they accept, count, and hand each connection to a task of its own.
 //!
-//! Invariants: all ports are bound before anything is accepted; a connection above the limit is
+//! Invariants: all ports are bound before anything is accepted; a connection above a limit is
 //! closed at once; a panic in a connection ends that connection and is counted; draining ends
 //! in the time it was given.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::limits;
@@ -15,12 +14,13 @@ use telemetry::labels::{LogEvent, Loop, PanicRoom, Phase};
 use telemetry::probe::ConnectionProbe;
 use telemetry::{Beat, log_limited, metrics};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::authorize::Authorizer;
 use crate::call::{Shared, Stage};
 use crate::responses::ResponsePool;
+use crate::seats::{Seat, Seats};
 use crate::{BrokerConfig, connection};
 
 /// Why the Kafka side of a broker could not start; one line each.
@@ -56,7 +56,7 @@ pub fn serve(config: BrokerConfig, node: Arc<Node>) -> Result<Handle, ServeError
     }
     let local_addrs = bound.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
     let (stage, seen) = watch::channel(Stage::Open);
-    let seats = Arc::new(Seats::new(config.connections_max));
+    let seats = Arc::new(Seats::new(config.connections_max, config.connections_max_per_ip));
     let shared = Arc::new(Shared {
         node,
         config,
@@ -85,7 +85,7 @@ impl Handle {
 
     /// Open client connections.
     pub fn connections(&self) -> usize {
-        self.seats.taken.load(Ordering::Relaxed)
+        self.seats.taken()
     }
 
     /// No new connections from here on; the ports are free a moment later.
@@ -121,47 +121,6 @@ impl Drop for Handle {
     }
 }
 
-/// Room for connections.
-struct Seats {
-    max: usize,
-    taken: AtomicUsize,
-    left: Notify,
-}
-
-struct Seat(Arc<Seats>);
-
-impl Seats {
-    fn new(max: usize) -> Seats {
-        Seats { max, taken: AtomicUsize::new(0), left: Notify::new() }
-    }
-
-    fn take(self: &Arc<Self>) -> Option<Seat> {
-        let seat = Seat(Arc::clone(self));
-        // On the way out the seat is given back.
-        (self.taken.fetch_add(1, Ordering::AcqRel) < self.max).then_some(seat)
-    }
-
-    async fn empty(&self) {
-        loop {
-            let left = self.left.notified();
-            tokio::pin!(left);
-            left.as_mut().enable();
-            if self.taken.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            left.await;
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.left.notify_waiters();
-        }
-    }
-}
-
 async fn accept(
     at: u16,
     listener: Arc<str>,
@@ -175,14 +134,14 @@ async fn accept(
         let accepted = socket.accept().await;
         beat.phase(Phase::Connect);
         match accepted {
-            Ok((stream, peer)) => match seats.take() {
-                Some(seat) => {
+            Ok((stream, peer)) => match seats.take(peer.ip()) {
+                Ok(seat) => {
                     tokio::spawn(connected(stream, peer, listener.clone(), shared.clone(), seat));
                 }
-                None => {
-                    ConnectionProbe::refused();
-                    let max = seats.max;
-                    log_limited!(warn, LogEvent::ConnectionRefused, %peer, max, "max.connections");
+                Err(full) => {
+                    ConnectionProbe::refused(full.outcome());
+                    let event = LogEvent::ConnectionRefused;
+                    log_limited!(warn, event, %peer, %full, "refused a connection");
                 }
             },
             Err(error) => {
@@ -226,16 +185,6 @@ impl Drop for CountPanic {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seats_are_limited_and_given_back() {
-        let seats = Arc::new(Seats::new(1));
-        let first = seats.take();
-        assert!(first.is_some() && seats.take().is_none());
-        drop(first);
-        assert!(seats.take().is_some());
-        assert_eq!(seats.taken.load(Ordering::Relaxed), 0);
-    }
 
     #[tokio::test]
     async fn a_port_in_use_is_one_clear_line() {

@@ -14,9 +14,20 @@ use crate::group::Group;
 impl Group {
     /// One tick of `timing.tick_ms`. Never in bursts: drain the inbox before ticking.
     pub fn tick(&mut self, now: Now) {
+        self.tick_in_step(now, true);
+    }
+
+    /// The same, for groups whose leaders send their heartbeats together: those of this group are
+    /// `due` on every `heartbeat_ticks`-th of its ticks. A new leader's first one waits for it,
+    /// which shifts its count of ticks once, by less than that.
+    pub fn tick_in_step(&mut self, now: Now, due: bool) {
         if self.broken {
             return;
         }
+        let raft = &self.raw.raft;
+        let early = raft.state == StateRole::Leader
+            && raft.heartbeat_elapsed() + 1 >= raft.heartbeat_timeout()
+            && !due;
         #[cfg(test)]
         self.planted.count_tick();
         let raft = &mut self.raw.raft;
@@ -27,7 +38,7 @@ impl Group {
             // Raft would campaign by itself. Time goes on without it, so that it neither
             // campaigns nor clings to a leader it no longer hears.
             self.raw.raft.election_elapsed += 1;
-        } else {
+        } else if !early {
             if times_out {
                 self.intent = Some(ElectionReason::Timeout);
                 self.next_round();

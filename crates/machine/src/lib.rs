@@ -21,6 +21,8 @@ pub mod partition;
 
 pub use chain::Mark;
 pub use error::{ApplyError, ConfigError, SnapshotError};
-pub use lookup::{end_offset_of, first_at_or_after, leader_epoch_of};
+pub use lookup::{
+    base_offset_of, end_offset_of, first_at_or_after, leader_epoch_of, max_timestamp_of,
+};
 /// For tests and tools above that write batches themselves.
 pub use wire::records::BatchBuilder;

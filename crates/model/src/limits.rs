@@ -14,8 +14,23 @@ pub const MESSAGE_BYTES_MAX: usize = 1_048_588;
 /// The largest value `max.message.bytes` may have: a batch must fit a journal file twice and an
 /// envelope between brokers.
 pub const MESSAGE_BYTES_CEILING: i64 = 8 << 20;
+/// Bytes one compressed batch may open to, whatever its ratio.
+pub const OPENED_BYTES_MAX: usize = 128 << 20;
+/// ... and per compressed byte: a little more than gzip can reach, so only bombs meet it.
+pub const OPENED_RATIO_MAX: usize = 1_100;
+/// ... and what a batch of a few bytes may open to all the same.
+pub const OPENED_BYTES_MIN: usize = 64 << 10;
+/// Snappy's blocks have to be opened as a whole: bytes of one.
+pub const OPENED_BLOCK_BYTES_MAX: usize = 32 << 20;
+/// History a zstd frame may ask to be kept (what RFC 8878 recommends to support).
+pub const OPENED_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Compressed batches that are open at the same time. Their memory has this bound of its own
+/// and is no part of the budget: who waits for budget while it holds some waits in a circle.
+pub const OPENED_AT_ONCE_MAX: usize = 2;
 /// `max.connections` of one broker.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// `max.connections.per.ip`: as in Kafka no limit of its own, until an operator sets one.
+pub const CONNECTIONS_PER_IP_MAX: usize = i32::MAX as usize;
 /// Requests of one connection that are read but not yet answered.
 pub const CONNECTION_PIPELINE_MAX: usize = 64;
 /// Bytes a connection reads ahead into a buffer of its own; larger frames go where they stay.
@@ -200,6 +215,11 @@ pub const SIDECAR_STRIDE_BYTES: u64 = 4096;
 pub const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 /// `log.segment.bytes`.
 pub const SEGMENT_BYTES: u64 = 1 << 30;
+/// Committed bytes that a shard gathers, until its next tick at the latest, before they go to the
+/// segment thread ...
+pub const SEGMENT_GATHER_BYTES: usize = 256 << 10;
+/// ... and groups that it gathers for.
+pub const SEGMENT_GATHER_GROUPS: usize = 256;
 /// Open segment descriptors.
 pub const OPEN_SEGMENTS_MAX: usize = 1_024;
 /// Free bytes below which a broker refuses new records but keeps reads, votes and deletes.

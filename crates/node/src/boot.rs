@@ -21,6 +21,8 @@ use telemetry::{clock, log_limited, metrics, tracing};
 
 use crate::datadir::{LastShutdown, layout};
 use crate::driver::{Driver, outlets};
+use crate::gather::Gather;
+use crate::host::Hosted;
 use crate::journal_thread::{JournalEnd, JournalMail, JournalThread};
 use crate::mailbox::{Inbox, Reply};
 use crate::manifest::{Difference, Manifest};
@@ -274,7 +276,9 @@ pub fn start_threads(
     loaded: Loaded,
     inboxes: Vec<Inbox>,
     plumbing: &Arc<Plumbing>,
+    hosted: Hosted,
 ) -> Result<Threads, StartError> {
+    let (alone, mut hosted) = (inboxes.len() == 1, Some(hosted));
     let (journal_mail, journal_inbox) = sync_channel(DISK_QUEUE);
     let (segment_mail, segment_inbox) = sync_channel(DISK_QUEUE);
     let stop = Arc::new(AtomicBool::new(false));
@@ -289,8 +293,22 @@ pub fn start_threads(
         let (shard, out) = restore_shard(shard_cfg, groups);
         let (journal, segments) = outlets(&journal_mail, &segment_mail);
         let (plumbing, stop) = (plumbing.clone(), stop.clone());
-        let driver = Driver { index, shard, inbox, journal, segments, plumbing, stop, out };
-        shards.push(spawn(format!("shard-{index}"), move || driver.run())?);
+        let driver = Driver {
+            index,
+            shard,
+            inbox,
+            journal,
+            segments,
+            gather: Gather::default(),
+            plumbing,
+            stop,
+            out,
+        };
+        let own = if alone { hosted.take() } else { None };
+        shards.push(spawn(format!("shard-{index}"), move || drive(driver, own))?);
+    }
+    if let Some(hosted) = hosted {
+        hosted.detach().map_err(StartError::Thread)?;
     }
     let journal = JournalThread {
         journal: loaded.journal,
@@ -320,6 +338,19 @@ pub fn start_threads(
     let journal = spawn("journal".into(), move || journal.run())?;
     let segments = spawn("segments".into(), move || segments.run())?;
     Ok(Threads { shards, journal, segments, stop, journal_mail, segment_mail })
+}
+
+/// A shard's thread: with the broker's runtime if that is given, which it leaves to another
+/// thread when it ends.
+fn drive(driver: Driver, hosted: Option<Hosted>) -> Shard<Reply> {
+    let Some(hosted) = hosted else {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        return runtime.expect("a runtime without I/O needs nothing").block_on(driver.run());
+    };
+    let (hosted, shard) = hosted.drive(driver.run());
+    // Without a thread to spare the last words to the peers are not said.
+    let _ = hosted.detach();
+    shard
 }
 
 fn restore_shard(cfg: ShardConfig, groups: Vec<RestoredGroup>) -> (Shard<Reply>, Out<Reply>) {

@@ -16,6 +16,7 @@ use telemetry::labels::{InputKind, Loop, Phase};
 use telemetry::{Beat, clock};
 use tokio::time::Instant;
 
+use crate::gather::Gather;
 use crate::gauges::ShardGauges;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::{Inbox, Outlet, Reply};
@@ -36,6 +37,7 @@ pub struct Driver {
     pub inbox: Inbox,
     pub journal: Outlet<JournalMail>,
     pub segments: Outlet<SegmentMail>,
+    pub gather: Gather,
     pub plumbing: Arc<Plumbing>,
     pub stop: Arc<AtomicBool>,
     /// Outputs of restoring the groups, carried out in the first turn.
@@ -51,30 +53,28 @@ pub fn outlets(
 }
 
 impl Driver {
-    /// Runs until `stop`; call it on the shard's own thread. What is left is the shard as it
-    /// stood then: for the shutdown manifest.
-    pub fn run(mut self) -> Shard<Reply> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime without I/O needs nothing");
-        runtime.block_on(async {
-            let beat = Beat::thread(Loop::Shard, self.index as u16);
-            let mut observer = Observer::new(clock::now());
-            let mut wheel = Wheel { slot: 0, next: Instant::now() + SLOT };
-            self.carry_out(&beat, &mut observer);
-            while !self.stop.load(Ordering::Acquire) {
-                self.turn(&beat, &mut observer, &mut wheel).await;
-            }
-            // What a disk thread had no room for belongs to what this shard leaves behind. That
-            // thread may wait for this inbox: nothing of it matters any more.
-            while self.journal.is_backed_up() || self.segments.is_backed_up() {
-                while self.inbox.raft.try_recv().is_ok() {}
-                tokio::time::sleep(DRAIN_LOOK).await;
-                self.journal.drain();
-                self.segments.drain();
-            }
-        });
+    /// Runs until `stop`, on the shard's own thread: the main future of its runtime. Between two
+    /// turns the tasks of that runtime run, if it has any. What is left is the shard as it stood
+    /// then: for the shutdown manifest.
+    pub async fn run(mut self) -> Shard<Reply> {
+        let beat = Beat::thread(Loop::Shard, self.index as u16);
+        let mut observer = Observer::new(clock::now());
+        let mut wheel = Wheel { slot: 0, ahead: 1, next: Instant::now() + SLOT };
+        self.carry_out(&beat, &mut observer, true);
+        while !self.stop.load(Ordering::Acquire) {
+            self.turn(&beat, &mut observer, &mut wheel).await;
+            beat.idle();
+            tokio::task::yield_now().await;
+        }
+        self.carry_out(&beat, &mut observer, true);
+        // What a disk thread had no room for belongs to what this shard leaves behind. That
+        // thread may wait for this inbox: nothing of it matters any more.
+        while self.journal.is_backed_up() || self.segments.is_backed_up() {
+            while self.inbox.raft.try_recv().is_ok() {}
+            tokio::time::sleep(DRAIN_LOOK).await;
+            self.journal.drain();
+            self.segments.drain();
+        }
         self.shard
     }
 
@@ -107,15 +107,17 @@ impl Driver {
                 next = self.inbox.client.try_recv().ok();
             }
         }
-        if wheel.next <= Instant::now() {
+        let ticked = wheel.next <= Instant::now();
+        if ticked {
             let slot = wheel.advance(beat, observer);
             self.step(beat, observer, clock::now(), Input::Tick { slot });
+            wheel.wait(self.shard.slots_until_next(slot));
         }
         observer.turn(inputs);
         beat.phase(Phase::Flush);
         let now = clock::now();
         self.shard.flush(now, started.boot_ns, &mut self.out);
-        self.carry_out(beat, observer);
+        self.carry_out(beat, observer, ticked);
         if observer.is_status_due(now.boot_ns, STATUS_NS) {
             beat.phase(Phase::Publish);
             self.publish_statuses(now);
@@ -131,8 +133,9 @@ impl Driver {
         observer.stepped(kind, clock::mono_ns() - started);
     }
 
-    /// The outputs of a turn, in the order of the seam.
-    fn carry_out(&mut self, beat: &Beat, observer: &mut Observer) {
+    /// The outputs of a turn, in the order of the seam. Committed entries are gathered for the
+    /// segment thread until the wheel has `ticked`.
+    fn carry_out(&mut self, beat: &Beat, observer: &mut Observer, ticked: bool) {
         let out = &mut self.out;
         beat.phase(Phase::Observe);
         for event in out.events.drain(..) {
@@ -163,7 +166,8 @@ impl Driver {
             // A requester that went away needs no answer.
             let _ = reply.send(answer);
         }
-        for work in out.segments.drain(..) {
+        out.segments.drain(..).for_each(|work| self.gather.push(work));
+        if let Some(work) = self.gather.take(ticked) {
             self.segments.push(SegmentMail::Work(work));
         }
         for group in out.rebuilds.drain(..) {
@@ -188,9 +192,12 @@ impl Driver {
     }
 }
 
-/// One slot of groups ticks every [`SLOT`]; a late tick delays the following ones.
+/// A slot of groups ticks every [`SLOT`], empty ones are passed over; a late tick delays the
+/// following ones.
 struct Wheel {
     slot: u64,
+    /// Slots from `slot` to the one that `next` is the time of; those between are empty.
+    ahead: u64,
     next: Instant,
 }
 
@@ -198,9 +205,15 @@ impl Wheel {
     fn advance(&mut self, beat: &Beat, observer: &mut Observer) -> u64 {
         let now = Instant::now();
         observer.ticked(beat, now.duration_since(self.next));
-        self.next = (self.next + SLOT).max(now + SLOT / 2);
-        self.slot += 1;
+        self.slot += self.ahead;
         self.slot
+    }
+
+    /// The next tick is that many slots away.
+    fn wait(&mut self, ahead: u64) {
+        let slots = u32::try_from(ahead).expect("at most a turn of the wheel");
+        self.ahead = ahead;
+        self.next = (self.next + SLOT * slots).max(Instant::now() + SLOT / 2);
     }
 }
 

@@ -16,13 +16,13 @@ use telemetry::Lock;
 use telemetry::clock;
 use telemetry::labels::{LockClass, ReadSource};
 use telemetry::metrics;
-use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
 use crate::budget::{Budget, Charge};
 use crate::datadir::DataDir;
+use crate::host::{HostStop, Hosted};
 use crate::inbound::{Receiver, decode_answer};
 use crate::leadership::Leadership;
 use crate::mailbox::{ShardHandle, Shards};
@@ -54,9 +54,12 @@ pub struct Node {
     pub(crate) registered: OnceLock<()>,
     pub(crate) broken: Vec<(GroupId, String)>,
     budget: Budget,
+    /// Compressed batches that may be opened now.
+    pub(crate) openers: Arc<Semaphore>,
     /// (next, end) of the producer ids this broker may hand out.
     producer_ids: Lock<(i64, i64)>,
-    pub(crate) runtime: Lock<Option<Runtime>>,
+    /// Ends the tasks when it is dropped.
+    pub(crate) host: Lock<Option<HostStop>>,
 }
 
 /// A batch on its way: in line, not answered yet.
@@ -73,14 +76,6 @@ impl Ask {
             other => Err(unexpected(&other)),
         }
     }
-}
-
-/// Where the first record not older than a timestamp is (ListOffsets by time).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimestampOffset {
-    pub offset: i64,
-    pub timestamp: i64,
-    pub leader_epoch: i32,
 }
 
 impl Node {
@@ -103,19 +98,15 @@ impl Node {
         let offered = birth.as_ref().map(|birth| (birth.cluster, Bytes::from(birth.encode())));
         let incarnation = model::Incarnation(rand::random());
         let identity = Identity::new(cfg.broker, directory, incarnation, offered);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("node")
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
+        let (hosted, host) = Hosted::new().map_err(StartError::Thread)?;
+        let runtime = hosted.handle();
         let (handles, inboxes) = (0..cfg.shards.max(1)).map(|_| ShardHandle::new()).unzip();
         let (news, news_inbox) = mpsc::channel(NEWS_MAX);
         let plumbing = Arc::new(Plumbing::new(
             &cfg,
             Shards::new(handles),
             storage::RealReader::new(&cfg.data_dir),
-            runtime.handle().clone(),
+            runtime.clone(),
             loaded.image.clone(),
             news,
         ));
@@ -127,7 +118,7 @@ impl Node {
         // must not be formed anew.
         let restored = loaded.restored.iter().map(|group| group.spec.group);
         let known: Vec<GroupId> = restored.chain(broken.iter().map(|(group, _)| *group)).collect();
-        let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing)?;
+        let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing, hosted)?;
         let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
         let budget = Budget::new(cfg.memory_budget_bytes);
         let node = Arc::new(Node {
@@ -140,14 +131,14 @@ impl Node {
             registered: OnceLock::new(),
             broken,
             budget,
+            openers: Arc::new(Semaphore::new(model::limits::OPENED_AT_ONCE_MAX)),
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
-            runtime: Lock::new(LockClass::Lifecycle, None),
+            host: Lock::new(LockClass::Lifecycle, Some(host)),
             cfg,
         });
         let peers = runtime.block_on(node.start_peers(hellos))?;
         node.plumbing.set_peers(peers);
-        tasks::spawn_all(&node, runtime.handle(), birth, hello_inbox, news_inbox, known);
-        *node.runtime.lock() = Some(runtime);
+        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, known);
         Ok(node)
     }
 
@@ -393,36 +384,6 @@ impl Node {
         Ok(batches)
     }
 
-    /// The first record whose timestamp is not below `timestamp_ms`.
-    pub async fn offset_for_timestamp(
-        &self,
-        view: &Arc<PartitionView>,
-        timestamp_ms: i64,
-    ) -> Result<Option<TimestampOffset>, ErrorCode> {
-        let mut from = view.state().log_start;
-        if let Some(list) = view.segments() {
-            from = list.next_offset();
-            let reader = self.plumbing.reader.clone();
-            let hit = off_thread(move || list.offset_for_timestamp(&reader, timestamp_ms)).await?;
-            if let Some(hit) = hit {
-                return Ok(machine::first_at_or_after(&hit.batch, timestamp_ms).map(|found| {
-                    TimestampOffset {
-                        offset: found.0,
-                        timestamp: found.1,
-                        leader_epoch: hit.leader_epoch,
-                    }
-                }));
-            }
-        }
-        for batch in view.cached_from(from) {
-            if let Some((offset, timestamp)) = machine::first_at_or_after(&batch, timestamp_ms) {
-                let leader_epoch = machine::leader_epoch_of(&batch);
-                return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
-            }
-        }
-        Ok(None)
-    }
-
     /// OffsetForLeaderEpoch (KIP-101): the newest epoch at or below `epoch` and its end.
     pub async fn end_offset_for_epoch(
         &self,
@@ -452,7 +413,7 @@ fn count_read(source: ReadSource, batches: &[Bytes]) {
     metrics().fetch_read_bytes_total.at(source).add(bytes as u64);
 }
 
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
 ) -> Result<T, ErrorCode> {
     match tokio::task::spawn_blocking(read).await {
@@ -487,14 +448,5 @@ fn unexpected(answer: &Answer) -> Refusal {
     Refusal {
         code: ErrorCode::UnknownServerError,
         why: format!("an answer to nothing: {answer:?}"),
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().take() {
-            // Never blocks: a drop may happen inside another runtime.
-            runtime.shutdown_background();
-        }
     }
 }

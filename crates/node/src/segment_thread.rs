@@ -22,7 +22,7 @@ use crate::shard::{GroupMark, Input, PlacedMark, SegmentWork};
 
 /// What the segment thread is asked to do.
 pub enum SegmentMail {
-    Work(SegmentWork),
+    Work(Vec<SegmentWork>),
     /// The journal is filling up.
     CheckpointWanted,
     /// Take a checkpoint, then tell: `true` if it is synced.
@@ -152,7 +152,7 @@ impl SegmentThread {
     fn take(&mut self, mail: SegmentMail, beat: &Beat) -> bool {
         match mail {
             SegmentMail::Work(work) => {
-                self.held.push_back(work);
+                self.held.extend(work);
                 self.run_held(beat);
             }
             SegmentMail::CheckpointWanted => self.begin_checkpoint(None),

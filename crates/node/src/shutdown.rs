@@ -110,10 +110,7 @@ impl Node {
         if let Some(peers) = self.plumbing.peers() {
             peers.shutdown().await;
         }
-        if let Some(runtime) = self.runtime.lock().take() {
-            // Its tasks hold this node; nobody waits for them any more.
-            runtime.shutdown_background();
-        }
+        drop(self.host.lock().take());
         progress(if clean { "all is on disk" } else { "not everything ended in time" }.into());
         clean
     }

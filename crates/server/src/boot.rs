@@ -283,6 +283,7 @@ fn broker_config(config: &Config) -> BrokerConfig {
         listeners: settings.listeners.iter().map(bind).collect(),
         request_bytes_max: settings.socket_request_max_bytes,
         connections_max: settings.max_connections,
+        connections_max_per_ip: settings.max_connections_per_ip,
         idle_ms: settings.connections_max_idle_ms,
         auto_create_topics: settings.auto_create_topics_enable,
         num_partitions: settings.num_partitions,

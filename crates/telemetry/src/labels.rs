@@ -471,6 +471,10 @@ label_enum! {
         UnknownApi = "unknown_api",
         UnsupportedVersion = "unsupported_version",
         Unauthenticated = "unauthenticated",
+        /// More array elements or tagged fields than a message may have.
+        TooManyElements = "too_many_elements",
+        /// It began and did not arrive in time.
+        Late = "late",
     }
 }
 
@@ -484,6 +488,10 @@ label_enum! {
         Idle = "idle",
         ProtocolError = "protocol_error",
         IoError = "io_error",
+        /// `max.connections.per.ip` reached.
+        RefusedIpLimit = "refused_ip_limit",
+        /// It asked and then took nothing of the reply.
+        NotReading = "not_reading",
     }
 }
 

@@ -55,6 +55,13 @@ impl RequestFrame {
         Ok(message)
     }
 
+    /// Decodes the body, whatever its API, and lets it go: for tools that make or judge bytes.
+    pub fn check(&self) -> Result<(), WireError> {
+        let key = self.header.api_key;
+        let api = support(key).ok_or(WireError::UnknownApi(key as i16))?;
+        (api.body.check)(self)
+    }
+
     /// Bytes of the body.
     pub fn body_bytes(&self) -> usize {
         self.body.len()

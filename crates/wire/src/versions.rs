@@ -23,6 +23,7 @@ use crate::api::{
     offset_fetch::OffsetFetchRequest, sync_group::SyncGroupRequest,
 };
 use crate::codec::Message;
+use crate::{RequestFrame, WireError};
 
 /// The versions of one API. `min_advertised <= min_served <= max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,29 @@ pub struct ApiSupport {
     pub max: i16,
     /// Versions from here on are flexible (KIP-482).
     pub first_flexible: i16,
+    pub(crate) body: Body,
 }
+
+/// What can be done with any API's body without naming its type.
+#[derive(Clone, Copy)]
+pub(crate) struct Body {
+    pub check: fn(&RequestFrame) -> Result<(), WireError>,
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Body")
+    }
+}
+
+/// Follows from the key beside it.
+impl PartialEq for Body {
+    fn eq(&self, _: &Body) -> bool {
+        true
+    }
+}
+
+impl Eq for Body {}
 
 impl ApiSupport {
     pub fn serves(&self, version: i16) -> bool {
@@ -52,7 +75,8 @@ const fn of<M: Message>() -> ApiSupport {
         [*versions.start(), *versions.end(), flexible.start]
     }
     let [min, max, first_flexible] = ends(&M::VERSIONS, &M::FLEXIBLE);
-    ApiSupport { key: M::KEY, min_advertised: min, min_served: min, max, first_flexible }
+    let body = Body { check: |frame| frame.decode::<M>().map(drop) };
+    ApiSupport { key: M::KEY, min_advertised: min, min_served: min, max, first_flexible, body }
 }
 
 static SUPPORTED: &[ApiSupport] = &[

@@ -30,6 +30,7 @@ cargo xtask <command>
   failover             ten times: kill -9 of a leader to the next acknowledgement
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
+  bench [FLAGS]        Glasslog beside Apache Kafka: --only PARTS --rounds N --peer none|kafka
 ";
 
 fn main() -> ExitCode {
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         },
         ["failover"] => test::failover(),
         ["kafka", ref properties @ ..] => kafka::serve(properties),
-        ["bench", "--quick"] => bench::quick(),
+        ["bench", ref args @ ..] => bench::run(args),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

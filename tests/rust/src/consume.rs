@@ -53,7 +53,7 @@ pub fn all(bootstrap: &str, topic: &str) -> Result<(), String> {
 
 /// Assigns every partition from its beginning; the answer is partition -> high watermark of
 /// those that hold anything.
-fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
+pub fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
     let metadata =
         consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("metadata: {error}"))?;
     let found = metadata.topics().first().ok_or("no such topic")?;

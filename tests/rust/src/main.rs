@@ -8,9 +8,14 @@
 //! load    BOOTSTRAP TOPIC RECORD_BYTES RATE SECONDS    "acked N failed N"
 //! probe   BOOTSTRAP TOPIC PARTITIONS SECONDS WHO       "partition sent_us acked_us" per ack;
 //!                                                      WHO is `attentive` or `stock`
+//! flood   BOOTSTRAP TOPIC BYTES RECORDS RATE BATCH     "records seconds p50 p99 p99.9 max", in us;
+//!                                                      RATE 0: as fast as it goes; BATCH bytes,
+//!                                                      0: stock, 1: one record per request
+//! drain   BOOTSTRAP TOPIC                              "records bytes seconds"
 //! ```
 
 mod consume;
+mod flood;
 mod produce;
 
 use std::process::ExitCode;
@@ -40,7 +45,20 @@ fn main() -> ExitCode {
                 },
             )
         }
-        _ => Err("usage: produce | consume | load | probe, see src/main.rs".to_owned()),
+        ["flood", bootstrap, topic, bytes, records, rate, batch] => [bytes, records, rate, batch]
+            .map(number)
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|n| {
+                let flood =
+                    flood::Flood { bytes: n[0], records: n[1], rate: n[2], batch_bytes: n[3] };
+                flood::produce(bootstrap, topic, &flood)
+            }),
+        ["drain", bootstrap, topic] => flood::drain(bootstrap, topic),
+        _ => {
+            Err("usage: produce | consume | load | probe | flood | drain, see src/main.rs"
+                .to_owned())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

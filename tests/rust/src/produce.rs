@@ -16,8 +16,10 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 const KEYS: usize = 16;
-/// The probe sends one record to each partition this often.
+/// The probe sends one record to each of up to ten partitions this often, and to more of them
+/// less often, so that probing itself is no load.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+const PROBE_PARTITIONS: usize = 10;
 
 /// What a delivery report prints.
 #[derive(Clone, Copy)]
@@ -155,7 +157,8 @@ pub fn load(
     finish(&reports)
 }
 
-/// Sends one record to each partition every 10 ms, for `seconds`; prints when each was sent and
+/// Sends one record to each partition every 10 ms (with more than ten of them less often, at
+/// most 1,000 records a second in all), for `seconds`; prints when each was sent and
 /// when it was acknowledged, in microseconds of the wall clock.
 ///
 /// An `attentive` client refreshes its metadata every 50 ms. A stock librdkafka looks for the new
@@ -180,10 +183,12 @@ pub fn probe(
         ],
     };
     let producer = producer(bootstrap, &reports, extra);
+    let steps = u32::try_from(partitions.div_ceil(PROBE_PARTITIONS)).expect("a count");
+    let interval = PROBE_INTERVAL * steps;
     let start = Instant::now();
     let mut round = 0;
     while start.elapsed() < Duration::from_secs(seconds as u64) {
-        let due = start + PROBE_INTERVAL * round;
+        let due = start + interval * round;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         round += 1;
         for partition in 0..partitions {

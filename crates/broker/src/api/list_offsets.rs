@@ -115,8 +115,11 @@ async fn look_up(
         // Nothing is tiered here.
         LATEST_TIERED | EARLIEST_NOT_TIERED => Ok(NOTHING),
         MAX_TIMESTAMP => {
-            let at_or_after = |timestamp| node.offset_for_timestamp(&view, timestamp);
-            Ok(newest(at_or_after).await?.map_or(NOTHING, Found::from))
+            // Found by headers, and then one batch is opened.
+            let at_or_after = |timestamp| node.batch_for_timestamp(&view, timestamp);
+            let Some(newest) = newest(at_or_after).await? else { return Ok(NOTHING) };
+            let found = node.offset_for_timestamp(&view, newest.timestamp).await?;
+            Ok(found.map_or(NOTHING, Found::from))
         }
         timestamp => {
             let found = node.offset_for_timestamp(&view, timestamp).await?;
@@ -125,7 +128,7 @@ async fn look_up(
     }
 }
 
-/// The first record of the largest timestamp (KIP-734), by looking later and later, then in
+/// The first batch of the largest timestamp (KIP-734), by looking later and later, then in
 /// between: about two look-ups per binary digit of the time the log spans.
 async fn newest<F>(at_or_after: impl Fn(i64) -> F) -> Result<Option<TimestampOffset>, ErrorCode>
 where

@@ -13,6 +13,7 @@ mod write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use model::limits;
 use telemetry::labels::{ConnectionOutcome, FrameRefusedWhy, LogEvent};
@@ -31,6 +32,8 @@ pub(crate) enum End {
     /// Answered everything before a shutdown, or had to close behind a reply.
     Closed,
     Idle,
+    /// Took nothing of a reply for as long as it may idle.
+    NotReading,
     Refused(Refused),
     Io(std::io::Error),
 }
@@ -51,6 +54,7 @@ impl End {
             End::Client => ConnectionOutcome::ClosedByClient,
             End::Closed => ConnectionOutcome::ClosedByBroker,
             End::Idle => ConnectionOutcome::Idle,
+            End::NotReading => ConnectionOutcome::NotReading,
             End::Refused(_) => ConnectionOutcome::ProtocolError,
             End::Io(_) => ConnectionOutcome::IoError,
         }
@@ -60,7 +64,8 @@ impl End {
 impl Refused {
     pub fn why(&self) -> FrameRefusedWhy {
         match self {
-            Refused::CutShort | Refused::Late => FrameRefusedWhy::Truncated,
+            Refused::CutShort => FrameRefusedWhy::Truncated,
+            Refused::Late => FrameRefusedWhy::Late,
             Refused::Wire(error) => match error {
                 WireError::FrameLength { length, .. } if *length < 0 => {
                     FrameRefusedWhy::NegativeLength
@@ -69,6 +74,9 @@ impl Refused {
                 WireError::Truncated { .. } => FrameRefusedWhy::Truncated,
                 WireError::UnknownApi(_) => FrameRefusedWhy::UnknownApi,
                 WireError::UnsupportedVersion { .. } => FrameRefusedWhy::UnsupportedVersion,
+                WireError::TooManyElements { .. } | WireError::TooManyTaggedFields(_) => {
+                    FrameRefusedWhy::TooManyElements
+                }
                 _ => FrameRefusedWhy::Malformed,
             },
         }
@@ -99,8 +107,10 @@ pub(crate) async fn run(
     let (reading, writing) = stream.into_split();
     let (queue, pending) = mpsc::channel::<Work>(limits::CONNECTION_PIPELINE_MAX - 1);
     let unanswered = AtomicUsize::new(0);
+    // Who takes nothing for as long as it may idle is given up.
+    let patience = Duration::from_millis(shared.config.idle_ms);
     let reader = read::requests(reading, listener, shared, queue, &unanswered);
-    let writer = write::replies(writing, pending, &unanswered);
+    let writer = write::replies(writing, pending, &unanswered, patience);
     tokio::pin!(reader, writer);
     let end = tokio::select! {
         end = &mut reader => match end {
@@ -119,6 +129,10 @@ pub(crate) async fn run(
         // Clients die all the time.
         End::Io(error) => {
             log_limited!(debug, LogEvent::ConnectionFailed, %peer, %error, "lost a connection");
+        }
+        End::NotReading => {
+            let event = LogEvent::ConnectionFailed;
+            log_limited!(warn, event, %peer, "gave up a client that does not read its replies");
         }
         End::Client | End::Closed | End::Idle => {}
     }

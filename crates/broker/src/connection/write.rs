@@ -22,6 +22,7 @@ pub(super) async fn replies(
     mut socket: OwnedWriteHalf,
     mut pending: mpsc::Receiver<Work>,
     unanswered: &AtomicUsize,
+    patience: Duration,
 ) -> End {
     while let Some(work) = pending.recv().await {
         let mut reply = match work.await {
@@ -32,9 +33,12 @@ pub(super) async fn replies(
             }
         };
         if let Some(frame) = reply.frame
-            && let Err(error) = send(&mut socket, frame.into_chunks().into()).await
+            && let Err(error) = send(&mut socket, frame.into_chunks().into(), patience).await
         {
-            return End::Io(error);
+            return match error.kind() {
+                ErrorKind::TimedOut => End::NotReading,
+                _ => End::Io(error),
+            };
         }
         reply.call.flight.sent(reply.outcome);
         unanswered.fetch_sub(1, Ordering::Relaxed);
@@ -45,9 +49,12 @@ pub(super) async fn replies(
     End::Closed
 }
 
-/// Writes all chunks. A client that takes nothing for as long as it may idle is given up.
-async fn send(socket: &mut OwnedWriteHalf, mut chunks: VecDeque<Bytes>) -> Result<(), Error> {
-    let stall = Duration::from_millis(limits::CONNECTION_IDLE_MS_MAX);
+/// Writes all chunks, if the client takes some of them at least every `stall`.
+async fn send(
+    socket: &mut OwnedWriteHalf,
+    mut chunks: VecDeque<Bytes>,
+    stall: Duration,
+) -> Result<(), Error> {
     while !chunks.is_empty() {
         let slices: Vec<IoSlice<'_>> =
             chunks.iter().take(limits::WRITE_SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();

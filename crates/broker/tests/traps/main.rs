@@ -4,4 +4,5 @@
 mod admin;
 mod connections;
 mod harness;
+mod hostile;
 mod records;

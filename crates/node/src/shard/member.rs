@@ -191,8 +191,9 @@ impl<R> Member<R> {
         self.group.role() == Role::Leader && self.spec.replicas.len() > 1
     }
 
-    pub(super) fn tick(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
-        self.group.tick(now);
+    /// `beats`: this tick is one on which leaders of the shard send heartbeats.
+    pub(super) fn tick(&mut self, cfg: &ShardConfig, now: Now, beats: bool, out: &mut Out<R>) {
+        self.group.tick_in_step(now, beats);
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
         self.tick_groups(now);

@@ -38,6 +38,8 @@ pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 
 /// Groups tick in this many slots, so that heartbeats spread and coalesce per slot and peer.
 pub const WHEEL_SLOTS: u64 = 5;
+/// Groups that the first slot takes before the others get any.
+const SLOT_GROUPS_MIN: usize = 64;
 
 /// What every group of a shard shares.
 pub struct ShardConfig {
@@ -245,19 +247,35 @@ impl<R> Shard<R> {
             member.peer_died(now, *broker);
         }
         member.tell_majority(now, &self.connected, self.cfg.broker);
-        self.slots[(group.0 % WHEEL_SLOTS) as usize].insert(group);
+        self.slot_for_one_more().insert(group);
         self.members.insert(group, member);
         self.dirty.insert(group);
+    }
+
+    /// One slot serves a few groups, so that a shard with little to do wakes up seldom; more of
+    /// them are spread.
+    fn slot_for_one_more(&mut self) -> &mut BTreeSet<GroupId> {
+        let full = self.slots[0].len() >= SLOT_GROUPS_MIN;
+        let emptiest = self.slots.iter_mut().enumerate().min_by_key(|(at, slot)| (slot.len(), *at));
+        let emptiest = emptiest.map_or(0, |(at, _)| at);
+        &mut self.slots[if full { emptiest } else { 0 }]
+    }
+
+    /// How many slots after `slot` the next one with groups comes: one to [`WHEEL_SLOTS`].
+    pub fn slots_until_next(&self, slot: u64) -> u64 {
+        let busy = |after: &u64| !self.slots[((slot + after) % WHEEL_SLOTS) as usize].is_empty();
+        (1..=WHEEL_SLOTS).find(busy).unwrap_or(WHEEL_SLOTS)
     }
 
     fn tick(&mut self, now: Now, slot: u64, out: &mut Out<R>) {
         let groups: Vec<GroupId> =
             self.slots[(slot % WHEEL_SLOTS) as usize].iter().copied().collect();
         let keep = limits::LOG_VIEWS_KEEP_BYTES / self.members.len().max(1);
+        let beats = (slot / WHEEL_SLOTS).is_multiple_of(limits::HEARTBEAT_TICKS as u64);
         for group in groups {
             self.with(group, out, |member, cfg, out| {
                 member.group.set_keep_bytes(keep);
-                member.tick(cfg, now, out);
+                member.tick(cfg, now, beats, out);
             });
         }
     }
@@ -319,7 +337,7 @@ impl<R> Shard<R> {
 
     fn remove(&mut self, group: GroupId, out: &mut Out<R>) {
         self.quarantined.remove(&group);
-        self.slots[(group.0 % WHEEL_SLOTS) as usize].remove(&group);
+        self.slots.iter_mut().for_each(|slot| _ = slot.remove(&group));
         self.dirty.remove(&group);
         if let Some(mut member) = self.members.remove(&group) {
             member.refuse_all(ErrorCode::UnknownTopicOrPartition, "the topic was deleted", out);
@@ -372,7 +390,7 @@ impl<R> Shard<R> {
     /// A RawNode is never used again after unwinding: the group is dropped, the others live. It
     /// is rebuilt from the journal once in [`limits::REBUILD_INTERVAL_MS`], else it stays out.
     fn quarantine(&mut self, now: Now, group: GroupId, why: String, out: &mut Out<R>) {
-        self.slots[(group.0 % WHEEL_SLOTS) as usize].remove(&group);
+        self.slots.iter_mut().for_each(|slot| _ = slot.remove(&group));
         self.dirty.remove(&group);
         if let Some(mut member) = self.members.remove(&group) {
             member.refuse_all(ErrorCode::NotLeaderOrFollower, "the replica is quarantined", out);

@@ -142,8 +142,8 @@ impl Trio {
             self.now_ms += 50;
             let now = self.now();
             for shard in &mut self.shards {
-                let slot = GROUP.0 % WHEEL_SLOTS;
-                shard.step(now, Input::Tick { slot }, &mut Out::default());
+                // A lone group is in the first slot.
+                shard.step(now, Input::Tick { slot: 0 }, &mut Out::default());
             }
             self.settle();
         }

@@ -174,6 +174,10 @@ settings! {
         "replica.lag.time.max.ms", limits::REPLICA_LAG_MS_MAX, Whole(1_000..=86_400_000);
     /// Connections of clients this broker holds at once.
     max_connections: usize = "max.connections", limits::CONNECTIONS_MAX, Whole(1..=1_000_000);
+    /// Of these, connections that come from one address.
+    max_connections_per_ip: usize =
+        "max.connections.per.ip", limits::CONNECTIONS_PER_IP_MAX, Whole(1..=i32::MAX as usize);
+
     /// A connection without a request for this long is closed.
     connections_max_idle_ms: u64 =
         "connections.max.idle.ms", limits::CONNECTION_IDLE_MS_MAX, Whole(1_000..=86_400_000);

@@ -69,8 +69,8 @@ impl ConnectionProbe {
     }
 
     /// A connection that was not let in.
-    pub fn refused() {
-        metrics().connections_total.at(ConnectionOutcome::RefusedLimit).inc();
+    pub fn refused(why: ConnectionOutcome) {
+        metrics().connections_total.at(why).inc();
     }
 
     /// How it is about to end; unset, the broker closed it.

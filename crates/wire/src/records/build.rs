@@ -90,6 +90,12 @@ impl BatchBuilder {
         self
     }
 
+    /// Overrides the largest timestamp, for records given as bytes.
+    pub fn max_timestamp(mut self, max_timestamp: i64) -> BatchBuilder {
+        self.max_timestamp = max_timestamp;
+        self
+    }
+
     /// The encoded batch, CRC included.
     pub fn build(self) -> Bytes {
         let mut out = BytesMut::with_capacity(BATCH_HEADER_LEN + self.records.len());

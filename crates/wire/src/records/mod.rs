@@ -1,8 +1,8 @@
 //! Kafka record batches, format v2 (KIP-98): the one unit Glasslog replicates, stores and serves.
 //!
 //! A batch is checked once, where it enters ([`validate`]), stamped in place by the leader
-//! ([`stamp`]) and from there its bytes are frozen: nothing re-encodes a batch, compressed
-//! records are never opened.
+//! ([`stamp`]) and from there its bytes are frozen: nothing re-encodes a batch. Compressed
+//! records are opened only for a question about one record ([`Opened`]), never to pass them on.
 //!
 //! Invariants: every length is compared with the bytes that remain before it is used; no byte
 //! sequence makes anything in here panic, except stamping what was never validated.
@@ -17,7 +17,9 @@
 
 mod build;
 mod header;
+mod inflate;
 mod iter;
+mod opened;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ mod validate;
 pub use build::{BatchBuilder, put_varint, put_varlong};
 pub use header::{BatchHeader, Compression, TimestampType};
 pub use iter::{Record, RecordHeader, RecordHeaders, Records};
+pub use opened::{Opened, RecordAt};
 pub use stamp::{Stamping, base_offset_of, stamp};
 pub use validate::{BatchRules, validate};
 
@@ -99,6 +102,10 @@ pub enum RecordError {
     Sequence { producer_id: i64, producer_epoch: i16, base_sequence: i32 },
     #[error("record {at}: {why}")]
     Record { at: i32, why: &'static str },
+    #[error("the records do not decompress as {0}")]
+    Codec(&'static str),
+    #[error("records compressed with {0} open to more than this broker opens")]
+    OpensTooLarge(&'static str),
 }
 
 impl RecordError {
@@ -109,6 +116,7 @@ impl RecordError {
             RecordError::Truncated { .. } | RecordError::Length(_) | RecordError::Crc { .. } => {
                 ErrorCode::CorruptMessage
             }
+            RecordError::Codec(_) => ErrorCode::CorruptMessage,
             RecordError::ZstdNotAllowed | RecordError::UnknownCodec(_) => {
                 ErrorCode::UnsupportedCompressionType
             }
@@ -122,7 +130,8 @@ impl RecordError {
             | RecordError::Control
             | RecordError::DeleteHorizon
             | RecordError::Sequence { .. }
-            | RecordError::Record { .. } => ErrorCode::InvalidRecord,
+            | RecordError::Record { .. }
+            | RecordError::OpensTooLarge(_) => ErrorCode::InvalidRecord,
         }
     }
 }

@@ -122,7 +122,7 @@ fn probe(cluster: &Cluster, who: &str) -> Result<Job, String> {
 }
 
 /// From the kill to the next acknowledgement of the last affected partition.
-fn slowest_ms(acks: &[Ack], affected: &[i32], killed_us: u64) -> Result<f64, String> {
+pub fn slowest_ms(acks: &[Ack], affected: &[i32], killed_us: u64) -> Result<f64, String> {
     let mut slowest: f64 = 0.0;
     for partition in affected {
         let wait = next_ack_us(acks, *partition, killed_us);
@@ -133,13 +133,13 @@ fn slowest_ms(acks: &[Ack], affected: &[i32], killed_us: u64) -> Result<f64, Str
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Ack {
+pub struct Ack {
     partition: i32,
     sent_us: u64,
-    acked_us: u64,
+    pub acked_us: u64,
 }
 
-fn parse(text: &str) -> Result<Vec<Ack>, String> {
+pub fn parse(text: &str) -> Result<Vec<Ack>, String> {
     let parse = |line: &str| {
         let mut words = line.split('\t');
         Some(Ack {

@@ -70,6 +70,7 @@ impl Cluster {
     pub fn start_with(name: &str, extra: &[&str]) -> Result<Cluster, String> {
         let mut cluster = Cluster::prepare(name, Brand::Glasslog, extra)?;
         cluster.launch_all()?;
+        cluster.wait_ready()?;
         Ok(cluster)
     }
 
@@ -78,6 +79,7 @@ impl Cluster {
     pub fn start_kafka(name: &str, extra: &[&str]) -> Result<Cluster, String> {
         let mut cluster = Cluster::prepare(name, Brand::ApacheKafka, extra)?;
         cluster.launch_all()?;
+        cluster.wait_ready()?;
         Ok(cluster)
     }
 
@@ -85,14 +87,13 @@ impl Cluster {
     pub fn start_alone(name: &str) -> Result<Cluster, String> {
         let mut cluster = Cluster::prepare_some(name, 1, Brand::Glasslog, &[])?;
         cluster.launch_all()?;
+        cluster.wait_ready()?;
         Ok(cluster)
     }
 
-    fn launch_all(&mut self) -> Result<(), String> {
-        for id in self.ids() {
-            self.launch(id)?;
-        }
-        self.wait_ready()
+    /// Starts every broker, and does not wait.
+    pub fn launch_all(&mut self) -> Result<(), String> {
+        self.ids().into_iter().try_for_each(|id| self.launch(id))
     }
 
     /// The same, but one broker after the other in this order: the first ones find nobody and
@@ -362,6 +363,11 @@ impl Cluster {
         self.brokers.iter().filter_map(|b| b.process.as_ref()).map(Child::id).collect()
     }
 
+    /// Memory of all running brokers, each shared page counted once.
+    pub fn pss_bytes(&self) -> Result<f64, String> {
+        self.pids().into_iter().map(pss_bytes).sum()
+    }
+
     /// One scrape of each running broker.
     pub fn metrics(&self) -> Result<Vec<Metrics>, String> {
         let running = self.brokers.iter().filter(|b| b.process.is_some());
@@ -380,15 +386,21 @@ impl Cluster {
 
     /// Creates a topic at any broker, and waits until each of its partitions has a leader.
     pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
+        self.try_create_topic(topic, partitions)?;
+        self.wait_led(topic, partitions)
+    }
+
+    /// Asks once for a topic.
+    pub fn try_create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
         let copies = i16::try_from(self.brokers.len()).expect("a few");
         let mut broker = self.any()?;
         let error = broker
             .create_topic(topic, partitions, copies)
             .map_err(|error| format!("CreateTopics: {error}"))?;
-        if error != 0 {
-            return Err(format!("CreateTopics of {topic}: error code {error}"));
+        match error {
+            0 => Ok(()),
+            error => Err(format!("CreateTopics of {topic}: error code {error}")),
         }
-        self.wait_led(topic, partitions)
     }
 
     /// Waits until some broker names a live leader for every partition.
@@ -493,6 +505,15 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let ports: std::io::Result<Vec<u16>> =
         held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
     ports.map_err(|error| error.to_string())
+}
+
+/// Proportional set size of a process.
+fn pss_bytes(pid: u32) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("{path} has no Pss"))
 }
 
 /// User and system time of a process, seconds.

@@ -2,21 +2,17 @@
 //! with Kafka's own tool; the device's own sync time is measured in the same run on the same
 //! file system, because on a shared machine one means nothing without the other.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::fs;
 use std::time::Instant;
 
 use serde_json::json;
 
+use super::disk::{Syncs, sync_times};
 use crate::clients::{self, Client, Performance};
 use crate::cluster::Cluster;
 use crate::{test, workspace};
 
 const PARTITIONS: i32 = 9;
-const SYNCS: usize = 400;
-const BLOCK_BYTES: usize = 4096;
-const FILE_BLOCKS: usize = 1024;
 /// (name, records, bytes, records a second or -1, producer properties)
 const CASES: [Case; 4] = [
     ("warm-up", 50_000, 1024, -1, &[]),
@@ -28,7 +24,7 @@ const CASES: [Case; 4] = [
 type Case = (&'static str, u64, u64, i64, &'static [&'static str]);
 
 /// Measures, prints a table, and writes `bench/quick.json` into the build directory.
-pub fn quick() -> Result<(), String> {
+pub fn run() -> Result<(), String> {
     test::programs()?;
     clients::prepare(Client::Java)?;
     let mut cluster = Cluster::start("bench")?;
@@ -127,42 +123,4 @@ fn print_table(rows: &[(&Case, Row)], before: Syncs, after: Syncs) {
             row.cores
         );
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Syncs {
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-impl Syncs {
-    fn json(self) -> serde_json::Value {
-        json!({"p50": self.p50_ms, "p99": self.p99_ms})
-    }
-}
-
-/// Overwrites blocks of a zero-filled file, as the journal does, with an fdatasync after each.
-fn sync_times(dir: &Path) -> Result<Syncs, String> {
-    let path = dir.join("sync.probe");
-    let times = sync_samples(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    // It is inside the cluster's folder, which goes away as a whole.
-    let _ = fs::remove_file(&path);
-    Ok(Syncs { p50_ms: times[times.len() / 2], p99_ms: times[times.len() * 99 / 100] })
-}
-
-fn sync_samples(path: &Path) -> std::io::Result<Vec<f64>> {
-    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
-    file.write_all(&vec![0; BLOCK_BYTES * FILE_BLOCKS])?;
-    file.sync_all()?;
-    let mut times = Vec::with_capacity(SYNCS);
-    for number in 0..SYNCS {
-        let at = (number % FILE_BLOCKS) * BLOCK_BYTES;
-        file.seek(SeekFrom::Start(at as u64))?;
-        file.write_all(&[b'g'; BLOCK_BYTES])?;
-        let start = Instant::now();
-        file.sync_data()?;
-        times.push(start.elapsed().as_secs_f64() * 1000.0);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times)
 }

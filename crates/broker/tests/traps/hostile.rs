@@ -1,0 +1,210 @@
+//! Bytes and clients that mean harm. Whatever they do costs their own connection; a client
+//! beside them is served, and each refusal is counted by its reason.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use broker::BrokerConfig;
+use model::ErrorCode;
+use telemetry::labels::{ConnectionOutcome, FrameRefusedWhy};
+use telemetry::metrics;
+use wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use wire::api::metadata::MetadataRequest;
+use wire::records::{BATCH_HEADER_LEN, BatchBuilder};
+use wire::{WireError, decode_request, encode_request, supported_versions};
+
+use crate::harness::{Client, Topic, batch, fetch, front, node, produce, topic};
+
+/// Malformed frames sent to a broker.
+const FRAMES: u64 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// splitmix64: the same frames in every run.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// A sound request of any API and version, without knowing its fields: whatever the decoder
+/// still wants is given to it, small numbers above all, until it is content.
+fn some_request(draw: &mut Draw) -> Vec<u8> {
+    let apis = supported_versions();
+    let api = apis[draw.below(apis.len())];
+    let version = api.min_served + draw.below((api.max - api.min_served + 1) as usize) as i16;
+    let mut frame = (api.key as i16).to_be_bytes().to_vec();
+    frame.extend(version.to_be_bytes());
+    frame.extend([0, 0, 0, 7, 0, 1, b'h']);
+    if api.is_flexible(version) {
+        frame.push(0);
+    }
+    for _ in 0..200 {
+        let checked = decode_request(frame.clone().into()).and_then(|request| request.check());
+        let Err(WireError::Truncated { needed, remaining }) = checked else { break };
+        let missing = (needed - remaining).min(64);
+        let mut bytes = vec![0; missing];
+        if let Some(last) = bytes.last_mut() {
+            *last = draw.below(4) as u8;
+        }
+        frame.extend(bytes);
+    }
+    frame
+}
+
+/// One to four lies, of the kinds that lengths and tags are told in.
+fn lie(frame: &mut Vec<u8>, draw: &mut Draw) {
+    for _ in 0..=draw.below(4) {
+        let at = draw.below(frame.len().max(1));
+        let end = (at + 4).min(frame.len());
+        match draw.below(7) {
+            0 => frame[at..end].fill(0xff),
+            1 => frame[at..end].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff][..end - at]),
+            2 => frame.truncate(at.max(1)),
+            3 => frame.insert(at, draw.next() as u8),
+            4 => frame.extend((0..draw.below(40)).map(|_| draw.next() as u8)),
+            5 => frame[at] |= 0x80,
+            _ => frame[at] = draw.next() as u8,
+        }
+    }
+}
+
+fn malformed(seed: u64, known: &[Vec<u8>]) -> Vec<u8> {
+    let mut draw = Draw(seed);
+    let mut frame = match draw.below(4) {
+        0 => known[draw.below(known.len())].clone(),
+        1 => (0..1 + draw.below(80)).map(|_| draw.next() as u8).collect(),
+        _ => some_request(&mut draw),
+    };
+    lie(&mut frame, &mut draw);
+    let length = match draw.below(12) {
+        0 => draw.next() as i32,
+        1 => frame.len() as i32 + 3,
+        _ => frame.len() as i32,
+    };
+    [&length.to_be_bytes()[..], &frame].concat()
+}
+
+fn refusals() -> u64 {
+    let all = FrameRefusedWhy::ALL.iter();
+    all.map(|why| metrics().frames_refused_total.at(*why).get()).sum()
+}
+
+#[test]
+fn ten_thousand_malformed_frames_harm_nobody_else() {
+    let (topic, mut beside) = (topic(1), Client::new());
+    let (_handle, address) = front(BrokerConfig { idle_ms: 2_000, ..BrokerConfig::default() });
+    let known: Vec<Vec<u8>> = [
+        encode_request(9, 1, None, &produce(9, &topic, -1, batch(&["a", "b"]))).unwrap(),
+        encode_request(12, 1, None, &fetch(12, &topic, 0)).unwrap(),
+        encode_request(9, 1, None, &MetadataRequest::default()).unwrap(),
+    ]
+    .map(|frame| frame.to_bytes()[4..].to_vec())
+    .into();
+    let (refused, began) = (refusals(), Instant::now());
+    let mut stored = 0;
+    for seed in 0..FRAMES {
+        if let Ok(mut socket) = TcpStream::connect(address) {
+            // The broker may close before all is written.
+            let _ = socket.write_all(&malformed(seed, &known));
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+        }
+        if seed % 500 == 0 {
+            assert_eq!(beside.produce(9, &topic, -1, batch(&["x"])).error_code, ErrorCode::None);
+            stored += 1;
+            assert!(began.elapsed() < PATIENCE, "{seed} frames took {:?}", began.elapsed());
+        }
+    }
+    assert_eq!(beside.produce(9, &topic, -1, batch(&["x"])).error_code, ErrorCode::None);
+    assert!(beside.fetch(12, &topic, 0).high_watermark > stored);
+    let refused = refusals() - refused;
+    assert!(refused > FRAMES / 3, "only {refused} were refused and counted");
+    assert!(node().budget().used() < node().budget().limit(), "memory was given back");
+}
+
+#[test]
+fn a_frame_that_dribbles_is_given_up_in_time() {
+    let late = || metrics().frames_refused_total.at(FrameRefusedWhy::Late).get();
+    let before = late();
+    let mut slow = Client::new();
+    slow.raw(&[0, 0]);
+    assert!(slow.is_closed(), "half a length, and then nothing");
+    assert!(late() > before);
+}
+
+#[test]
+fn one_address_cannot_take_every_seat() {
+    let limits = BrokerConfig { connections_max_per_ip: 2, ..BrokerConfig::default() };
+    let (_handle, address) = front(limits);
+    let refused = || metrics().connections_total.at(ConnectionOutcome::RefusedIpLimit).get();
+    let before = refused();
+    let mut held = [Client::to(address), Client::to(address)];
+    held.iter_mut().for_each(|client| drop(client.call(9, &MetadataRequest::default())));
+    assert!(Client::to(address).is_closed());
+    assert!(refused() > before);
+}
+
+#[test]
+fn a_client_that_never_reads_is_given_up() {
+    let given_up = || metrics().connections_total.at(ConnectionOutcome::NotReading).get();
+    let (topic, before) = (topic(1), given_up());
+    let large = "x".repeat(900_000);
+    assert_eq!(Client::new().produce(9, &topic, -1, batch(&[&large])).error_code, ErrorCode::None);
+    let (_handle, address) = front(BrokerConfig { idle_ms: 500, ..BrokerConfig::default() });
+    let frame = encode_request(12, 1, None, &fetch(12, &topic, 0)).unwrap().to_bytes();
+    let mut deaf = TcpStream::connect(address).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    // Thousands of requests in a row; the broker takes as many as it may owe.
+    for _ in 0..2_000 {
+        if deaf.write_all(&frame).is_err() {
+            break;
+        }
+    }
+    let patience = Instant::now() + Duration::from_secs(20);
+    while given_up() == before {
+        assert!(Instant::now() < patience, "still waiting for a client that does not read");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut rest = [0; 1 << 16];
+    while deaf.read(&mut rest).is_ok_and(|read| read > 0) {}
+    assert!(!Client::new().call(9, &MetadataRequest::default()).brokers.is_empty());
+}
+
+fn by_time(topic: &Topic, timestamp: i64) -> (ErrorCode, i64, i64) {
+    let partition = ListOffsetsPartition { timestamp, ..Default::default() };
+    let asked = ListOffsetsTopic { name: topic.name.clone(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { topics: vec![asked], ..Default::default() };
+    let answer = Client::new().call(7, &request).topics.remove(0).partitions.remove(0);
+    (answer.error_code, answer.offset, answer.timestamp)
+}
+
+#[test]
+fn a_time_inside_a_compressed_batch_is_found_exactly() {
+    const START: i64 = 1_700_000_000_000;
+    let plain = (0..50)
+        .fold(BatchBuilder::new(START), |batch, n| batch.record(START + n, None, Some(b"v"), &[]))
+        .build();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    gzip.write_all(&plain[BATCH_HEADER_LEN..]).unwrap();
+    // The builder knows no timestamp of bytes it is given: the header gets it by hand.
+    let packed = BatchBuilder::new(START).attributes(1).raw(50, &gzip.finish().unwrap());
+    let packed = packed.max_timestamp(START + 49).build();
+    let topic = topic(1);
+    assert_eq!(Client::new().produce(9, &topic, -1, packed).error_code, ErrorCode::None);
+    assert_eq!(by_time(&topic, START + 17), (ErrorCode::None, 17, START + 17));
+    assert_eq!(by_time(&topic, -3), (ErrorCode::None, 49, START + 49));
+    assert_eq!(by_time(&topic, START + 50).1, -1);
+    // Nobody looked into the next one when it came.
+    let broken = BatchBuilder::new(START + 100).attributes(1).raw(1, b"no gzip").build();
+    assert_eq!(Client::new().produce(9, &topic, -1, broken).error_code, ErrorCode::None);
+    assert_eq!(by_time(&topic, START + 100).0, ErrorCode::CorruptMessage);
+}

@@ -1,0 +1,175 @@
+//! Measuring: a number of equal records, as fast as they are taken or at a rate, with the time
+//! from the call to the acknowledgement of each; and a topic read as fast as it comes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use crate::consume;
+
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What to send.
+pub struct Flood {
+    pub bytes: usize,
+    pub records: usize,
+    /// Records a second; 0 as fast as it goes.
+    pub rate: usize,
+    /// librdkafka's batch.size, 0 for its default and 1 for one record per request.
+    pub batch_bytes: usize,
+}
+
+/// Latencies by their binary logarithm in 32 steps each: 3 % wide, from a microsecond on.
+struct Times {
+    began: Instant,
+    counts: Vec<AtomicU64>,
+    failed: AtomicU64,
+}
+
+const STEPS: usize = 32;
+const BUCKETS: usize = 40 * STEPS;
+
+impl Times {
+    fn record(&self, us: u64) {
+        let at = (((us.max(1) as f64).log2() * STEPS as f64) as usize).min(BUCKETS - 1);
+        self.counts[at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn acked(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn quantile_us(&self, quantile: f64) -> f64 {
+        let wanted = (self.acked() as f64 * quantile) as u64;
+        let mut seen = 0;
+        for (at, count) in self.counts.iter().enumerate() {
+            seen += count.load(Ordering::Relaxed);
+            if seen > wanted {
+                return ((at + 1) as f64 / STEPS as f64).exp2();
+            }
+        }
+        0.0
+    }
+}
+
+struct Context(Times);
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    /// When the record was handed over, microseconds since the start.
+    type DeliveryOpaque = Box<u64>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent_us: Self::DeliveryOpaque) {
+        match result {
+            Ok(_) => self.0.record(elapsed_us(self.0.began) - *sent_us),
+            Err((error, _)) => {
+                if self.0.failed.fetch_add(1, Ordering::Relaxed) < 10 {
+                    eprintln!("{error}");
+                }
+            }
+        }
+    }
+}
+
+/// Sends, waits for every acknowledgement, and prints
+/// "records seconds p50_us p99_us p999_us max_us".
+pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String> {
+    let producer = producer(bootstrap, flood)?;
+    let times = &producer.context().0;
+    let value = vec![b'g'; flood.bytes];
+    for number in 0..flood.records {
+        if flood.rate > 0 {
+            let due = times.began + Duration::from_secs_f64(number as f64 / flood.rate as f64);
+            // Callbacks are called from here, so there is no sleep without them.
+            while Instant::now() < due {
+                producer.poll(due.saturating_duration_since(Instant::now()));
+            }
+        }
+        let sent_us = Box::new(elapsed_us(times.began));
+        let mut record = BaseRecord::<str, _, _>::with_opaque_to(topic, sent_us).payload(&value);
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(format!("send: {error}")),
+            }
+        }
+        if number % 64 == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(Duration::from_secs(150)).map_err(|error| format!("flush: {error}"))?;
+    let seconds = times.began.elapsed().as_secs_f64();
+    let failed = times.failed.load(Ordering::Relaxed);
+    if failed > 0 || times.acked() != flood.records as u64 {
+        return Err(format!("{failed} records failed, {} acked", times.acked()));
+    }
+    let at = |quantile| times.quantile_us(quantile);
+    println!("{} {seconds} {} {} {} {}", flood.records, at(0.5), at(0.99), at(0.999), at(1.0));
+    Ok(())
+}
+
+fn producer(bootstrap: &str, flood: &Flood) -> Result<BaseProducer<Context>, String> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("acks", "all");
+    config.set("enable.idempotence", "true").set("message.timeout.ms", super::DELIVERY_MS);
+    match flood.batch_bytes {
+        0 => {}
+        1 => {
+            config.set("batch.num.messages", "1").set("linger.ms", "0");
+        }
+        bytes => {
+            config.set("batch.size", bytes.to_string()).set("batch.num.messages", "100000");
+        }
+    }
+    let counts = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+    let times = Times { began: Instant::now(), counts, failed: AtomicU64::new(0) };
+    config.create_with_context(Context(times)).map_err(|error| format!("producer: {error}"))
+}
+
+/// Reads `topic` from its beginning to the end it had; prints "records bytes seconds".
+pub fn drain(bootstrap: &str, topic: &str) -> Result<(), String> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        // librdkafka wants a group name to assign; it is never contacted.
+        .set("group.id", "unused")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .create()
+        .map_err(|error| format!("consumer: {error}"))?;
+    let mut ends = consume::assign(&consumer, topic)?;
+    let (began, mut records, mut bytes) = (Instant::now(), 0_u64, 0_u64);
+    let mut heard = Instant::now();
+    while !ends.is_empty() {
+        match consumer.poll(Duration::from_millis(500)) {
+            None if heard.elapsed() > QUIET => return Err(format!("still to read: {ends:?}")),
+            None => {}
+            Some(Err(error)) => eprintln!("{error}"),
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                records += 1;
+                bytes += message.payload_len() as u64;
+                let done = |end: &i64| message.offset() + 1 >= *end;
+                if ends.get(&message.partition()).is_some_and(done) {
+                    ends.remove(&message.partition());
+                }
+            }
+        }
+    }
+    println!("{records} {bytes} {}", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn elapsed_us(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).expect("not for 584,542 years")
+}
