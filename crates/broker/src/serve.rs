@@ -56,7 +56,7 @@ pub fn serve(config: BrokerConfig, node: Arc<Node>) -> Result<Handle, ServeError
     }
     let local_addrs = bound.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
     let (stage, seen) = watch::channel(Stage::Open);
-    let seats = Arc::new(Seats::new(config.connections_max));
+    let seats = Arc::new(Seats::new());
     let shared = Arc::new(Shared {
         node,
         config,
@@ -123,7 +123,6 @@ impl Drop for Handle {
 
 /// Room for connections.
 struct Seats {
-    max: usize,
     taken: AtomicUsize,
     left: Notify,
 }
@@ -131,14 +130,14 @@ struct Seats {
 struct Seat(Arc<Seats>);
 
 impl Seats {
-    fn new(max: usize) -> Seats {
-        Seats { max, taken: AtomicUsize::new(0), left: Notify::new() }
+    fn new() -> Seats {
+        Seats { taken: AtomicUsize::new(0), left: Notify::new() }
     }
 
-    fn take(self: &Arc<Self>) -> Option<Seat> {
+    fn take(self: &Arc<Self>, max: usize) -> Option<Seat> {
         let seat = Seat(Arc::clone(self));
         // On the way out the seat is given back.
-        (self.taken.fetch_add(1, Ordering::AcqRel) < self.max).then_some(seat)
+        (self.taken.fetch_add(1, Ordering::AcqRel) < max).then_some(seat)
     }
 
     async fn empty(&self) {
@@ -175,13 +174,13 @@ async fn accept(
         let accepted = socket.accept().await;
         beat.phase(Phase::Connect);
         match accepted {
-            Ok((stream, peer)) => match seats.take() {
+            Ok((stream, peer)) => match seats.take(connections_max(&shared)) {
                 Some(seat) => {
                     tokio::spawn(connected(stream, peer, listener.clone(), shared.clone(), seat));
                 }
                 None => {
                     ConnectionProbe::refused();
-                    let max = seats.max;
+                    let max = connections_max(&shared);
                     log_limited!(warn, LogEvent::ConnectionRefused, %peer, max, "max.connections");
                 }
             },
@@ -192,6 +191,14 @@ async fn accept(
             }
         }
     }
+}
+
+/// `max.connections`, as set while running or at the start.
+fn connections_max(shared: &Shared) -> usize {
+    let image = shared.node.image();
+    let own = image.broker_configs(Some(shared.node.broker_id())).get("max.connections");
+    let set = own.or_else(|| image.broker_configs(None).get("max.connections"));
+    set.and_then(|max| max.trim().parse().ok()).unwrap_or(shared.config.connections_max)
 }
 
 async fn connected(
@@ -229,11 +236,11 @@ mod tests {
 
     #[test]
     fn seats_are_limited_and_given_back() {
-        let seats = Arc::new(Seats::new(1));
-        let first = seats.take();
-        assert!(first.is_some() && seats.take().is_none());
+        let seats = Arc::new(Seats::new());
+        let first = seats.take(1);
+        assert!(first.is_some() && seats.take(1).is_none());
         drop(first);
-        assert!(seats.take().is_some());
+        assert!(seats.take(1).is_some());
         assert_eq!(seats.taken.load(Ordering::Relaxed), 0);
     }
 

@@ -223,7 +223,7 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         Input::Raft { .. } => InputKind::Message,
         Input::Produce { .. } => InputKind::Produce,
         Input::Guard { .. } => InputKind::ReadIndex,
-        Input::Metadata { .. } => InputKind::Request,
+        Input::Metadata { .. } | Input::Admin { .. } => InputKind::Request,
         Input::Durable { .. } => InputKind::Durable,
         Input::Readable { .. } => InputKind::Segment,
         Input::Entries { .. } => InputKind::EntriesRead,

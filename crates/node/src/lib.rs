@@ -23,6 +23,7 @@ mod observe;
 pub mod peer;
 mod peer_news;
 mod plumbing;
+mod question;
 #[cfg(test)]
 mod rebuild_tests;
 mod segment_thread;
@@ -44,7 +45,10 @@ pub use leadership::Leadership;
 pub use node::{Ask, Node, TimestampOffset};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
-pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};
+pub use shard::{
+    AdminAnswer, AdminAsk, Answer, Guarded, MemberStatus, Produced, ProducerStatus, QuorumReplica,
+    QuorumStatus, Refusal,
+};
 pub use shutdown::Hurry;
 pub use status::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
 pub use view::{PartitionView, ViewState, Waiter};

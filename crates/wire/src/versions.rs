@@ -15,6 +15,18 @@ use crate::api::{
     metadata::MetadataRequest, offset_for_leader_epoch::OffsetForLeaderEpochRequest,
     produce::ProduceRequest,
 };
+use crate::api::{
+    alter_configs::AlterConfigsRequest,
+    create_partitions::CreatePartitionsRequest,
+    delete_records::DeleteRecordsRequest,
+    describe_log_dirs::DescribeLogDirsRequest,
+    describe_producers::DescribeProducersRequest,
+    describe_quorum::DescribeQuorumRequest,
+    describe_topic_partitions::DescribeTopicPartitionsRequest,
+    elect_leaders::ElectLeadersRequest,
+    incremental_alter_configs::IncrementalAlterConfigsRequest,
+    list_config_resources::ListConfigResourcesRequest,
+};
 use crate::codec::Message;
 
 /// The versions of one API. `min_advertised <= min_served <= max`.
@@ -57,10 +69,20 @@ static SUPPORTED: &[ApiSupport] = &[
     of::<ApiVersionsRequest>(),
     of::<CreateTopicsRequest>(),
     of::<DeleteTopicsRequest>(),
+    of::<DeleteRecordsRequest>(),
     of::<InitProducerIdRequest>(),
     of::<OffsetForLeaderEpochRequest>(),
     of::<DescribeConfigsRequest>(),
+    of::<AlterConfigsRequest>(),
+    of::<DescribeLogDirsRequest>(),
+    of::<CreatePartitionsRequest>(),
+    of::<ElectLeadersRequest>(),
+    of::<IncrementalAlterConfigsRequest>(),
+    of::<DescribeQuorumRequest>(),
     of::<DescribeClusterRequest>(),
+    of::<DescribeProducersRequest>(),
+    of::<ListConfigResourcesRequest>(),
+    of::<DescribeTopicPartitionsRequest>(),
 ];
 
 /// Every API this codec speaks, by ascending key.

@@ -2,6 +2,8 @@
 //! speak through `wire`, and clients that lie.
 
 mod admin;
+mod configs;
 mod connections;
 mod harness;
+mod operators;
 mod records;

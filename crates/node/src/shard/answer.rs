@@ -2,6 +2,8 @@
 
 use model::{ErrorCode, PrefixChecksum};
 
+use super::admin::AdminAnswer;
+
 /// A batch is in the log as its `acks` demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Produced {
@@ -50,5 +52,6 @@ pub enum Answer {
     Produced(Produced),
     Guarded(Guarded),
     Metadata(machine::metadata::Response),
+    Admin(AdminAnswer),
     Refused(Refusal),
 }

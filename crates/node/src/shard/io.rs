@@ -9,6 +9,7 @@ use model::{BrokerId, ErrorCode, GroupId, LogEntry, ReplicaId};
 use serde::Serialize;
 use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 
+use super::admin::AdminAsk;
 use super::answer::{Answer, Refusal};
 use super::checkpoint::GroupMark;
 use super::spec::{GroupKind, GroupSpec};
@@ -49,6 +50,13 @@ pub enum Input<R> {
     /// A read that must not be stale: answered with the state at or after its arrival.
     Guard {
         group: GroupId,
+        deadline_ns: u64,
+        reply: R,
+    },
+    /// An operator's question; see [`AdminAsk`].
+    Admin {
+        group: GroupId,
+        ask: AdminAsk,
         deadline_ns: u64,
         reply: R,
     },

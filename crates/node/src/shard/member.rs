@@ -14,6 +14,7 @@ use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
 use crate::manifest::GroupEnd;
 
+use super::admin::Trim;
 use super::apply::Machine;
 use super::lead::{Lead, Owed, Pending};
 use super::{
@@ -46,6 +47,8 @@ pub struct Member<R> {
     /// Committed, and not as safe yet as somebody demanded.
     pub(super) owed: VecDeque<Owed<R>>,
     pub(super) waiting: Vec<Waiting<R>>,
+    /// Log starts that wait for a voter that lags.
+    pub(super) trims: Vec<Trim<R>>,
     pub(super) next_round: u64,
     /// Why the machine stands still, and before which entry.
     pub(super) held: Option<(u64, String)>,
@@ -122,6 +125,7 @@ impl<R> Member<R> {
             pending: VecDeque::new(),
             owed: VecDeque::new(),
             waiting: Vec::new(),
+            trims: Vec::new(),
             next_round: 0,
             held: None,
             unsynced: VecDeque::new(),
@@ -187,6 +191,8 @@ impl<R> Member<R> {
         self.group.tick_in_step(now, beats);
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
+        self.expire_trims(now, out);
+        self.propose_trims(out);
         self.look_at_age(cfg, now);
     }
 
@@ -396,6 +402,9 @@ impl<R> Member<R> {
         }
         for waiting in self.waiting.drain(..) {
             out.refuse(Some(waiting.reply), code, why);
+        }
+        for trim in self.trims.drain(..) {
+            out.refuse(Some(trim.reply), code, why);
         }
     }
 

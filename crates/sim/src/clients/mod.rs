@@ -209,6 +209,7 @@ impl World {
             Answer::Produced(done) => [("offset", done.base_offset as u64), ("index", done.index)],
             Answer::Guarded(done) => [("high", done.high_watermark as u64), ("refused", 0)],
             Answer::Metadata(_) => [("metadata", 1), ("refused", 0)],
+            Answer::Admin(_) => [("admin", 1), ("refused", 0)],
             Answer::Refused(refusal) => {
                 [("code", refusal.code.code() as u64), ("request", number as u64)]
             }
