@@ -33,9 +33,13 @@ pub(crate) fn resource(kind: i8, name: &str) -> Result<ConfigResource, Refusal> 
 /// Why a type of resource has no configs.
 pub(crate) fn no_configs(kind: i8) -> String {
     match kind {
-        BROKER_LOGGER => "loggers have no levels of their own here: set RUST_LOG and restart".into(),
+        BROKER_LOGGER => {
+            "loggers have no levels of their own here: set RUST_LOG and restart".into()
+        }
         CLIENT_METRICS => "client metrics subscriptions (KIP-714) are not supported".into(),
-        GROUP => "groups have no configs of their own: they are of the newer group protocols".into(),
+        GROUP => {
+            "groups have no configs of their own: they are of the newer group protocols".into()
+        }
         other => format!("resources of type {other} do not exist"),
     }
 }
@@ -82,7 +86,8 @@ mod tests {
         assert_eq!(resource(BROKER, "7").unwrap(), ConfigResource::Broker(BrokerId(7)));
         assert_eq!(resource(BROKER, "").unwrap(), ConfigResource::Cluster);
         assert_eq!(resource(TOPIC, "t").unwrap(), ConfigResource::Topic("t".into()));
-        for (kind, name) in [(BROKER, "seven"), (BROKER_LOGGER, "1"), (CLIENT_METRICS, ""), (3, "")] {
+        for (kind, name) in [(BROKER, "seven"), (BROKER_LOGGER, "1"), (CLIENT_METRICS, ""), (3, "")]
+        {
             assert_eq!(resource(kind, name).unwrap_err().code, ErrorCode::InvalidRequest);
         }
     }

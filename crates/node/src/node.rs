@@ -31,7 +31,9 @@ use crate::peer_news::PeerNews;
 use crate::plumbing::Plumbing;
 use crate::question::{self, Question};
 use crate::settings::{NodeConfig, StartError};
-use crate::shard::{AdminAnswer, AdminAsk, Answer, Guarded, Input, ProduceInput, Produced, Refusal};
+use crate::shard::{
+    AdminAnswer, AdminAsk, Answer, Guarded, Input, ProduceInput, Produced, Refusal,
+};
 use crate::tasks;
 use crate::view::{Found, PartitionView};
 
@@ -417,9 +419,9 @@ impl Node {
             Response::TopicCreated { id, .. } => image.topic_by_id(*id).is_some(),
             Response::ConfigsAltered { version } => image.version() >= *version,
             Response::TopicDeleted { id, .. } => image.topic_by_id(*id).is_none(),
-            Response::PartitionsAdded { id, total } => image
-                .topic_by_id(*id)
-                .is_none_or(|topic| topic.partitions.len() >= *total as usize),
+            Response::PartitionsAdded { id, total } => {
+                image.topic_by_id(*id).is_none_or(|topic| topic.partitions.len() >= *total as usize)
+            }
             _ => true,
         };
         // Without it the client's next request may meet an older image; it retries.

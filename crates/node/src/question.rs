@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn questions_cross_and_foreign_bytes_are_named() {
         let questions = [
-            Question::Metadata(metadata::Request::DeleteTopic(metadata::TopicRef::Name("t".into()))),
+            Question::Metadata(metadata::Request::DeleteTopic(metadata::TopicRef::Name(
+                "t".into(),
+            ))),
             Question::Admin { group: 7, ask: AdminAsk::ElectPreferred, within_ms: 5 },
             Question::Admin { group: 7, ask: AdminAsk::DeleteRecords { offset: -1 }, within_ms: 5 },
         ];

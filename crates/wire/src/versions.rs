@@ -8,24 +8,20 @@ use std::ops::{RangeFrom, RangeInclusive};
 use model::ApiKey;
 
 use crate::api::{
+    alter_configs::AlterConfigsRequest, create_partitions::CreatePartitionsRequest,
+    delete_records::DeleteRecordsRequest, describe_log_dirs::DescribeLogDirsRequest,
+    describe_producers::DescribeProducersRequest, describe_quorum::DescribeQuorumRequest,
+    describe_topic_partitions::DescribeTopicPartitionsRequest, elect_leaders::ElectLeadersRequest,
+    incremental_alter_configs::IncrementalAlterConfigsRequest,
+    list_config_resources::ListConfigResourcesRequest,
+};
+use crate::api::{
     api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
     delete_topics::DeleteTopicsRequest, describe_cluster::DescribeClusterRequest,
     describe_configs::DescribeConfigsRequest, fetch::FetchRequest,
     init_producer_id::InitProducerIdRequest, list_offsets::ListOffsetsRequest,
     metadata::MetadataRequest, offset_for_leader_epoch::OffsetForLeaderEpochRequest,
     produce::ProduceRequest,
-};
-use crate::api::{
-    alter_configs::AlterConfigsRequest,
-    create_partitions::CreatePartitionsRequest,
-    delete_records::DeleteRecordsRequest,
-    describe_log_dirs::DescribeLogDirsRequest,
-    describe_producers::DescribeProducersRequest,
-    describe_quorum::DescribeQuorumRequest,
-    describe_topic_partitions::DescribeTopicPartitionsRequest,
-    elect_leaders::ElectLeadersRequest,
-    incremental_alter_configs::IncrementalAlterConfigsRequest,
-    list_config_resources::ListConfigResourcesRequest,
 };
 use crate::codec::Message;
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use model::{BrokerId, ErrorCode};
+use node::config::ConfigSource::StaticBroker;
 use node::config::{
     BrokerLayers, ConfigType, DescribedBrokerConfig, DescribedConfig, Synonym, TopicConfig,
     TopicDefaults, document_broker, find_broker_config,
 };
-use node::config::ConfigSource::StaticBroker;
 use node::metadata::Image;
 use wire::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -178,7 +178,8 @@ mod tests {
     use super::*;
 
     fn ask(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
-        let set = [("log.retention.hours", "24"), ("min.insync.replicas", "2"), ("own.setting", "x")];
+        let set =
+            [("log.retention.hours", "24"), ("min.insync.replicas", "2"), ("own.setting", "x")];
         let settings = set.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let defaults = TopicDefaults::new(&settings).unwrap();
         let image = Image::default();

@@ -56,11 +56,7 @@ fn wanted(topics: &[DescribableLogDirTopic]) -> Wanted<'_> {
 }
 
 /// Replicas of this broker, all or the wanted ones; what is not here is not mentioned.
-fn replicas(
-    node: &Node,
-    image: &Image,
-    wanted: Option<&Wanted<'_>>,
-) -> Vec<DescribeLogDirsTopic> {
+fn replicas(node: &Node, image: &Image, wanted: Option<&Wanted<'_>>) -> Vec<DescribeLogDirsTopic> {
     let mut topics = Vec::new();
     for topic in image.topics() {
         let of_topic = wanted.map(|wanted| wanted.get(topic.name.as_str()));

@@ -60,9 +60,7 @@ impl Api for DescribeQuorum {
 
 fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {
     let [topic] = &request.topics[..] else { return false };
-    let zero = |partitions: &[asked::PartitionData]| {
-        matches!(partitions, [partition] if partition.partition_index == 0)
-    };
+    let zero = |partitions: &[asked::PartitionData]| matches!(partitions, [partition] if partition.partition_index == 0);
     topic.topic_name == TOPIC && zero(&topic.partitions)
 }
 

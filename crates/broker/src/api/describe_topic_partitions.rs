@@ -112,9 +112,10 @@ impl Part {
                     leader_epoch: partition.leader_epoch,
                     replica_nodes: partition.replica_nodes,
                     isr_nodes: partition.isr_nodes,
-                    // A majority elects; there is no list of replicas that may.
-                    eligible_leader_replicas: None,
-                    last_known_elr: None,
+                    // A majority elects; there is no list of replicas that may. Nullable by
+                    // the protocol, but Java's client does not survive a null.
+                    eligible_leader_replicas: Some(Vec::new()),
+                    last_known_elr: Some(Vec::new()),
                     offline_replicas: partition.offline_replicas,
                 })
                 .collect(),
@@ -166,9 +167,9 @@ mod tests {
                 }
             }
             let expected = [("a", 3), ("b", 1), ("c", 5), ("d", 1)];
-            let expected = expected.iter().flat_map(|(name, count)| {
-                (0..*count).map(|at| (name.to_string(), at))
-            });
+            let expected = expected
+                .iter()
+                .flat_map(|(name, count)| (0..*count).map(|at| (name.to_string(), at)));
             assert!(expected.eq(seen), "limit {limit}");
         }
     }

@@ -115,7 +115,9 @@ async fn elect(
     }
     let left = deadline.saturating_duration_since(Instant::now());
     match node.admin(partition.group, AdminAsk::ElectPreferred, left).await {
-        Ok(AdminAnswer::ElectionBegun) => taken_over(node, partition.group, preferred, deadline).await,
+        Ok(AdminAnswer::ElectionBegun) => {
+            taken_over(node, partition.group, preferred, deadline).await
+        }
         Ok(_) => Err(Refusal { code: ErrorCode::UnknownServerError, why: "no answer".into() }),
         Err(refusal) => Err(refusal),
     }

@@ -170,7 +170,10 @@ fn broker_configs_are_changed_for_one_broker_or_for_all_and_reach_its_topics() {
     let sources: Vec<i8> = of_topic().synonyms.iter().map(|synonym| synonym.source).collect();
     assert_eq!(sources, [2, 3, 5]);
     let own = described(BROKER, "1", config);
-    assert_eq!((own.value.as_deref(), own.config_source, own.read_only), (Some("7300000"), 2, false));
+    assert_eq!(
+        (own.value.as_deref(), own.config_source, own.read_only),
+        (Some("7300000"), 2, false)
+    );
     let all = describe(BROKER, "");
     assert!(all.iter().any(|described| described.name == config && described.config_source == 3));
     // A new topic says so in the answer that created it.

@@ -4,6 +4,7 @@
 mod admin;
 mod configs;
 mod connections;
+mod eleven;
 mod harness;
 mod operators;
 mod records;

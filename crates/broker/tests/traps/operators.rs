@@ -7,9 +7,7 @@ use model::ErrorCode;
 use wire::api::create_partitions::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
-use wire::api::delete_records::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-};
+use wire::api::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
 use wire::api::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsRequest, DescribeLogDirsResponse,
 };
@@ -48,6 +46,8 @@ fn partitions(topic: &Topic, limit: i32) -> Vec<i32> {
             assert!(described.partitions.len() <= limit as usize);
             for partition in described.partitions {
                 assert_eq!((partition.error_code, partition.leader_id), (ErrorCode::None, 1));
+                let elr = (&partition.eligible_leader_replicas, &partition.last_known_elr);
+                assert!(elr.0.is_some() && elr.1.is_some(), "Java's client fails on a null");
                 seen.push(partition.partition_index);
             }
         }
@@ -125,7 +125,10 @@ fn records_are_deleted_up_to_an_offset_and_never_above_the_end() {
     assert_eq!(delete(2, &topic, -2), (ErrorCode::OffsetOutOfRange, -1));
     assert_eq!(delete(2, &topic, -1), (ErrorCode::None, 10), "-1 is the high watermark");
     let sent = client.produce(9, &topic, -1, batch(&["y"]));
-    assert_eq!((sent.error_code, sent.base_offset, sent.log_start_offset), (ErrorCode::None, 10, 10));
+    assert_eq!(
+        (sent.error_code, sent.base_offset, sent.log_start_offset),
+        (ErrorCode::None, 10, 10)
+    );
     let nowhere = Topic { name: "nowhere".into(), id: topic.id };
     assert_eq!(delete(2, &nowhere, 0), (ErrorCode::UnknownTopicOrPartition, -1));
 }
@@ -174,7 +177,8 @@ fn elections_are_preferred_or_refused() {
             timeout_ms: 5_000,
         };
         let response = Client::new().call(version, &request);
-        let result = response.replica_election_results.first().map(|r| r.partition_result[0].clone());
+        let result =
+            response.replica_election_results.first().map(|r| r.partition_result[0].clone());
         (response.error_code, result)
     };
     for version in 0..=2 {
@@ -196,8 +200,7 @@ fn elections_are_preferred_or_refused() {
 fn the_metadata_quorum_is_described_under_kafkas_name() {
     let ask = |version, topic: &str, partition_index| {
         let partition = asked::PartitionData { partition_index };
-        let topic =
-            asked::TopicData { topic_name: topic.into(), partitions: vec![partition] };
+        let topic = asked::TopicData { topic_name: topic.into(), partitions: vec![partition] };
         Client::new().call(version, &DescribeQuorumRequest { topics: vec![topic] })
     };
     for version in 0..=2 {

@@ -95,9 +95,8 @@ impl BrokerLayers<'_> {
             Some((source, value)) => (source, Some(value)),
             None => (ConfigSource::Default, None),
         };
-        let synonyms = synonyms
-            .map(|(source, value)| Synonym { name: def.name, value, source })
-            .collect();
+        let synonyms =
+            synonyms.map(|(source, value)| Synonym { name: def.name, value, source }).collect();
         DescribedBrokerConfig { def, value, source, synonyms }
     }
 }

@@ -69,6 +69,7 @@ pub const BROKER_CONFIGS: &[BrokerConfigDef] = &[
     def("min.insync.replicas", Int, Some("1"), LIVE),
     def("node.id", Int, None, AtStart),
     def("num.partitions", Int, Some("1"), AtStart),
+    def("producer.id.expiration.ms", Int, Some("86400000"), AtStart),
     def("replica.lag.time.max.ms", Long, Some("30000"), AtStart),
     def("socket.request.max.bytes", Int, Some("104857600"), AtStart),
     def("unclean.leader.election.enable", Boolean, Some("false"), LIVE),
@@ -152,7 +153,7 @@ pub const UNSUPPORTED_BROKER_CONFIGS: &[(&str, &[&str])] = &[
     ("it is not a setting here: the value is fixed", &[
         "cordoned.log.dirs", "delete.topic.enable", "fetch.max.bytes",
         "max.incremental.fetch.session.cache.slots", "max.request.partition.size.limit",
-        "producer.id.expiration.check.interval.ms", "producer.id.expiration.ms", "request.timeout.ms",
+        "producer.id.expiration.check.interval.ms",  "request.timeout.ms",
         "unclean.leader.election.interval.ms",
     ]),
     ("log compaction is not supported yet", &[

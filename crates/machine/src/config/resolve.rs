@@ -75,10 +75,8 @@ impl TopicDefaults {
         broker: &BTreeMap<String, String>,
     ) -> TopicDefaults {
         let mut settings = self.settings.clone();
-        let layers = [
-            (ConfigSource::DynamicDefaultBroker, cluster),
-            (ConfigSource::DynamicBroker, broker),
-        ];
+        let layers =
+            [(ConfigSource::DynamicDefaultBroker, cluster), (ConfigSource::DynamicBroker, broker)];
         for (source, layer) in layers {
             for (name, value) in layer {
                 let one = BTreeMap::from([(name.clone(), value.clone())]);

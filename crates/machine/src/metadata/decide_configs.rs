@@ -34,9 +34,7 @@ fn topic(
     validate_only: bool,
 ) -> Result<Command, Response> {
     let topic = find(image, &TopicRef::Name(name))?;
-    fill_in(&mut change, |name| {
-        config::find(name).map(|def| (def.kind, def.default.to_owned()))
-    })?;
+    fill_in(&mut change, |name| config::find(name).map(|def| (def.kind, def.default.to_owned())))?;
     let after = change.apply(&topic.configs);
     config::validate(&after).map_err(rejected)?;
     if validate_only || after == topic.configs {

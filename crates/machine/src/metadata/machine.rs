@@ -224,7 +224,8 @@ fn add_partitions(
     }
     let added = partitions(image, first, &assignments)?;
     image.next_group += added.len() as u64;
-    image.next_replica += added.iter().map(|partition| partition.replicas.len() as u64).sum::<u64>();
+    image.next_replica +=
+        added.iter().map(|partition| partition.replicas.len() as u64).sum::<u64>();
     let mut topic = Topic::clone(&topic);
     topic.partitions.extend(added);
     let topic = Arc::new(topic);

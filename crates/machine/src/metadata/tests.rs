@@ -73,9 +73,8 @@ fn edit(name: &str, edit: ConfigEdit) -> ConfigChange {
 }
 
 fn replace_configs(topic: &str, pairs: &[(&str, &str)]) -> Request {
-    let edits = pairs.iter().map(|(name, value)| {
-        (name.to_string(), ConfigEdit::Set(value.to_string()))
-    });
+    let edits =
+        pairs.iter().map(|(name, value)| (name.to_string(), ConfigEdit::Set(value.to_string())));
     let change = ConfigChange { replace: true, edits: edits.collect() };
     alter(ConfigResource::Topic(topic.into()), change)
 }
@@ -362,7 +361,8 @@ fn a_topic_grows_and_never_shrinks() {
             .collect(),
         ..grow(7, 6)
     };
-    for bad in [manual(&[&[1, 2], &[2, 3]]), manual(&[&[1]]), manual(&[&[1, 9]]), manual(&[&[1, 1]])]
+    for bad in
+        [manual(&[&[1, 2], &[2, 3]]), manual(&[&[1]]), manual(&[&[1, 9]]), manual(&[&[1, 1]])]
     {
         let answer = c.ask(Request::AddPartitions(bad));
         assert_eq!(code(&answer), Some(ErrorCode::InvalidReplicaAssignment), "{answer:?}");

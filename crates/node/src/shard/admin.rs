@@ -184,7 +184,8 @@ impl<R> Member<R> {
         let (expired, left) = std::mem::take(&mut self.trims).into_iter().partition(late);
         self.trims = left;
         for trim in expired {
-            let why = "a replica still lacks records below this offset; the log start has not moved";
+            let why =
+                "a replica still lacks records below this offset; the log start has not moved";
             out.refuse(Some(trim.reply), ErrorCode::RequestTimedOut, why);
         }
     }
@@ -202,9 +203,11 @@ impl<R> Member<R> {
             let why = format!("broker {broker} is the preferred leader and leads");
             return Err((ErrorCode::ElectionNotNeeded, why));
         }
-        let heard = self.group.progress().into_iter().any(|peer| {
-            peer.replica == replica && peer.voter && peer.recently_active
-        });
+        let heard = self
+            .group
+            .progress()
+            .into_iter()
+            .any(|peer| peer.replica == replica && peer.voter && peer.recently_active);
         if !heard || !self.group.isr(now, cfg.replica_lag_ms_max).contains(&replica) {
             let why = format!("the preferred leader, broker {broker}, is not in sync");
             return Err((ErrorCode::PreferredLeaderNotAvailable, why));

@@ -254,7 +254,7 @@ impl<R> Member<R> {
             }
             let Some(Pending { index, deed }) = self.pending.pop_front() else { break };
             if let Deed::LogStart { reply } = deed {
-                answers.push((reply, Answer::Admin(AdminAnswer::LogStart(log_start))));
+                out.replies.push((reply, Answer::Admin(AdminAnswer::LogStart(log_start))));
                 continue;
             }
             let Deed::Batch {

@@ -127,15 +127,13 @@ impl<R> Shard<R> {
                 }
                 None => self.refuse_unknown(group, Some(reply), out),
             },
-            Input::Admin { group, ask, deadline_ns, reply } => {
-                match self.members.get_mut(&group) {
-                    Some(member) => {
-                        member.admin(&self.cfg, now, ask, deadline_ns, reply, out);
-                        self.dirty.insert(group);
-                    }
-                    None => self.refuse_unknown(group, Some(reply), out),
+            Input::Admin { group, ask, deadline_ns, reply } => match self.members.get_mut(&group) {
+                Some(member) => {
+                    member.admin(&self.cfg, now, ask, deadline_ns, reply, out);
+                    self.dirty.insert(group);
                 }
-            }
+                None => self.refuse_unknown(group, Some(reply), out),
+            },
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);
             }

@@ -3,8 +3,8 @@
 use model::{ErrorCode, TopicId};
 
 use super::metadata::AUTHORIZED_OPERATIONS_OMITTED;
-use crate::codec::{Decoder, Encoder, Field, Shape, wire_message, wire_struct};
 use crate::WireError;
+use crate::codec::{Decoder, Encoder, Field, Shape, wire_message, wire_struct};
 
 wire_struct! {
     pub struct DescribeTopicPartitionsRequest {
