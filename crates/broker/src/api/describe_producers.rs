@@ -60,6 +60,8 @@ async fn remembered(
     let group = topics::partition(topic, index)?.group;
     topics::served_here(node, group, -1)?;
     let within = Duration::from_millis(limits::GUARD_MS_MAX);
+    // Batches are acknowledged before they are applied; a guarded read waits for that.
+    node.guard(group, within).await.map_err(|refusal| refusal.code)?;
     match node.admin_here(group, AdminAsk::Producers, within).await {
         Answer::Admin(AdminAnswer::Producers(all)) => Ok(all.into_iter().map(state).collect()),
         Answer::Refused(refusal) => Err(refusal.code),

@@ -18,6 +18,8 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+/// The topic config whose default one of these tests changes.
+const OF_BROKERS: &str = "message.timestamp.after.max.ms";
 const APPEND: i8 = 2;
 
 type Edit<'a> = (&'a str, i8, Option<&'a str>);
@@ -72,10 +74,12 @@ fn described(kind: i8, name: &str, config: &str) -> DescribeConfigsResourceResul
 #[test]
 fn trap_8_defaults_are_listed_with_their_source_and_synonyms() {
     let topic = topic(1);
-    for config in describe(TOPIC, &topic.name) {
+    // Another test changes the default of one of them meanwhile.
+    let all = describe(TOPIC, &topic.name);
+    for config in all.iter().filter(|config| config.name != OF_BROKERS) {
         assert_eq!(config.config_source, 5, "{}", config.name);
         assert!(config.config_type > 0 && config.documentation.is_some(), "{}", config.name);
-        assert_eq!(config.value.is_some(), config.name != "nothing", "{}", config.name);
+        assert!(config.value.is_some(), "{}", config.name);
     }
     let retention = described(TOPIC, &topic.name, "retention.ms");
     let synonyms: Vec<_> = retention.synonyms.iter().map(|s| (s.name.as_str(), s.source)).collect();
@@ -163,7 +167,7 @@ fn broker_configs_are_changed_for_one_broker_or_for_all_and_reach_its_topics() {
     // Nothing else in these tests looks at this config.
     let config = "log.message.timestamp.after.max.ms";
     assert_eq!(set(BROKER, "", config, "7200000").0, ErrorCode::None);
-    let of_topic = || described(TOPIC, &topic.name, "message.timestamp.after.max.ms");
+    let of_topic = || described(TOPIC, &topic.name, OF_BROKERS);
     assert_eq!((of_topic().value.as_deref(), of_topic().config_source), (Some("7200000"), 3));
     assert_eq!(set(BROKER, "1", config, "7300000").0, ErrorCode::None);
     assert_eq!((of_topic().value.as_deref(), of_topic().config_source), (Some("7300000"), 2));
@@ -186,7 +190,7 @@ fn broker_configs_are_changed_for_one_broker_or_for_all_and_reach_its_topics() {
     let request = CreateTopicsRequest { topics: vec![wish], ..Default::default() };
     let created = Client::new().call(7, &request).topics.remove(0);
     let told = created.configs.unwrap();
-    let told = told.iter().find(|c| c.name == "message.timestamp.after.max.ms").unwrap();
+    let told = told.iter().find(|c| c.name == OF_BROKERS).unwrap();
     assert_eq!((told.value.as_deref(), told.config_source), (Some("7300000"), 2));
     for name in ["1", ""] {
         assert_eq!(change(BROKER, name, &[(config, DELETE, None)], false).0, ErrorCode::None);

@@ -174,8 +174,13 @@ fn trap_5_zstd_read_committed_and_transactions_need_their_versions() {
 #[test]
 fn trap_6_a_java_producers_first_steps_work() {
     let (topic, mut client) = (topic(1), Client::new());
-    let fresh = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
+    let fresh = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        ..Default::default()
+    };
     let id = client.call(5, &fresh).producer_id;
+    assert!(id >= 0);
     let of = |sequence| BatchBuilder::new(0).producer(id, 0, sequence).value(b"v").build();
     for sequence in 0..6 {
         let offset = i64::from(sequence);
