@@ -64,15 +64,37 @@ static ROUTES: &[(ApiKey, Route)] = &[
     (ApiKey::ApiVersions, Route::InTurn(in_turn::<api::api_versions::ApiVersions>)),
     (ApiKey::CreateTopics, Route::InTurn(in_turn::<api::create_topics::CreateTopics>)),
     (ApiKey::DeleteTopics, Route::InTurn(in_turn::<api::delete_topics::DeleteTopics>)),
+    (ApiKey::DeleteRecords, Route::InTurn(in_turn::<api::delete_records::DeleteRecords>)),
     (ApiKey::InitProducerId, Route::InTurn(in_turn::<api::init_producer_id::InitProducerId>)),
     (
         ApiKey::OffsetForLeaderEpoch,
         Route::InTurn(in_turn::<api::offset_for_leader_epoch::OffsetForLeaderEpoch>),
     ),
     (ApiKey::DescribeConfigs, Route::InTurn(in_turn::<api::describe_configs::DescribeConfigs>)),
+    (ApiKey::AlterConfigs, Route::InTurn(in_turn::<api::alter_configs::AlterConfigs>)),
+    (ApiKey::DescribeLogDirs, Route::InTurn(in_turn::<api::describe_log_dirs::DescribeLogDirs>)),
+    (ApiKey::CreatePartitions, Route::InTurn(in_turn::<api::create_partitions::CreatePartitions>)),
     (ApiKey::DeleteGroups, Route::InTurn(in_turn::<api::groups::delete_groups::DeleteGroups>)),
+    (ApiKey::ElectLeaders, Route::InTurn(in_turn::<api::elect_leaders::ElectLeaders>)),
+    (
+        ApiKey::IncrementalAlterConfigs,
+        Route::InTurn(in_turn::<api::incremental_alter_configs::IncrementalAlterConfigs>),
+    ),
     (ApiKey::OffsetDelete, Route::InTurn(in_turn::<api::groups::offset_delete::OffsetDelete>)),
+    (ApiKey::DescribeQuorum, Route::InTurn(in_turn::<api::describe_quorum::DescribeQuorum>)),
     (ApiKey::DescribeCluster, Route::InTurn(in_turn::<api::describe_cluster::DescribeCluster>)),
+    (
+        ApiKey::DescribeProducers,
+        Route::InTurn(in_turn::<api::describe_producers::DescribeProducers>),
+    ),
+    (
+        ApiKey::ListConfigResources,
+        Route::InTurn(in_turn::<api::list_config_resources::ListConfigResources>),
+    ),
+    (
+        ApiKey::DescribeTopicPartitions,
+        Route::InTurn(in_turn::<api::describe_topic_partitions::DescribeTopicPartitions>),
+    ),
 ];
 
 /// What ApiVersions tells clients.

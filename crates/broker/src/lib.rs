@@ -6,6 +6,7 @@
 //! cannot be reached without [`authorize::Authorized`]; bytes that lie, and a handler that
 //! panics, cost one connection; every wait has a deadline.
 
+mod alter;
 mod api;
 mod authorize;
 mod call;

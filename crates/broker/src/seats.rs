@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 /// All seats of a broker.
 pub(crate) struct Seats {
-    max: usize,
     max_per_ip: usize,
     taken: AtomicUsize,
     by_ip: Lock<HashMap<IpAddr, usize>>,
@@ -46,12 +45,13 @@ impl Full {
 }
 
 impl Seats {
-    pub fn new(max: usize, max_per_ip: usize) -> Seats {
+    pub fn new(max_per_ip: usize) -> Seats {
         let by_ip = Lock::new(LockClass::Connections, HashMap::new());
-        Seats { max, max_per_ip, taken: AtomicUsize::new(0), by_ip, left: Notify::new() }
+        Seats { max_per_ip, taken: AtomicUsize::new(0), by_ip, left: Notify::new() }
     }
 
-    pub fn take(self: &Arc<Self>, ip: IpAddr) -> Result<Seat, Full> {
+    /// A seat, if fewer than `max` are taken; `max.connections` may change at any time.
+    pub fn take(self: &Arc<Self>, ip: IpAddr, max: usize) -> Result<Seat, Full> {
         {
             let mut by_ip = self.by_ip.lock();
             let of_ip = by_ip.get(&ip).copied().unwrap_or(0);
@@ -62,8 +62,8 @@ impl Seats {
         }
         let seat = Seat { seats: Arc::clone(self), ip };
         // On the way out the seat is given back.
-        let fits = self.taken.fetch_add(1, Ordering::AcqRel) < self.max;
-        if fits { Ok(seat) } else { Err(Full::Broker(self.max)) }
+        let fits = self.taken.fetch_add(1, Ordering::AcqRel) < max;
+        if fits { Ok(seat) } else { Err(Full::Broker(max)) }
     }
 
     pub fn taken(&self) -> usize {
@@ -108,23 +108,23 @@ mod tests {
 
     #[test]
     fn seats_are_limited_and_given_back() {
-        let seats = Arc::new(Seats::new(1, 5));
-        let first = seats.take(HERE);
+        let seats = Arc::new(Seats::new(5));
+        let first = seats.take(HERE, 1);
         assert!(first.is_ok());
-        assert_eq!(seats.take(THERE).err(), Some(Full::Broker(1)));
+        assert_eq!(seats.take(THERE, 1).err(), Some(Full::Broker(1)));
         drop(first);
-        assert!(seats.take(THERE).is_ok());
+        assert!(seats.take(THERE, 1).is_ok());
         assert_eq!((seats.taken(), seats.by_ip.lock().len()), (0, 0));
     }
 
     #[test]
     fn one_address_may_not_take_all() {
-        let seats = Arc::new(Seats::new(10, 2));
-        let held = [seats.take(HERE), seats.take(HERE)];
-        assert_eq!(seats.take(HERE).err(), Some(Full::Ip(2)));
-        assert!(seats.take(THERE).is_ok());
+        let seats = Arc::new(Seats::new(2));
+        let held = [seats.take(HERE, 10), seats.take(HERE, 10)];
+        assert_eq!(seats.take(HERE, 10).err(), Some(Full::Ip(2)));
+        assert!(seats.take(THERE, 10).is_ok());
         drop(held);
-        assert!(seats.take(HERE).is_ok());
+        assert!(seats.take(HERE, 10).is_ok());
         assert_eq!((seats.taken(), seats.by_ip.lock().len()), (0, 0));
     }
 }

@@ -56,7 +56,7 @@ pub fn serve(config: BrokerConfig, node: Arc<Node>) -> Result<Handle, ServeError
     }
     let local_addrs = bound.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect();
     let (stage, seen) = watch::channel(Stage::Open);
-    let seats = Arc::new(Seats::new(config.connections_max, config.connections_max_per_ip));
+    let seats = Arc::new(Seats::new(config.connections_max_per_ip));
     let shared = Arc::new(Shared {
         node,
         config,
@@ -134,7 +134,7 @@ async fn accept(
         let accepted = socket.accept().await;
         beat.phase(Phase::Connect);
         match accepted {
-            Ok((stream, peer)) => match seats.take(peer.ip()) {
+            Ok((stream, peer)) => match seats.take(peer.ip(), connections_max(&shared)) {
                 Ok(seat) => {
                     tokio::spawn(connected(stream, peer, listener.clone(), shared.clone(), seat));
                 }
@@ -151,6 +151,14 @@ async fn accept(
             }
         }
     }
+}
+
+/// `max.connections`, as set while running or at the start.
+fn connections_max(shared: &Shared) -> usize {
+    let image = shared.node.image();
+    let own = image.broker_configs(Some(shared.node.broker_id())).get("max.connections");
+    let set = own.or_else(|| image.broker_configs(None).get("max.connections"));
+    set.and_then(|max| max.trim().parse().ok()).unwrap_or(shared.config.connections_max)
 }
 
 async fn connected(

@@ -117,6 +117,12 @@ pub(crate) async fn ask_metadata(
     }
 }
 
+/// The metadata leader answered something else.
+pub(crate) fn unexpected(answer: &Response) -> Refusal {
+    let why = format!("an answer to another question: {answer:?}");
+    Refusal { code: ErrorCode::UnknownServerError, why }
+}
+
 /// Waits until this broker knows the topics and who serves each of their partitions, or until
 /// `deadline`.
 pub(crate) async fn wait_served(node: &Node, topics: &[TopicId], deadline: Instant) {

@@ -46,6 +46,15 @@ pub enum SnapshotError {
 pub enum ConfigError {
     #[error("unknown topic config {name}{}", did_you_mean(.nearest))]
     Unknown { name: String, nearest: Option<&'static str> },
+    #[error("unknown broker config {name}{}", did_you_mean(.nearest))]
+    UnknownBroker { name: String, nearest: Option<&'static str> },
+    #[error(
+        "{name} cannot be changed while the broker runs: set it in the broker's configuration \
+         file and restart it"
+    )]
+    ReadOnly { name: String },
+    #[error("{name} is not supported: {why}")]
+    Unsupported { name: String, why: &'static str },
     #[error("{name}={value}: {expected}")]
     Value { name: String, value: String, expected: String },
     #[error("{name}={value} is refused: {why}")]

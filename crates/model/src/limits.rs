@@ -69,6 +69,10 @@ pub const FETCH_RESPONSE_BYTES_MAX: usize = 8 << 20;
 pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// A fetch that waits for more than one byte looks again at most this often.
 pub const FETCH_RECHECK_MS: u64 = 5;
+/// How long a change of configs, which names no time-out of its own, is tried.
+pub const CONFIG_ALTER_MS_MAX: u64 = 30_000;
+/// `max.request.partition.size.limit`: partitions on one page of DescribeTopicPartitions.
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
 /// The metadata leader is asked for at least this long, also by clients that do not wait.
 pub const TOPIC_ADMIN_MS_MIN: u64 = 5_000;
 /// A Metadata request that created topics waits this long for their leaders.

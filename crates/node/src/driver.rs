@@ -223,7 +223,9 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         Input::Raft { .. } => InputKind::Message,
         Input::Produce { .. } => InputKind::Produce,
         Input::Guard { .. } => InputKind::ReadIndex,
-        Input::Metadata { .. } | Input::Coordinate { .. } => InputKind::Request,
+        Input::Metadata { .. } | Input::Admin { .. } | Input::Coordinate { .. } => {
+            InputKind::Request
+        }
         Input::Durable { .. } => InputKind::Durable,
         Input::Readable { .. } => InputKind::Segment,
         Input::Entries { .. } => InputKind::EntriesRead,

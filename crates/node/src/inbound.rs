@@ -1,10 +1,10 @@
 //! What peers tell this broker, on its way to shards, formation and the metadata leader.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use machine::metadata;
-use model::{BrokerId, ErrorCode};
+use bytes::Bytes;
+use model::{BrokerId, ErrorCode, GroupId};
 use telemetry::labels::{Lane, LogEvent, PeerDropWhy, PeerRefusedWhy};
 use telemetry::{Peer, log_limited, metrics};
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use crate::leadership;
 use crate::peer::{CallReply, Inbound, PeerHello, RaftItem, Refusal as PeerRefusal};
 use crate::peer_news::{PeerNews, PeerState};
 use crate::plumbing::Plumbing;
+use crate::question::{self, Question};
 use crate::shard::{Answer, Input, RaftIn, Refusal};
 
 /// Receives for one broker.
@@ -86,19 +87,22 @@ impl Inbound for Receiver {
         let node = self.node.upgrade();
         Box::pin(async move {
             let Some(node) = node else {
-                return encode_answer(&Answer::Refused(Refusal {
+                return question::encode_answer(&Answer::Refused(Refusal {
                     code: ErrorCode::NotController,
                     why: "the broker is starting".into(),
                 }));
             };
-            let answer = match metadata::decode_request(&body) {
-                Ok(request) => node.metadata_here(request).await,
-                Err(error) => Answer::Refused(Refusal {
+            let answer = match question::decode(&body) {
+                Ok(Question::Metadata(request)) => node.metadata_here(request).await,
+                Ok(Question::Admin { group, ask, within_ms }) => {
+                    node.admin_here(GroupId(group), ask, Duration::from_millis(within_ms)).await
+                }
+                Err(why) => Answer::Refused(Refusal {
                     code: ErrorCode::InvalidRequest,
-                    why: format!("broker {from} asked what this version cannot read: {error}"),
+                    why: format!("broker {from} asked what this version cannot read: {why}"),
                 }),
             };
-            encode_answer(&answer)
+            question::encode_answer(&answer)
         })
     }
 
@@ -107,64 +111,5 @@ impl Inbound for Receiver {
         metrics().peer_refused_total.at(label).inc();
         let (peer, why) = (peer.map(|peer| peer.0), why.as_str());
         log_limited!(warn, LogEvent::PeerRefused, ?peer, why, "refused a peer");
-    }
-}
-
-const ANSWERED: u8 = 0;
-const REFUSED: u8 = 1;
-
-/// An answer between brokers: one byte, then the response, or Kafka's code and a text.
-fn encode_answer(answer: &Answer) -> Bytes {
-    let mut out = BytesMut::new();
-    match answer {
-        Answer::Metadata(response) => {
-            out.put_u8(ANSWERED);
-            out.put_slice(&metadata::encode_response(response));
-        }
-        Answer::Refused(refusal) => {
-            out.put_u8(REFUSED);
-            out.put_i16(refusal.code.code());
-            out.put_slice(refusal.why.as_bytes());
-        }
-        Answer::Produced(_) | Answer::Guarded(_) | Answer::Group(_) => {
-            out.put_u8(REFUSED);
-            out.put_i16(ErrorCode::UnknownServerError.code());
-        }
-    }
-    out.freeze()
-}
-
-/// Reads [`encode_answer`]; foreign bytes are a refusal.
-pub fn decode_answer(body: &[u8]) -> Result<metadata::Response, Refusal> {
-    let garbled = |why: String| Refusal { code: ErrorCode::UnknownServerError, why };
-    match body.split_first() {
-        Some((&ANSWERED, rest)) => {
-            metadata::decode_response(rest).map_err(|error| garbled(error.to_string()))
-        }
-        Some((&REFUSED, [high, low, text @ ..])) => {
-            let code = ErrorCode::from_i16(i16::from_be_bytes([*high, *low]));
-            Err(Refusal {
-                code: code.unwrap_or(ErrorCode::UnknownServerError),
-                why: String::from_utf8_lossy(text).into_owned(),
-            })
-        }
-        _ => Err(garbled("a peer's answer does not parse".into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_cross_and_foreign_bytes_are_refusals() {
-        let refusal = Refusal { code: ErrorCode::NotController, why: "later".into() };
-        let crossed = decode_answer(&encode_answer(&Answer::Refused(refusal.clone())));
-        assert_eq!(crossed, Err(refusal));
-        let response = metadata::Response::BrokerRegistered;
-        let crossed = decode_answer(&encode_answer(&Answer::Metadata(response.clone())));
-        assert_eq!(crossed, Ok(response));
-        assert!(decode_answer(&[]).is_err() && decode_answer(&[1, 2]).is_err());
-        assert!(decode_answer(&[0, b'{']).is_err());
     }
 }

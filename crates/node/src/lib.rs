@@ -24,6 +24,7 @@ mod observe;
 pub mod peer;
 mod peer_news;
 mod plumbing;
+mod question;
 #[cfg(test)]
 mod rebuild_tests;
 mod segment_thread;
@@ -48,7 +49,10 @@ pub use lookup::TimestampOffset;
 pub use node::{Ask, Node};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
-pub use shard::{Answer, Guarded, MemberStatus, Produced, Refusal};
+pub use shard::{
+    AdminAnswer, AdminAsk, Answer, Guarded, MemberStatus, Produced, ProducerStatus, QuorumReplica,
+    QuorumStatus, Refusal,
+};
 pub use shutdown::Hurry;
 pub use status::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
 pub use view::{PartitionView, ViewState, Waiter};

@@ -23,14 +23,17 @@ use crate::boot::{self, Threads};
 use crate::budget::{Budget, Charge};
 use crate::datadir::DataDir;
 use crate::host::{HostStop, Hosted};
-use crate::inbound::{Receiver, decode_answer};
+use crate::inbound::Receiver;
 use crate::leadership::Leadership;
 use crate::mailbox::{ShardHandle, Shards};
 use crate::peer::{Identity, PeerConfig, Peers};
 use crate::peer_news::PeerNews;
 use crate::plumbing::Plumbing;
+use crate::question::{self, Question};
 use crate::settings::{NodeConfig, StartError};
-use crate::shard::{Answer, Guarded, Input, ProduceInput, Produced, Refusal};
+use crate::shard::{
+    AdminAnswer, AdminAsk, Answer, Guarded, Input, ProduceInput, Produced, Refusal,
+};
 use crate::tasks;
 use crate::view::{Found, PartitionView};
 
@@ -191,8 +194,24 @@ impl Node {
         &self.budget
     }
 
-    pub fn topic_defaults(&self) -> &TopicDefaults {
-        &self.defaults
+    /// What topics without configs of their own get from this broker, now.
+    pub fn topic_defaults(&self) -> TopicDefaults {
+        self.topic_defaults_in(&self.image())
+    }
+
+    pub(crate) fn topic_defaults_in(&self, image: &Image) -> TopicDefaults {
+        let own = image.broker_configs(Some(self.cfg.broker));
+        self.defaults.under(image.broker_configs(None), own)
+    }
+
+    /// Where the data directory is.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.cfg.data_dir
+    }
+
+    /// (total, usable) bytes of the volume below the data directory.
+    pub fn volume_bytes(&self) -> Option<(u64, u64)> {
+        tasks::volume_bytes(&self.cfg.data_dir)
     }
 
     /// Kafka's broker configs this broker was given.
@@ -299,14 +318,95 @@ impl Node {
                 other => Err(unexpected(&other)),
             };
         }
+        let left = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
+        let question = Question::Metadata(request.clone());
+        match self.ask_peer(leader.broker, &question, left).await? {
+            Answer::Metadata(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// One question to one broker. A time-out is "unknown".
+    async fn ask_peer(
+        &self,
+        broker: BrokerId,
+        question: &Question,
+        within: Duration,
+    ) -> Result<Answer, Refusal> {
         let unknown = |why: String| Refusal { code: ErrorCode::RequestTimedOut, why };
         let peers = self.plumbing.peers().ok_or_else(|| unknown("starting".into()))?;
-        let body = Bytes::from(machine::metadata::encode_request(request));
-        let left = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
-        match peers.call(leader.broker, body, left).await {
-            Ok(body) => decode_answer(&body),
+        match peers.call(broker, question::encode(question), within).await {
+            Ok(body) => match question::decode_answer(&body) {
+                Answer::Refused(refusal) => Err(refusal),
+                answer => Ok(answer),
+            },
             Err(error) => Err(unknown(error.to_string())),
         }
+    }
+
+    /// Asks the leader of a group, wherever it is and whoever it becomes, until the deadline.
+    /// Only for questions that may be asked twice.
+    pub async fn admin(
+        &self,
+        group: GroupId,
+        ask: AdminAsk,
+        within: Duration,
+    ) -> Result<AdminAnswer, Refusal> {
+        let ends = Instant::now() + within;
+        loop {
+            let left = ends.saturating_duration_since(Instant::now());
+            let refusal = match self.admin_once(group, ask, left).await {
+                Ok(Answer::Admin(answer)) => return Ok(answer),
+                Ok(other) => return Err(unexpected(&other)),
+                Err(refusal) => refusal,
+            };
+            let again = matches!(
+                refusal.code,
+                ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::LeaderNotAvailable
+                    | ErrorCode::NotController
+                    | ErrorCode::RequestTimedOut
+            );
+            if !again || Instant::now() + RETRY >= ends {
+                return Err(refusal);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn admin_once(
+        &self,
+        group: GroupId,
+        ask: AdminAsk,
+        left: Duration,
+    ) -> Result<Answer, Refusal> {
+        let Some(leader) = self.leader(group) else {
+            let why = "nobody leads it now".into();
+            return Err(Refusal { code: ErrorCode::LeaderNotAvailable, why });
+        };
+        let within = left.min(ATTEMPT);
+        if leader.broker == self.cfg.broker {
+            return match self.admin_here(group, ask, within).await {
+                Answer::Refused(refusal) => Err(refusal),
+                answer => Ok(answer),
+            };
+        }
+        let within_ms = within.as_millis() as u64;
+        let question = Question::Admin { group: group.0, ask, within_ms };
+        self.ask_peer(leader.broker, &question, within).await
+    }
+
+    /// Asks the replica of this broker; only a leader answers.
+    pub async fn admin_here(&self, group: GroupId, ask: AdminAsk, within: Duration) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let deadline_ns = clock::boot_ns() + within.as_nanos() as u64;
+        let ask = Input::Admin { group, ask, deadline_ns, reply };
+        if !self.plumbing.shards.of(group).ask(ask).await {
+            return Answer::Refused(shutting_down());
+        }
+        // The shard says why it gave up; the margin lets it.
+        let ends = Instant::now() + within + RETRY;
+        wait(answer, ends).await.unwrap_or_else(Answer::Refused)
     }
 
     /// Asks the metadata replica of this broker.
@@ -323,8 +423,18 @@ impl Node {
     async fn see(&self, response: &Response, ends: Instant) {
         let mut image = self.plumbing.image.subscribe();
         let seen = |image: &Arc<Image>| match response {
+            // Nothing was changed, only checked.
+            Response::TopicCreated { id, .. } | Response::PartitionsAdded { id, .. }
+                if id.is_zero() =>
+            {
+                true
+            }
             Response::TopicCreated { id, .. } => image.topic_by_id(*id).is_some(),
+            Response::ConfigsAltered { version } => image.version() >= *version,
             Response::TopicDeleted { id, .. } => image.topic_by_id(*id).is_none(),
+            Response::PartitionsAdded { id, total } => {
+                image.topic_by_id(*id).is_none_or(|topic| topic.partitions.len() >= *total as usize)
+            }
             _ => true,
         };
         // Without it the client's next request may meet an older image; it retries.

@@ -200,6 +200,7 @@ fn bind_brokers(node: &Node, image: &Image, bound: &mut BTreeSet<model::Director
 /// Every partition replica that belongs on this disk.
 fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
     let directory = node.identity.directory();
+    let defaults = node.topic_defaults_in(image);
     let mut all = Vec::new();
     for (topic, partition) in image.partitions() {
         let Some(own) = partition.replicas.iter().find(|r| r.directory == directory) else {
@@ -219,8 +220,8 @@ fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
             replica: own.replica,
             replicas: replicas.collect(),
             learners: Vec::new(),
-            config: TopicConfig::resolve(&topic.configs, &node.defaults)
-                .unwrap_or_else(|_| boot::default_config(&node.defaults)),
+            config: TopicConfig::resolve(&topic.configs, &defaults)
+                .unwrap_or_else(|_| boot::default_config(&defaults)),
         };
         all.push((partition.group, spec));
     }
@@ -256,7 +257,7 @@ async fn watch_space(node: Arc<Node>) {
     let mut was_full = false;
     loop {
         tick.tick().await;
-        let free = free_bytes(&node.cfg.data_dir);
+        let free = volume_bytes(&node.cfg.data_dir).map(|(_, free)| free);
         metrics().disk_free_bytes.set(free.unwrap_or(0) as i64);
         let low = free.is_some_and(|free| free < node.cfg.disk_reserve_bytes);
         let full = low || node.plumbing.journal_full().is_some();
@@ -292,9 +293,9 @@ fn memory_gauges(node: &Node) {
     metrics().buffer_bytes.at(BufferStage::TailCache).set(cached);
 }
 
-/// Bytes an unprivileged process may still write below `path`.
+/// Bytes of the volume `path` is on, and what an unprivileged process may still write there.
 #[allow(unsafe_code)]
-fn free_bytes(path: &std::path::Path) -> Option<u64> {
+pub(crate) fn volume_bytes(path: &std::path::Path) -> Option<(u64, u64)> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: a zeroed statvfs is valid, `path` is a C string, both outlive the call.
@@ -302,5 +303,5 @@ fn free_bytes(path: &std::path::Path) -> Option<u64> {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &mut stat), stat)
     };
-    (code == 0).then(|| stat.f_bavail * stat.f_frsize)
+    (code == 0).then(|| (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }

@@ -168,6 +168,12 @@ impl PartitionView {
         self.segments.lock().clone()
     }
 
+    /// Bytes of the batches in this replica's segments.
+    pub fn segment_bytes(&self) -> u64 {
+        let list = self.segments();
+        list.map_or(0, |list| list.segments().iter().map(|segment| segment.log_bytes).sum())
+    }
+
     /// The segment thread has written up to `list.next_offset()`: the cache gives back what the
     /// budget no longer allows.
     pub(crate) fn set_segments(&self, list: Arc<SegmentList>) {

@@ -18,6 +18,7 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::Produce { group, .. } => ("takes_batch", group.0),
         Input::Guard { group, .. } => ("takes_read", group.0),
         Input::Coordinate { group, .. } => ("coordinates", group.0),
+        Input::Admin { group, .. } => ("takes_question", group.0),
         Input::Metadata { .. } => ("takes_request", GroupId::METADATA.0),
         Input::Durable { done, .. } => ("hears_durable", done.first().map_or(0, |(g, _)| g.0)),
         Input::Readable { group, .. } => ("hears_readable", group.0),

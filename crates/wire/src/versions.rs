@@ -8,6 +8,14 @@ use std::ops::{RangeFrom, RangeInclusive};
 use model::ApiKey;
 
 use crate::api::{
+    alter_configs::AlterConfigsRequest, create_partitions::CreatePartitionsRequest,
+    delete_records::DeleteRecordsRequest, describe_log_dirs::DescribeLogDirsRequest,
+    describe_producers::DescribeProducersRequest, describe_quorum::DescribeQuorumRequest,
+    describe_topic_partitions::DescribeTopicPartitionsRequest, elect_leaders::ElectLeadersRequest,
+    incremental_alter_configs::IncrementalAlterConfigsRequest,
+    list_config_resources::ListConfigResourcesRequest,
+};
+use crate::api::{
     api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
     delete_topics::DeleteTopicsRequest, describe_cluster::DescribeClusterRequest,
     describe_configs::DescribeConfigsRequest, fetch::FetchRequest,
@@ -97,12 +105,22 @@ static SUPPORTED: &[ApiSupport] = &[
     of::<ApiVersionsRequest>(),
     of::<CreateTopicsRequest>(),
     of::<DeleteTopicsRequest>(),
+    of::<DeleteRecordsRequest>(),
     of::<InitProducerIdRequest>(),
     of::<OffsetForLeaderEpochRequest>(),
     of::<DescribeConfigsRequest>(),
+    of::<AlterConfigsRequest>(),
+    of::<DescribeLogDirsRequest>(),
+    of::<CreatePartitionsRequest>(),
     of::<DeleteGroupsRequest>(),
+    of::<ElectLeadersRequest>(),
+    of::<IncrementalAlterConfigsRequest>(),
     of::<OffsetDeleteRequest>(),
+    of::<DescribeQuorumRequest>(),
     of::<DescribeClusterRequest>(),
+    of::<DescribeProducersRequest>(),
+    of::<ListConfigResourcesRequest>(),
+    of::<DescribeTopicPartitionsRequest>(),
 ];
 
 /// Every API this codec speaks, by ascending key.

@@ -25,7 +25,7 @@ cargo xtask <command>
 
   verify [CHECK...]    format arrows tidy metrics pages clippy (all by default)
   fix                  mends what verify can mend by itself
-  test [PHASE...]      build unit sim clients steady failover shutdown dev (all of them by default)
+  test [PHASE...]      build unit sim clients admin steady failover shutdown dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cases::{clients, dev, failover, shutdown, steady};
+use crate::cases::{admin, clients, dev, failover, shutdown, steady};
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 8] =
-    ["build", "unit", "sim", "clients", "steady", "failover", "shutdown", "dev"];
+const PHASES: [&str; 9] =
+    ["build", "unit", "sim", "clients", "admin", "steady", "failover", "shutdown", "dev"];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -55,6 +55,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("clients") {
         tally.phase("clients", clients::run);
+    }
+    if wanted("admin") {
+        tally.phase("admin", admin::run);
     }
     if wanted("steady") {
         tally.phase("steady", |tally| steady::run(tally, STEADY_SECONDS));

@@ -75,7 +75,7 @@ async fn create(
     let left = deadline.saturating_duration_since(Instant::now());
     match topics::ask_metadata(node, Request::CreateTopic(wish), left).await? {
         Response::TopicCreated { name, id, partitions, replication_factor } => {
-            let described = TopicConfig::describe(&configs, node.topic_defaults());
+            let described = TopicConfig::describe(&configs, &node.topic_defaults());
             let configs = described.into_iter().map(|config| CreatableTopicConfigs {
                 name: config.def.name.to_owned(),
                 value: Some(config.value),
@@ -93,10 +93,7 @@ async fn create(
                 ..Default::default()
             })
         }
-        other => {
-            let why = format!("an answer to another question: {other:?}");
-            Err(Refusal { code: ErrorCode::UnknownServerError, why })
-        }
+        other => Err(topics::unexpected(&other)),
     }
 }
 

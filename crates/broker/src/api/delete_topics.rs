@@ -79,10 +79,7 @@ async fn delete(
     let left = deadline.saturating_duration_since(Instant::now());
     match topics::ask_metadata(&call.shared.node, request, left).await? {
         Response::TopicDeleted { name, id } => Ok((name, id)),
-        other => {
-            let why = format!("an answer to another question: {other:?}");
-            Err(Refusal { code: ErrorCode::UnknownServerError, why })
-        }
+        other => Err(topics::unexpected(&other)),
     }
 }
 

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 
 use model::{BrokerId, ErrorCode};
-use node::config::{ConfigSource, ConfigType, DescribedConfig, Honour, TopicConfig, TopicDefaults};
+use node::config::ConfigSource::StaticBroker;
+use node::config::{
+    BrokerLayers, ConfigType, DescribedBrokerConfig, DescribedConfig, Synonym, TopicConfig,
+    TopicDefaults, document_broker, find_broker_config,
+};
 use node::metadata::Image;
 use wire::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
+use crate::alter::{BROKER, TOPIC, no_configs};
 use crate::authorize::Authorized;
 use crate::call::{Call, Codes};
 use crate::dispatch::Api;
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 
 pub(crate) struct DescribeConfigs;
 
@@ -32,7 +34,7 @@ impl Api for DescribeConfigs {
         let scene = Scene {
             image: &image,
             broker: node.broker_id(),
-            defaults: node.topic_defaults(),
+            defaults: &node.topic_defaults(),
             settings: node.broker_configs(),
             synonyms: request.include_synonyms,
             documentation: request.include_documentation,
@@ -63,10 +65,7 @@ impl Scene<'_> {
         let described = match resource.resource_type {
             TOPIC => self.topic(&resource.resource_name),
             BROKER => self.broker(&resource.resource_name),
-            other => {
-                let why = format!("resources of type {other} have no configs here");
-                Err((ErrorCode::InvalidRequest, why))
-            }
+            other => Err((ErrorCode::InvalidRequest, no_configs(other))),
         };
         let (error_code, error_message, configs) = match described {
             Ok(configs) => (ErrorCode::None, None, configs),
@@ -95,67 +94,82 @@ impl Scene<'_> {
     }
 
     fn topic_config(&self, config: DescribedConfig) -> DescribeConfigsResourceResult {
-        let synonyms = config.synonyms.into_iter().filter(|_| self.synonyms);
-        let documentation = self.documentation.then(|| match config.def.honour {
-            Honour::Yes => "As in Apache Kafka.".to_owned(),
-            Honour::NoEffect(why) => format!("No effect: {why}."),
-            Honour::Only(values, why) => format!("Only {}: {why}.", values.join(", ")),
-        });
         DescribeConfigsResourceResult {
             name: config.def.name.to_owned(),
             value: Some(config.value),
             read_only: false,
             config_source: config.source as i8,
             is_sensitive: false,
-            synonyms: synonyms
-                .map(|synonym| DescribeConfigsSynonym {
-                    name: synonym.name.to_owned(),
-                    value: Some(synonym.value),
-                    source: synonym.source as i8,
-                })
-                .collect(),
+            synonyms: self.synonyms(config.synonyms),
             config_type: config.def.kind as i8,
-            documentation,
+            documentation: self.documentation.then(|| config.def.document()),
         }
     }
 
-    /// The empty name asks for dynamic defaults of all brokers, of which there are none.
+    fn synonyms(&self, all: Vec<Synonym>) -> Vec<DescribeConfigsSynonym> {
+        let wanted = all.into_iter().filter(|_| self.synonyms);
+        let described = wanted.map(|synonym| DescribeConfigsSynonym {
+            name: synonym.name.to_owned(),
+            value: Some(synonym.value),
+            source: synonym.source as i8,
+        });
+        described.collect()
+    }
+
+    /// This broker's configs; the empty name asks for what is set for all brokers.
     fn broker(&self, name: &str) -> Described {
+        let (own, cluster) = (self.image.broker_configs(Some(self.broker)), self.cluster());
+        let none = BTreeMap::new();
         if name.is_empty() {
-            return Ok(Vec::new());
+            let layers = BrokerLayers { broker: &none, cluster, file: &none };
+            let set = layers.describe().into_iter();
+            let set = set.filter(|config| cluster.contains_key(config.def.name));
+            return Ok(set.map(|config| self.broker_config(config)).collect());
         }
         if name != self.broker.to_string() {
             let why =
                 format!("Unexpected broker id, expected {}, but received {name}", self.broker);
             return Err((ErrorCode::InvalidRequest, why));
         }
-        let configs = self.settings.iter().map(|(name, value)| {
-            let source = ConfigSource::StaticBroker as i8;
-            let synonym =
-                DescribeConfigsSynonym { name: name.clone(), value: Some(value.clone()), source };
-            DescribeConfigsResourceResult {
-                name: name.clone(),
-                value: Some(value.clone()),
-                read_only: true,
-                config_source: source,
-                is_sensitive: false,
-                synonyms: self.synonyms.then_some(synonym).into_iter().collect(),
-                config_type: kind_of(value) as i8,
-                documentation: None,
-            }
-        });
-        Ok(configs.collect())
+        let layers = BrokerLayers { broker: own, cluster, file: self.settings };
+        let kafkas = layers.describe().into_iter().map(|config| self.broker_config(config));
+        let ours = self.settings.iter().filter(|(name, _)| find_broker_config(name).is_none());
+        Ok(kafkas.chain(ours.map(|(name, value)| self.own_setting(name, value))).collect())
     }
-}
 
-/// Settings of the broker are texts by the time they get here.
-fn kind_of(value: &str) -> ConfigType {
-    if value.parse::<bool>().is_ok() {
-        ConfigType::Boolean
-    } else if value.parse::<i64>().is_ok() {
-        ConfigType::Long
-    } else {
-        ConfigType::String
+    fn cluster(&self) -> &BTreeMap<String, String> {
+        self.image.broker_configs(None)
+    }
+
+    fn broker_config(&self, config: DescribedBrokerConfig) -> DescribeConfigsResourceResult {
+        DescribeConfigsResourceResult {
+            name: config.def.name.to_owned(),
+            value: config.value,
+            read_only: !config.def.is_dynamic(),
+            config_source: config.source as i8,
+            is_sensitive: false,
+            synonyms: self.synonyms(config.synonyms),
+            config_type: config.def.kind as i8,
+            documentation: self.documentation.then(|| document_broker(config.def)),
+        }
+    }
+
+    /// A setting Kafka does not have; texts by the time they get here.
+    fn own_setting(&self, name: &str, value: &str) -> DescribeConfigsResourceResult {
+        let source = StaticBroker as i8;
+        let value = Some(value.to_owned());
+        let synonym =
+            DescribeConfigsSynonym { name: name.to_owned(), value: value.clone(), source };
+        DescribeConfigsResourceResult {
+            name: name.to_owned(),
+            value,
+            read_only: true,
+            config_source: source,
+            is_sensitive: false,
+            synonyms: self.synonyms.then_some(synonym).into_iter().collect(),
+            config_type: ConfigType::String as i8,
+            documentation: self.documentation.then(|| "See `glasslog config`.".to_owned()),
+        }
     }
 }
 
@@ -164,7 +178,8 @@ mod tests {
     use super::*;
 
     fn ask(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
-        let set = [("log.retention.hours", "24"), ("min.insync.replicas", "2")];
+        let set =
+            [("log.retention.hours", "24"), ("min.insync.replicas", "2"), ("own.setting", "x")];
         let settings = set.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let defaults = TopicDefaults::new(&settings).unwrap();
         let image = Image::default();
@@ -180,7 +195,7 @@ mod tests {
         let retention = topic.into_iter().find(|c| c.def.name == "retention.ms").unwrap();
         let retention = scene.topic_config(retention);
         assert_eq!(retention.value.as_deref(), Some("86400000"));
-        assert_eq!(retention.config_source, ConfigSource::StaticBroker as i8);
+        assert_eq!(retention.config_source, StaticBroker as i8);
         assert_eq!(retention.synonyms[0].name, "log.retention.hours");
         scene.describe(&DescribeConfigsResource {
             resource_type,
@@ -192,10 +207,16 @@ mod tests {
     #[test]
     fn a_broker_describes_itself_and_nobody_else() {
         let all = ask(BROKER, "1", None);
-        assert_eq!((all.error_code, all.configs.len()), (ErrorCode::None, 2));
+        assert_eq!(all.error_code, ErrorCode::None);
+        let found = |name: &str| all.configs.iter().find(|config| config.name == name).unwrap();
+        let hours = found("log.retention.hours");
+        assert_eq!((hours.value.as_deref(), hours.config_source), (Some("24"), 4));
+        assert!(hours.read_only && !found("log.retention.ms").read_only);
+        assert_eq!((found("log.retention.ms").value.as_deref(), hours.synonyms.len()), (None, 2));
+        assert_eq!(found("own.setting").config_source, 4);
         let one = ask(BROKER, "1", Some(&["min.insync.replicas", "unknown"]));
         assert_eq!(one.configs.len(), 1);
-        assert_eq!(one.configs[0].config_type, ConfigType::Long as i8);
+        assert_eq!(one.configs[0].config_type, ConfigType::Int as i8);
         assert_eq!(ask(BROKER, "2", None).error_code, ErrorCode::InvalidRequest);
         assert_eq!(ask(BROKER, "", None).configs.len(), 0);
     }

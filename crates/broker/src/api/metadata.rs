@@ -43,9 +43,7 @@ impl Api for Metadata {
         }
         let node = &call.shared.node;
         let image = node.image();
-        let alive = image.brokers().map(|broker| broker.id).filter(|id| node.is_alive(*id));
-        let alive = alive.collect();
-        let scene = Scene { node, image: &image, listener: &call.listener, alive };
+        let scene = Scene::new(node, &image, &call.listener);
         response.topics = match &wanted {
             Wanted::All => image.topics().map(|topic| scene.topic(topic)).collect(),
             Wanted::Some(topics) => {
@@ -158,14 +156,19 @@ pub(super) fn controller_id(node: &Node, metadata: GroupId) -> i32 {
 }
 
 /// What topics are described against.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     node: &'a Node,
     image: &'a Image,
     listener: &'a str,
     alive: BTreeSet<BrokerId>,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    pub fn new(node: &'a Node, image: &'a Image, listener: &'a str) -> Scene<'a> {
+        let alive = image.brokers().map(|broker| broker.id).filter(|id| node.is_alive(*id));
+        Scene { node, image, listener, alive: alive.collect() }
+    }
+
     /// A topic somebody asked for, by name or, from version 12 on, by id.
     fn asked(
         &self,
@@ -192,7 +195,7 @@ impl Scene<'_> {
         }))
     }
 
-    fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
+    pub fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
         MetadataResponseTopic {
             error_code: ErrorCode::None,
             name: Some(topic.name.clone()),

@@ -2,7 +2,10 @@
 //! speak through `wire`, and clients that lie.
 
 mod admin;
+mod configs;
 mod connections;
+mod eleven;
 mod harness;
 mod hostile;
+mod operators;
 mod records;

@@ -1,15 +1,24 @@
-//! Topic configuration: every topic config of Apache Kafka 4.x by name, what Glasslog does with
-//! it, and how overrides, broker settings and defaults become one typed [`TopicConfig`].
+//! Configuration: every topic and broker config of Apache Kafka 4.x by name, what Glasslog does
+//! with it, and how overrides, broker settings and defaults become one typed [`TopicConfig`].
 //!
 //! Invariant: a config is honoured, accepted because it changes no promise here, or refused
 //! with the reason; none is silently dropped.
 
+mod broker;
+mod broker_table;
+mod edit;
 mod resolve;
 mod table;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use broker::{
+    BrokerConfigDef, BrokerLayers, DescribedBrokerConfig, Standing, document as document_broker,
+    find_broker_config, unknown as unknown_broker_config, validate_dynamic,
+};
+pub use broker_table::{BROKER_CONFIGS, UNSUPPORTED_BROKER_CONFIGS};
+pub use edit::{ConfigChange, ConfigEdit, ListEdit};
 pub use resolve::{ConfigSource, DescribedConfig, Synonym, TopicConfig, TopicDefaults};
 pub use table::{ConfigDef, Honour, TOPIC_CONFIGS, find};
 pub use value::{ConfigType, Range};

@@ -16,6 +16,8 @@ use crate::partition::{RetentionConfig, StampConfig};
 #[repr(i8)]
 pub enum ConfigSource {
     DynamicTopic = 1,
+    DynamicBroker = 2,
+    DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
 }
@@ -41,7 +43,8 @@ pub struct DescribedConfig {
 /// A broker's settings for topics that do not have their own: checked at construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicDefaults {
-    settings: BTreeMap<&'static str, String>,
+    /// Per broker config its values, the one in force first; none is empty.
+    settings: BTreeMap<&'static str, Vec<(ConfigSource, String)>>,
 }
 
 impl TopicDefaults {
@@ -58,10 +61,33 @@ impl TopicDefaults {
                     return Err(ConfigError::Value { name, value, expected });
                 };
                 def.check(synonym, &scaled)?;
-                taken.insert(*synonym, value.clone());
+                taken.insert(*synonym, vec![(ConfigSource::StaticBroker, value.clone())]);
             }
         }
         Ok(TopicDefaults { settings: taken })
+    }
+
+    /// These defaults under what metadata says about all brokers and about this one. What does
+    /// not pass the checks is left out: a newer version's leader may know more values.
+    pub fn under(
+        &self,
+        cluster: &BTreeMap<String, String>,
+        broker: &BTreeMap<String, String>,
+    ) -> TopicDefaults {
+        let mut settings = self.settings.clone();
+        let layers =
+            [(ConfigSource::DynamicDefaultBroker, cluster), (ConfigSource::DynamicBroker, broker)];
+        for (source, layer) in layers {
+            for (name, value) in layer {
+                let one = BTreeMap::from([(name.clone(), value.clone())]);
+                let checked = TopicDefaults::new(&one).unwrap_or_default();
+                for (name, mut values) in checked.settings {
+                    let (_, value) = values.pop().expect("none is empty");
+                    settings.entry(name).or_default().insert(0, (source, value));
+                }
+            }
+        }
+        TopicDefaults { settings }
     }
 
     /// True when `name` is a broker config that sets a topic default.
@@ -166,9 +192,8 @@ fn value_of(
         return (value.clone(), ConfigSource::DynamicTopic);
     }
     for (synonym, factor) in def.synonyms {
-        if let Some(value) = defaults.settings.get(synonym) {
-            let value = scale(value, *factor).expect("a checked setting");
-            return (value, ConfigSource::StaticBroker);
+        if let Some((source, value)) = defaults.settings.get(synonym).and_then(|all| all.first()) {
+            return (scale(value, *factor).expect("a checked setting"), *source);
         }
     }
     (def.default.to_string(), ConfigSource::Default)
@@ -184,9 +209,9 @@ fn synonyms(
         value: value.clone(),
         source: ConfigSource::DynamicTopic,
     });
-    let of_broker = def.synonyms.iter().filter_map(|(name, _)| {
-        let value = defaults.settings.get(name)?.clone();
-        Some(Synonym { name, value, source: ConfigSource::StaticBroker })
+    let of_broker = def.synonyms.iter().flat_map(|(name, _)| {
+        let values = defaults.settings.get(name).into_iter().flatten();
+        values.map(|(source, value)| Synonym { name, value: value.clone(), source: *source })
     });
     // Kafka's default belongs to the weakest synonym, in its unit (log.retention.hours = 168).
     let of_default = def.synonyms.last().map(|(name, factor)| {

@@ -33,6 +33,15 @@ pub struct ConfigDef {
 }
 
 impl ConfigDef {
+    /// What becomes of it here, for people.
+    pub fn document(&self) -> std::string::String {
+        match self.honour {
+            Honour::Yes => "As in Apache Kafka.".to_owned(),
+            Honour::NoEffect(why) => format!("No effect: {why}."),
+            Honour::Only(values, why) => format!("Only {}: {why}.", values.join(", ")),
+        }
+    }
+
     /// Checks a value given under `name` (this config or one of its synonyms).
     pub(super) fn check(&self, name: &str, value: &str) -> Result<(), ConfigError> {
         if value.len() > limits::CONFIG_VALUE_LEN_MAX {
@@ -57,12 +66,19 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
     TOPIC_CONFIGS.iter().find(|def| def.name == name)
 }
 
-/// The config whose name differs least from `name`, if it could be a slip of the pen.
+/// The topic config whose name differs least from `name`.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    closest(name, TOPIC_CONFIGS.iter().map(|def| def.name))
+}
+
+/// The one of `names` that differs least from `name`, if it could be a slip of the pen.
+pub(super) fn closest(
+    name: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     if name.len() > 64 {
         return None;
     }
-    let names = TOPIC_CONFIGS.iter().map(|def| def.name);
     let (distance, nearest) = names.map(|known| (edits(name, known), known)).min()?;
     (distance <= 1 + name.len() / 4).then_some(nearest)
 }

@@ -12,6 +12,7 @@ use super::image::{BrokerRegistration, Image, Topic};
 use super::names::{collision, is_internal, validate_topic_name};
 use super::placement::place;
 use super::protocol::{Command, CreateTopic, PlacedTopic, Request, Response, TopicRef};
+use super::{decide_configs, decide_partitions};
 use crate::config;
 
 /// `Ok`: propose this; the answer comes when it is applied. `Err`: answer this now.
@@ -31,15 +32,10 @@ pub fn decide(
         Request::AllocateProducerIds { broker } => {
             Ok(Command::AllocateProducerIds { broker, count: limits::PRODUCER_ID_BLOCK })
         }
-        Request::SetTopicConfigs { topic, configs, validate_only } => {
-            let topic = find(image, &topic)?;
-            config::validate(&configs)
-                .map_err(|e| Response::rejected(ErrorCode::InvalidConfig, e.to_string()))?;
-            if validate_only || topic.configs == configs {
-                return Err(Response::TopicConfigsSet);
-            }
-            Ok(Command::SetTopicConfigs { id: topic.id, configs })
+        Request::AlterConfigs { resource, change, validate_only } => {
+            decide_configs::alter(image, resource, change, validate_only)
         }
+        Request::AddPartitions(wish) => decide_partitions::add(image, wish, alive),
     }
 }
 
@@ -92,7 +88,11 @@ fn create(
     let assignments = if wish.assignments.is_empty() {
         assign(image, &wish, alive)?
     } else {
-        check_assignments(image, &wish)?;
+        if wish.partitions != -1 || wish.replication_factor != -1 {
+            let why = "partitions and replication factor must be -1 beside a replica assignment";
+            return Err(Response::rejected(ErrorCode::InvalidRequest, why));
+        }
+        check_assignments(image, 0, wish.assignments[0].len(), &wish.assignments)?;
         wish.assignments
     };
     check_total(image, assignments.len())?;
@@ -162,12 +162,16 @@ fn assign(
         Response::rejected(ErrorCode::InvalidReplicationFactor, why)
     };
     let factor = usize::try_from(factor).map_err(|_| bad_factor())?;
-    let seed = wish.id.0.iter().fold(0u64, |seed, byte| seed.rotate_left(5) ^ u64::from(*byte));
     check_total(image, partitions as usize)?;
-    place(image, alive, partitions as usize, factor, seed).ok_or_else(bad_factor)
+    place(image, alive, None, partitions as usize, factor, seed(&wish.id)).ok_or_else(bad_factor)
 }
 
-fn check_total(image: &Image, more: usize) -> Result<(), Response> {
+/// Where placement begins: at another broker for every topic.
+pub(super) fn seed(id: &TopicId) -> u64 {
+    id.0.iter().fold(0u64, |seed, byte| seed.rotate_left(5) ^ u64::from(*byte))
+}
+
+pub(super) fn check_total(image: &Image, more: usize) -> Result<(), Response> {
     if more > limits::PARTITIONS_PER_TOPIC_MAX as usize
         || image.partition_count() + more > limits::PARTITIONS_MAX
     {
@@ -183,16 +187,19 @@ fn check_total(image: &Image, more: usize) -> Result<(), Response> {
 }
 
 /// Kafka's rules for a manual assignment: registered brokers, none twice, one length.
-fn check_assignments(image: &Image, wish: &CreateTopic) -> Result<(), Response> {
-    if wish.partitions != -1 || wish.replication_factor != -1 {
-        let why = "partitions and replication factor must be -1 beside a replica assignment";
-        return Err(Response::rejected(ErrorCode::InvalidRequest, why));
-    }
+pub(super) fn check_assignments(
+    image: &Image,
+    first: i32,
+    factor: usize,
+    assignments: &[Vec<BrokerId>],
+) -> Result<(), Response> {
     let invalid = |why: String| Err(Response::rejected(ErrorCode::InvalidReplicaAssignment, why));
-    let factor = wish.assignments[0].len();
-    for (partition, brokers) in wish.assignments.iter().enumerate() {
+    for (at, brokers) in assignments.iter().enumerate() {
+        let partition = first + at as i32;
         if brokers.is_empty() || brokers.len() != factor {
-            return invalid(format!("partition {partition} has {} replicas", brokers.len()));
+            let count = brokers.len();
+            let why = format!("partition {partition} has {count} replicas, the others {factor}");
+            return invalid(why);
         }
         if let Some(unknown) = brokers.iter().find(|id| image.broker(**id).is_none()) {
             return invalid(format!("partition {partition}: broker {unknown} is not registered"));
@@ -204,7 +211,7 @@ fn check_assignments(image: &Image, wish: &CreateTopic) -> Result<(), Response> 
     Ok(())
 }
 
-fn find<'a>(image: &'a Image, topic: &TopicRef) -> Result<&'a Topic, Response> {
+pub(super) fn find<'a>(image: &'a Image, topic: &TopicRef) -> Result<&'a Topic, Response> {
     let (found, code, name) = match topic {
         TopicRef::Name(name) => {
             (image.topic(name), ErrorCode::UnknownTopicOrPartition, name.clone())

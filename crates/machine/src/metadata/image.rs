@@ -129,6 +129,8 @@ pub struct Image {
     by_name: Arc<BTreeMap<String, Arc<Topic>>>,
     by_id: Arc<BTreeMap<TopicId, Arc<Topic>>>,
     by_group: Arc<BTreeMap<GroupId, Place>>,
+    /// Configs of brokers, by broker; `None`: of all of them. None is empty.
+    broker_configs: Arc<BTreeMap<Option<BrokerId>, BTreeMap<String, String>>>,
     pub(super) deleted: Arc<DeletedGroups>,
     pub(super) next_producer_id: i64,
     pub(super) next_group: u64,
@@ -149,6 +151,7 @@ impl Default for Image {
             by_name: Arc::default(),
             by_id: Arc::default(),
             by_group: Arc::default(),
+            broker_configs: Arc::default(),
             deleted: Arc::default(),
             next_producer_id: 0,
             next_group: FIRST_GROUP,
@@ -206,6 +209,19 @@ impl Image {
         self.by_group.len()
     }
 
+    /// What is set for one broker, or with `None` for all of them.
+    pub fn broker_configs(&self, broker: Option<BrokerId>) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.broker_configs.get(&broker).unwrap_or(&NONE)
+    }
+
+    /// Everything that is set for brokers; `None` first.
+    pub fn all_broker_configs(
+        &self,
+    ) -> impl Iterator<Item = (Option<BrokerId>, &BTreeMap<String, String>)> {
+        self.broker_configs.iter().map(|(broker, configs)| (*broker, configs))
+    }
+
     /// Groups whose files may go.
     pub fn deleted_groups(&self) -> &DeletedGroups {
         &self.deleted
@@ -218,6 +234,19 @@ impl Image {
 
     pub(super) fn put_broker(&mut self, broker: Arc<BrokerRegistration>) {
         Arc::make_mut(&mut self.brokers).insert(broker.id, broker);
+    }
+
+    pub(super) fn put_broker_configs(
+        &mut self,
+        broker: Option<BrokerId>,
+        configs: BTreeMap<String, String>,
+    ) {
+        let all = Arc::make_mut(&mut self.broker_configs);
+        if configs.is_empty() {
+            all.remove(&broker);
+        } else {
+            all.insert(broker, configs);
+        }
     }
 
     /// Adds a topic, or replaces the one with the same id and name.

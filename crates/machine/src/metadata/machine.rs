@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{EntryKind, ErrorCode, GroupId, LogEntry, PrefixChecksum, ReplicaId};
+use model::{BrokerId, EntryKind, ErrorCode, GroupId, LogEntry, PrefixChecksum, ReplicaId};
 
 use super::decide::created;
 use super::image::{BrokerRegistration, Image, Partition, Replica, Topic};
@@ -25,6 +25,9 @@ pub enum Change {
     TopicCreated(Arc<Topic>),
     TopicDeleted(Arc<Topic>),
     TopicConfigsChanged(Arc<Topic>),
+    PartitionsAdded(Arc<Topic>),
+    /// `None`: of all brokers.
+    BrokerConfigsChanged(Option<BrokerId>),
 }
 
 /// The replicated metadata.
@@ -97,7 +100,7 @@ impl MetadataMachine {
         let command = protocol::decode_command(&entry.data)
             .map_err(|e| ApplyError::Malformed { index, why: e.to_string() })?;
         let image = Arc::make_mut(&mut self.image);
-        let (response, changes) = match run(image, command) {
+        let (response, changes) = match run(image, command, index) {
             Ok(done) => done,
             Err(rejected) => (rejected, Vec::new()),
         };
@@ -135,7 +138,8 @@ impl MetadataLead {
 
 type Done = (Response, Vec<Change>);
 
-fn run(image: &mut Image, command: Command) -> Result<Done, Response> {
+/// `version`: what the image becomes.
+fn run(image: &mut Image, command: Command, version: u64) -> Result<Done, Response> {
     match command {
         Command::RegisterBroker(broker) => {
             let broker = Arc::new(broker);
@@ -157,11 +161,21 @@ fn run(image: &mut Image, command: Command) -> Result<Done, Response> {
             image.next_producer_id = next;
             Ok((Response::ProducerIds { first, count }, Vec::new()))
         }
-        Command::SetTopicConfigs { id, configs } => {
+        Command::AlterTopicConfigs { id, change } => {
             let topic = image.topic_by_id(id).ok_or_else(|| unknown(id))?;
+            let configs = change.apply(&topic.configs);
             let topic = Arc::new(Topic { configs, ..Topic::clone(topic) });
             image.put_topic(&topic);
-            Ok((Response::TopicConfigsSet, vec![Change::TopicConfigsChanged(topic)]))
+            Ok((Response::ConfigsAltered { version }, vec![Change::TopicConfigsChanged(topic)]))
+        }
+        Command::AlterBrokerConfigs { broker, change } => {
+            let broker = broker.map(BrokerId);
+            let configs = change.apply(image.broker_configs(broker));
+            image.put_broker_configs(broker, configs);
+            Ok((Response::ConfigsAltered { version }, vec![Change::BrokerConfigsChanged(broker)]))
+        }
+        Command::AddPartitions { id, first, assignments } => {
+            add_partitions(image, id, first, assignments)
         }
     }
 }
@@ -186,7 +200,7 @@ fn create(image: &mut Image, placed: PlacedTopic) -> Result<Done, Response> {
         let why = format!("topic id {} is not a new one", placed.id);
         return Err(Response::rejected(ErrorCode::InvalidRequest, why));
     }
-    let partitions = partitions(image, &placed)?;
+    let partitions = partitions(image, 0, &placed.assignments)?;
     let used: usize = partitions.iter().map(|partition| partition.replicas.len()).sum();
     image.next_group += partitions.len() as u64;
     image.next_replica += used as u64;
@@ -196,15 +210,44 @@ fn create(image: &mut Image, placed: PlacedTopic) -> Result<Done, Response> {
     Ok((created(&topic), vec![Change::TopicCreated(topic)]))
 }
 
-/// Numbers groups and replicas from the image's counters, without advancing them.
-fn partitions(image: &Image, placed: &PlacedTopic) -> Result<Vec<Partition>, Response> {
+fn add_partitions(
+    image: &mut Image,
+    id: model::TopicId,
+    first: i32,
+    assignments: Vec<Vec<BrokerId>>,
+) -> Result<Done, Response> {
+    let topic = image.topic_by_id(id).cloned().ok_or_else(|| unknown(id))?;
+    let count = topic.partitions.len() as i32;
+    if count != first {
+        let why = format!("topic '{}' was grown to {count} partitions meanwhile", topic.name);
+        return Err(Response::rejected(ErrorCode::InvalidPartitions, why));
+    }
+    let added = partitions(image, first, &assignments)?;
+    image.next_group += added.len() as u64;
+    image.next_replica +=
+        added.iter().map(|partition| partition.replicas.len() as u64).sum::<u64>();
+    let mut topic = Topic::clone(&topic);
+    topic.partitions.extend(added);
+    let topic = Arc::new(topic);
+    image.put_topic(&topic);
+    let total = topic.partitions.len() as i32;
+    Ok((Response::PartitionsAdded { id, total }, vec![Change::PartitionsAdded(topic)]))
+}
+
+/// Numbers groups and replicas from the image's counters, without advancing them; partitions
+/// from `first` on.
+fn partitions(
+    image: &Image,
+    first: i32,
+    assignments: &[Vec<BrokerId>],
+) -> Result<Vec<Partition>, Response> {
     let invalid = |why: String| Response::rejected(ErrorCode::InvalidReplicaAssignment, why);
-    if placed.assignments.is_empty() {
-        return Err(invalid("a topic without partitions".into()));
+    if assignments.is_empty() {
+        return Err(invalid("no partitions".into()));
     }
     let mut next_replica = image.next_replica;
-    let mut partitions = Vec::with_capacity(placed.assignments.len());
-    for (at, brokers) in placed.assignments.iter().enumerate() {
+    let mut partitions = Vec::with_capacity(assignments.len());
+    for (at, brokers) in assignments.iter().enumerate() {
         let distinct = brokers.iter().collect::<BTreeSet<_>>().len();
         if brokers.is_empty() || distinct != brokers.len() {
             return Err(invalid(format!("partition {at} has no replica, or a broker twice")));
@@ -219,7 +262,7 @@ fn partitions(image: &Image, placed: &PlacedTopic) -> Result<Vec<Partition>, Res
             replicas.push(Replica { broker: *id, replica, directory: broker.directory });
         }
         let group = GroupId(image.next_group + at as u64);
-        partitions.push(Partition { index: at as i32, group, replicas });
+        partitions.push(Partition { index: first + at as i32, group, replicas });
     }
     Ok(partitions)
 }

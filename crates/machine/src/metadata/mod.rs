@@ -9,6 +9,8 @@
 //! version judges alike (existence, uniqueness), so mixed versions cannot diverge.
 
 mod decide;
+mod decide_configs;
+mod decide_partitions;
 mod ids;
 mod image;
 mod machine;
@@ -24,6 +26,7 @@ pub use image::{BrokerRegistration, DeletedGroups, Image, Listener, Partition, R
 pub use machine::{Change, MetadataLead, MetadataMachine};
 pub use names::{is_internal, validate_topic_name};
 pub use protocol::{
-    Command, CreateTopic, DecodeError, PlacedTopic, Request, Response, TopicRef, decode_command,
-    decode_request, decode_response, encode_command, encode_request, encode_response,
+    AddPartitions, Command, ConfigResource, CreateTopic, DecodeError, PlacedTopic, Request,
+    Response, TopicRef, decode_command, decode_request, decode_response, encode_command,
+    encode_request, encode_response,
 };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use model::BrokerId;
 
-use super::Image;
+use super::{Image, Topic};
 
 /// What is known about a broker while replicas are dealt.
 struct Seat<'a> {
@@ -27,15 +27,25 @@ struct Seat<'a> {
 }
 
 /// Deals `partitions` x `replication_factor` replicas over the registered brokers; `seed` says
-/// where the order begins. `None`: fewer brokers than replicas.
+/// where the order begins. Partitions added to a topic count with those it has. `None`: fewer
+/// brokers than replicas.
 pub(super) fn place(
     image: &Image,
     alive: &dyn Fn(BrokerId) -> bool,
+    grown: Option<&Topic>,
     partitions: usize,
     replication_factor: usize,
     seed: u64,
 ) -> Option<Vec<Vec<BrokerId>>> {
     let mut seats = seats(image, alive, seed);
+    for partition in grown.into_iter().flat_map(|topic| &topic.partitions) {
+        for (at, replica) in partition.replicas.iter().enumerate() {
+            let seat = seats.iter_mut().find(|seat| seat.id == replica.broker);
+            let Some(seat) = seat else { continue };
+            seat.topic_leaders += usize::from(at == 0);
+            seat.topic_replicas += 1;
+        }
+    }
     if replication_factor == 0 || seats.len() < replication_factor {
         return None;
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ids;
 use super::image::BrokerRegistration;
+use crate::config::ConfigChange;
 
 const FORMAT: u16 = 1;
 
@@ -62,13 +63,42 @@ pub enum Request {
         #[serde(with = "ids::broker")]
         broker: BrokerId,
     },
-    /// Replaces all overrides of a topic.
-    SetTopicConfigs {
-        topic: TopicRef,
-        configs: BTreeMap<String, String>,
+    AlterConfigs {
+        resource: ConfigResource,
+        change: ConfigChange,
         #[serde(default)]
         validate_only: bool,
     },
+    AddPartitions(AddPartitions),
+}
+
+/// What has configs of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigResource {
+    /// A topic by name.
+    Topic(String),
+    /// One broker.
+    Broker(#[serde(with = "ids::broker")] BrokerId),
+    /// All brokers: what holds where a broker has no value of its own.
+    Cluster,
+}
+
+/// A topic that shall have more partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddPartitions {
+    pub name: String,
+    /// How many it has, as far as the caller knows. A topic that has `total` and had fewer here
+    /// was grown meanwhile, perhaps by this very request: asked again, it succeeds.
+    pub seen: i32,
+    /// How many it shall have.
+    pub total: i32,
+    /// Per new partition its brokers, first is preferred; empty: the leader places them.
+    #[serde(default, with = "ids::assignments")]
+    pub assignments: Vec<Vec<BrokerId>>,
+    /// Check everything, add nothing.
+    #[serde(default)]
+    pub validate_only: bool,
 }
 
 impl Request {
@@ -79,7 +109,8 @@ impl Request {
             Request::CreateTopic(_) => "create_topic",
             Request::DeleteTopic(_) => "delete_topic",
             Request::AllocateProducerIds { .. } => "allocate_producer_ids",
-            Request::SetTopicConfigs { .. } => "set_topic_configs",
+            Request::AlterConfigs { .. } => "alter_configs",
+            Request::AddPartitions(_) => "add_partitions",
         }
     }
 }
@@ -112,10 +143,23 @@ pub enum Command {
         broker: BrokerId,
         count: i64,
     },
-    SetTopicConfigs {
+    AlterTopicConfigs {
         #[serde(with = "ids::topic")]
         id: TopicId,
-        configs: BTreeMap<String, String>,
+        change: ConfigChange,
+    },
+    /// `None`: of all brokers.
+    AlterBrokerConfigs {
+        broker: Option<i32>,
+        change: ConfigChange,
+    },
+    AddPartitions {
+        #[serde(with = "ids::topic")]
+        id: TopicId,
+        /// Index of the first new partition.
+        first: i32,
+        #[serde(with = "ids::assignments")]
+        assignments: Vec<Vec<BrokerId>>,
     },
 }
 
@@ -142,7 +186,16 @@ pub enum Response {
         first: i64,
         count: i64,
     },
-    TopicConfigsSet,
+    /// Also the answer to `validate_only`. In force in images of this version.
+    ConfigsAltered {
+        version: u64,
+    },
+    /// Also the answer to `validate_only`, with the id zero.
+    PartitionsAdded {
+        #[serde(with = "ids::topic")]
+        id: TopicId,
+        total: i32,
+    },
     /// Kafka's code and a text for the user.
     Rejected {
         code: i16,

@@ -3,10 +3,10 @@
 //! Invariants: lists ascend, so equal states are equal bytes; a restored image satisfies what an
 //! applied one does (ids below their counters, none twice), or restoring fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{GroupId, PrefixChecksum};
+use model::{BrokerId, GroupId, PrefixChecksum};
 use serde::{Deserialize, Serialize};
 
 use super::MetadataMachine;
@@ -21,7 +21,7 @@ struct Head {
 }
 
 #[derive(Serialize, Deserialize)]
-struct State<B, T> {
+struct State<B, T, C> {
     v: u16,
     applied_index: u64,
     prefix: u32,
@@ -33,13 +33,17 @@ struct State<B, T> {
     brokers: Vec<B>,
     topics: Vec<T>,
     deleted_groups: Vec<(u64, u64)>,
+    /// Per broker, `None` for all of them.
+    #[serde(default)]
+    broker_configs: Vec<(Option<i32>, C)>,
 }
 
-type Restored = State<BrokerRegistration, Topic>;
+type Configs = BTreeMap<String, String>;
+type Restored = State<BrokerRegistration, Topic, Configs>;
 
 pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
     let image = &machine.image;
-    let state: State<&BrokerRegistration, &Topic> = State {
+    let state: State<&BrokerRegistration, &Topic, &Configs> = State {
         v: FORMAT,
         applied_index: machine.applied_index,
         prefix: machine.prefix.0,
@@ -51,6 +55,10 @@ pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
         brokers: image.brokers().map(Arc::as_ref).collect(),
         topics: image.topics().map(Arc::as_ref).collect(),
         deleted_groups: image.deleted.ranges().collect(),
+        broker_configs: image
+            .all_broker_configs()
+            .map(|(broker, configs)| (broker.map(|id| id.0), configs))
+            .collect(),
     };
     let mut out = serde_json::to_vec(&state).expect("no maps with keys that are not text");
     let crc = crc32c::crc32c(&out);
@@ -96,6 +104,13 @@ fn restore(state: Restored) -> Result<Image, String> {
         if first < FIRST_GROUP || last >= next_group || !deleted.restore(first, last) {
             return Err(format!("deleted groups {first} to {last}"));
         }
+    }
+    for (broker, configs) in state.broker_configs {
+        let broker = broker.map(BrokerId);
+        if configs.is_empty() || !image.broker_configs(broker).is_empty() {
+            return Err(format!("configs of broker {broker:?}"));
+        }
+        image.put_broker_configs(broker, configs);
     }
     let mut replicas = BTreeSet::new();
     for topic in state.topics {

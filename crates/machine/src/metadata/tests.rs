@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ApplyError;
+use crate::config::{ConfigChange, ConfigEdit, ListEdit};
 
 /// The metadata group with one replica, its leader.
 struct Cluster {
@@ -53,6 +54,29 @@ impl Cluster {
     fn topic(&self, name: &str) -> Arc<Topic> {
         Arc::clone(self.machine.image().topic(name).expect("the topic"))
     }
+}
+
+fn altered(response: &Response) -> bool {
+    matches!(response, Response::ConfigsAltered { .. })
+}
+
+fn alter(resource: ConfigResource, change: ConfigChange) -> Request {
+    Request::AlterConfigs { resource, change, validate_only: false }
+}
+
+fn set(name: &str, value: &str) -> ConfigChange {
+    edit(name, ConfigEdit::Set(value.into()))
+}
+
+fn edit(name: &str, edit: ConfigEdit) -> ConfigChange {
+    ConfigChange { replace: false, edits: BTreeMap::from([(name.to_owned(), edit)]) }
+}
+
+fn replace_configs(topic: &str, pairs: &[(&str, &str)]) -> Request {
+    let edits =
+        pairs.iter().map(|(name, value)| (name.to_string(), ConfigEdit::Set(value.to_string())));
+    let change = ConfigChange { replace: true, edits: edits.collect() };
+    alter(ConfigResource::Topic(topic.into()), change)
 }
 
 fn broker(id: i32, rack: Option<&str>) -> BrokerRegistration {
@@ -233,19 +257,141 @@ fn producer_ids_are_handed_out_once() {
 }
 
 #[test]
+fn configs_are_edited_one_by_one_and_in_log_order() {
+    let mut c = Cluster::new(&[None]);
+    c.ask(create("t", 1, 1, 1));
+    let topic = || ConfigResource::Topic("t".into());
+    assert!(altered(&c.ask(alter(topic(), set("retention.ms", "5")))));
+    assert!(altered(&c.ask(alter(topic(), set("segment.ms", "9")))));
+    assert_eq!(c.topic("t").configs.len(), 2, "what is not named stays");
+    assert!(altered(&c.ask(alter(topic(), edit("retention.ms", ConfigEdit::Delete)))));
+    assert_eq!(c.topic("t").configs.len(), 1);
+    let list = |elements: &str| ListEdit { elements: elements.into(), or_else: String::new() };
+    let throttled = "leader.replication.throttled.replicas";
+    // Two appends decided before either is applied: neither is lost.
+    let append = |c: &Cluster, elements: &str| {
+        let request = alter(topic(), edit(throttled, ConfigEdit::Append(list(elements))));
+        decide(Now::default(), &c.machine.image(), request, &|_| true).unwrap()
+    };
+    let (one, two) = (append(&c, "0:1"), append(&c, "1:1, 0:1"));
+    c.apply(&one);
+    c.apply(&two);
+    assert_eq!(c.topic("t").configs[throttled], "0:1,1:1");
+    c.ask(alter(topic(), edit(throttled, ConfigEdit::Subtract(list("0:1")))));
+    assert_eq!(c.topic("t").configs[throttled], "1:1");
+    // A list without an override begins with its default.
+    let compact = edit("cleanup.policy", ConfigEdit::Append(list("compact")));
+    assert_eq!(code(&c.ask(alter(topic(), compact))), Some(ErrorCode::InvalidConfig));
+    let delete = edit("cleanup.policy", ConfigEdit::Append(list("delete")));
+    assert!(altered(&c.ask(alter(topic(), delete))));
+    assert_eq!(c.topic("t").configs["cleanup.policy"], "delete");
+    let number = edit("retention.ms", ConfigEdit::Append(list("5")));
+    assert_eq!(code(&c.ask(alter(topic(), number))), Some(ErrorCode::InvalidConfig));
+    let nobody = alter(ConfigResource::Topic("u".into()), set("retention.ms", "5"));
+    assert_eq!(code(&c.ask(nobody)), Some(ErrorCode::UnknownTopicOrPartition));
+}
+
+#[test]
+fn broker_configs_are_of_one_broker_or_of_all_and_survive_a_snapshot() {
+    let mut c = Cluster::new(&[None, None]);
+    let one = || ConfigResource::Broker(BrokerId(1));
+    let all = || ConfigResource::Cluster;
+    assert!(altered(&c.ask(alter(one(), set("log.retention.ms", "5")))));
+    assert!(altered(&c.ask(alter(all(), set("max.connections", "7")))));
+    let image = c.machine.image();
+    assert_eq!(image.broker_configs(Some(BrokerId(1)))["log.retention.ms"], "5");
+    assert_eq!(image.broker_configs(None)["max.connections"], "7");
+    assert!(image.broker_configs(Some(BrokerId(2))).is_empty());
+    let restored = MetadataMachine::restore(&c.machine.snapshot()).unwrap();
+    assert_eq!(restored, c.machine);
+
+    for (resource, name, value, expected) in [
+        (one(), "num.partitions", "3", ErrorCode::InvalidRequest),
+        (one(), "num.io.threads", "3", ErrorCode::InvalidRequest),
+        (one(), "log.retention.msec", "3", ErrorCode::InvalidConfig),
+        (all(), "log.retention.ms", "soon", ErrorCode::InvalidConfig),
+        (all(), "log.cleanup.policy", "compact", ErrorCode::InvalidConfig),
+        (all(), "max.connections", "0", ErrorCode::InvalidConfig),
+        (ConfigResource::Broker(BrokerId(9)), "max.connections", "7", ErrorCode::InvalidRequest),
+    ] {
+        let answer = c.ask(alter(resource, set(name, value)));
+        assert_eq!(code(&answer), Some(expected), "{name}={value}: {answer:?}");
+    }
+    c.ask(alter(one(), edit("log.retention.ms", ConfigEdit::Delete)));
+    assert_eq!(c.machine.image().all_broker_configs().count(), 1, "nothing empty is kept");
+}
+
+#[test]
+fn a_topic_grows_and_never_shrinks() {
+    let mut c = Cluster::new(&[None, None, None]);
+    c.ask(create("t", 1, 2, 2));
+    let grow = |total, seen| AddPartitions {
+        name: "t".into(),
+        seen,
+        total,
+        assignments: Vec::new(),
+        validate_only: false,
+    };
+    let added = |total| Response::PartitionsAdded { id: TopicId([1; 16]), total };
+    let before = c.topic("t");
+    let dry = AddPartitions { validate_only: true, ..grow(6, 2) };
+    let checked = Response::PartitionsAdded { id: TopicId::ZERO, total: 6 };
+    assert_eq!(c.ask(Request::AddPartitions(dry)), checked);
+    assert_eq!(c.topic("t"), before, "validate_only adds nothing");
+    assert_eq!(c.ask(Request::AddPartitions(grow(6, 2))), added(6));
+    let topic = c.topic("t");
+    assert_eq!(topic.partitions[..2], before.partitions[..], "what was there stays");
+    let groups: BTreeSet<_> = topic.partitions.iter().map(|p| p.group).collect();
+    let replicas: BTreeSet<_> =
+        topic.partitions.iter().flat_map(|p| &p.replicas).map(|r| r.replica).collect();
+    assert_eq!((groups.len(), replicas.len()), (6, 12), "ids are new");
+    assert!(topic.partitions.iter().enumerate().all(|(at, p)| p.index == at as i32));
+    let leads = |id| topic.partitions.iter().filter(move |p| p.replicas[0].broker.0 == id).count();
+    assert!((1..=3).all(|id| leads(id) == 2), "old and new are even together");
+
+    assert_eq!(c.ask(Request::AddPartitions(grow(6, 2))), added(6), "asked again");
+    for (total, seen) in [(6, 6), (5, 6), (0, 6), (-1, 6)] {
+        let answer = c.ask(Request::AddPartitions(grow(total, seen)));
+        assert_eq!(code(&answer), Some(ErrorCode::InvalidPartitions), "{total}: {answer:?}");
+    }
+    let manual = |brokers: &[&[i32]]| AddPartitions {
+        assignments: brokers
+            .iter()
+            .map(|ids| ids.iter().map(|id| BrokerId(*id)).collect())
+            .collect(),
+        ..grow(7, 6)
+    };
+    for bad in
+        [manual(&[&[1, 2], &[2, 3]]), manual(&[&[1]]), manual(&[&[1, 9]]), manual(&[&[1, 1]])]
+    {
+        let answer = c.ask(Request::AddPartitions(bad));
+        assert_eq!(code(&answer), Some(ErrorCode::InvalidReplicaAssignment), "{answer:?}");
+    }
+    assert_eq!(c.ask(Request::AddPartitions(manual(&[&[3, 1]]))), added(7));
+    assert_eq!(c.topic("t").partitions[6].replicas[0].broker, BrokerId(3));
+    let nobody = AddPartitions { name: "u".into(), ..grow(3, 0) };
+    let answer = c.ask(Request::AddPartitions(nobody));
+    assert_eq!(code(&answer), Some(ErrorCode::UnknownTopicOrPartition));
+    // Two in flight: the first one wins, the second changes nothing.
+    let decide_now = |c: &Cluster, total| {
+        let request = Request::AddPartitions(grow(total, 7));
+        decide(Now::default(), &c.machine.image(), request, &|_| true).unwrap()
+    };
+    let (one, two) = (decide_now(&c, 8), decide_now(&c, 9));
+    assert_eq!(c.apply(&one).0, added(8));
+    assert_eq!(code(&c.apply(&two).0), Some(ErrorCode::InvalidPartitions));
+    assert_eq!(c.topic("t").partitions.len(), 8);
+    let restored = MetadataMachine::restore(&c.machine.snapshot()).unwrap();
+    assert_eq!(restored, c.machine);
+}
+
+#[test]
 fn configs_are_replaced_whole_and_a_registration_may_change() {
     let mut c = Cluster::new(&[None]);
     c.ask(create("t", 1, 1, 1));
-    let set = |pairs: &[(&str, &str)]| Request::SetTopicConfigs {
-        topic: TopicRef::Name("t".into()),
-        configs: pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-        validate_only: false,
-    };
-    assert_eq!(
-        c.ask(set(&[("retention.ms", "5"), ("segment.ms", "9")])),
-        Response::TopicConfigsSet
-    );
-    assert_eq!(c.ask(set(&[("retention.ms", "6")])), Response::TopicConfigsSet);
+    let set = |pairs: &[(&str, &str)]| replace_configs("t", pairs);
+    assert!(altered(&c.ask(set(&[("retention.ms", "5"), ("segment.ms", "9")]))));
+    assert!(altered(&c.ask(set(&[("retention.ms", "6")]))));
     assert_eq!(c.topic("t").configs.len(), 1);
     let (found, _) =
         c.machine.image().partition_of(GroupId(2)).map(|(t, p)| (Arc::clone(t), p.index)).unwrap();
@@ -322,17 +468,24 @@ fn the_dead_come_last_and_small_topics_spread_over_the_cluster() {
 }
 
 fn requests() -> impl Strategy<Value = Vec<Request>> {
-    let name = prop::sample::select(vec!["a", "b.c", "b_c", "__d", "bad name"]);
+    let name = || prop::sample::select(vec!["a", "b.c", "b_c", "__d", "bad name"]);
     let request = prop_oneof![
-        4 => (name.clone(), 1..9u8, -1..4i32, -1..4i16).prop_map(|(n, id, p, rf)| create(n, id, p, rf)),
-        2 => name.prop_map(|n| Request::DeleteTopic(TopicRef::Name(n.into()))),
+        4 => (name(), 1..9u8, -1..4i32, -1..4i16).prop_map(|(n, id, p, rf)| create(n, id, p, rf)),
+        2 => name().prop_map(|n| Request::DeleteTopic(TopicRef::Name(n.into()))),
         1 => (1..5i32).prop_map(|id| Request::AllocateProducerIds { broker: BrokerId(id) }),
         1 => (1..5i32, prop::option::of(Just("r"))).prop_map(|(id, r)| Request::RegisterBroker(broker(id, r))),
-        1 => (1..9u8, 1..99u32).prop_map(|(id, ms)| Request::SetTopicConfigs {
-            topic: TopicRef::Id(TopicId([id; 16])),
-            configs: BTreeMap::from([("retention.ms".into(), ms.to_string())]),
-            validate_only: false,
+        1 => (name(), 1..99u32).prop_map(|(name, ms)| {
+            alter(ConfigResource::Topic(name.into()), set("retention.ms", &ms.to_string()))
         }),
+        1 => (prop::option::of(1..5i32), 1..9i64).prop_map(|(id, ms)| {
+            let resource = id.map_or(ConfigResource::Cluster, |id| {
+                ConfigResource::Broker(BrokerId(id))
+            });
+            alter(resource, set("log.retention.ms", &ms.to_string()))
+        }),
+        1 => (name(), 1..9i32).prop_map(|(name, total)| Request::AddPartitions(AddPartitions {
+            name: name.into(), seen: 0, total, assignments: Vec::new(), validate_only: false,
+        })),
     ];
     proptest::collection::vec(request, 1..40)
 }

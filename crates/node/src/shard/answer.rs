@@ -2,6 +2,8 @@
 
 use model::{ErrorCode, PrefixChecksum};
 
+use super::admin::AdminAnswer;
+
 /// A batch is in the log as its `acks` demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Produced {
@@ -51,5 +53,6 @@ pub enum Answer {
     Guarded(Guarded),
     Metadata(machine::metadata::Response),
     Group(Box<machine::groups::Response>),
+    Admin(AdminAnswer),
     Refused(Refusal),
 }

@@ -9,6 +9,7 @@ use model::{BrokerId, ErrorCode, GroupId, LogEntry, ReplicaId};
 use serde::Serialize;
 use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 
+use super::admin::AdminAsk;
 use super::answer::{Answer, Refusal};
 use super::checkpoint::GroupMark;
 use super::spec::{GroupKind, GroupSpec};
@@ -56,6 +57,13 @@ pub enum Input<R> {
     Coordinate {
         group: GroupId,
         request: Box<groups::Request>,
+        reply: R,
+    },
+    /// An operator's question; see [`AdminAsk`].
+    Admin {
+        group: GroupId,
+        ask: AdminAsk,
+        deadline_ns: u64,
         reply: R,
     },
     /// A command for the metadata group.

@@ -10,6 +10,7 @@ use machine::metadata::{self, MetadataLead};
 use machine::partition::{PartitionLead, Proposal, SegmentInfo, Stamp, retention};
 use model::{BrokerId, ErrorCode, Now};
 
+use super::admin::AdminAnswer;
 use super::answer::{Answer, Produced, Stages};
 use super::apply::Machine;
 use super::member::Member;
@@ -64,6 +65,10 @@ pub(super) enum Deed<R> {
     Groups {
         token: u64,
     },
+    /// Answered with the log start once it is applied here.
+    LogStart {
+        reply: R,
+    },
     Control,
 }
 
@@ -88,7 +93,9 @@ impl<R> Pending<R> {
             Deed::Batch { replies, .. } => {
                 replies.into_iter().for_each(|asker| out.refuse(Some(asker.reply), code, why));
             }
-            Deed::Command { reply } => out.refuse(Some(reply), code, why),
+            Deed::Command { reply } | Deed::LogStart { reply } => {
+                out.refuse(Some(reply), code, why);
+            }
             Deed::Groups { .. } | Deed::Control => {}
         }
     }
@@ -247,12 +254,18 @@ impl<R> Member<R> {
             if pending.index > committed {
                 break;
             }
-            if matches!(pending.deed, Deed::Command { .. } | Deed::Groups { .. })
-                && pending.index > self.machine.applied()
-            {
+            let awaits_apply = matches!(
+                pending.deed,
+                Deed::Command { .. } | Deed::Groups { .. } | Deed::LogStart { .. }
+            );
+            if awaits_apply && pending.index > self.machine.applied() {
                 break;
             }
             let Some(Pending { index, deed }) = self.pending.pop_front() else { break };
+            if let Deed::LogStart { reply } = deed {
+                out.replies.push((reply, Answer::Admin(AdminAnswer::LogStart(log_start))));
+                continue;
+            }
             let Deed::Batch {
                 base_offset,
                 last_offset,
@@ -460,20 +473,30 @@ impl<R> Member<R> {
     }
 
     /// The highest segment boundary that every voter has passed.
-    fn floor_offset(&self) -> i64 {
+    pub(super) fn floor_offset(&self) -> i64 {
         let matched = self.group.min_matched();
         let passed = self.segments.iter().take_while(|segment| segment.base_index <= matched + 1);
         passed.last().map_or(0, |segment| segment.base_offset)
     }
 
     fn propose_control(&mut self, proposal: Proposal) {
+        if let Some(index) = self.propose_entry(proposal) {
+            self.pending.push_back(Pending { index, deed: Deed::Control });
+        }
+    }
+
+    /// The index it was proposed at, unless it was dropped.
+    pub(super) fn propose_entry(&mut self, proposal: Proposal) -> Option<u64> {
         let lead = self.partition_lead();
         let mark = lead.mark();
         let data = proposal.data();
         let context = lead.control(proposal.kind(), &data);
         match self.group.propose(vec![(context, data)]) {
-            Ok(index) => self.pending.push_back(Pending { index, deed: Deed::Control }),
-            Err(_) => self.partition_lead().rollback(mark),
+            Ok(index) => Some(index),
+            Err(_) => {
+                self.partition_lead().rollback(mark);
+                None
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
 use crate::manifest::GroupEnd;
 
+use super::admin::Trim;
 use super::apply::Machine;
 use super::coordinate::Coordinating;
 use super::lead::{Lead, Owed, Pending};
@@ -52,6 +53,8 @@ pub struct Member<R> {
     pub(super) groups: Option<GroupsLead<R>>,
     pub(super) coordinating: Coordinating<R>,
     pub(super) groups_config: GroupsConfig,
+    /// Log starts that wait for a voter that lags.
+    pub(super) trims: Vec<Trim<R>>,
     pub(super) next_round: u64,
     /// Why the machine stands still, and before which entry.
     pub(super) held: Option<(u64, String)>,
@@ -131,6 +134,7 @@ impl<R> Member<R> {
             groups: None,
             coordinating: Coordinating::default(),
             groups_config: cfg.groups.clone(),
+            trims: Vec::new(),
             next_round: 0,
             held: None,
             unsynced: VecDeque::new(),
@@ -197,6 +201,8 @@ impl<R> Member<R> {
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
         self.tick_groups(now);
+        self.expire_trims(now, out);
+        self.propose_trims(out);
         self.look_at_age(cfg, now);
     }
 
@@ -412,6 +418,9 @@ impl<R> Member<R> {
             out.refuse(Some(waiting.reply), code, why);
         }
         self.end_groups(why, out);
+        for trim in self.trims.drain(..) {
+            out.refuse(Some(trim.reply), code, why);
+        }
     }
 
     /// Tells readers where this partition stands.

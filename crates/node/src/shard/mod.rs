@@ -5,6 +5,7 @@
 //! Invariants (absences above all): nothing here reads a clock, takes a lock, awaits, logs or
 //! touches a file; a reply handle `R` is only carried; a panic inside one group stays in it.
 
+mod admin;
 mod answer;
 mod apply;
 mod checkpoint;
@@ -28,6 +29,7 @@ use storage::JournalWrite;
 
 use crate::manifest::GroupEnd;
 
+pub use admin::{AdminAnswer, AdminAsk, ProducerStatus, QuorumReplica, QuorumStatus};
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
 pub use checkpoint::{GroupMark, PlacedMark};
 pub use io::{
@@ -133,6 +135,13 @@ impl<R> Shard<R> {
                     self.dirty.insert(group);
                 }
                 None => out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here"),
+            },
+            Input::Admin { group, ask, deadline_ns, reply } => match self.members.get_mut(&group) {
+                Some(member) => {
+                    member.admin(&self.cfg, now, ask, deadline_ns, reply, out);
+                    self.dirty.insert(group);
+                }
+                None => self.refuse_unknown(group, Some(reply), out),
             },
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);

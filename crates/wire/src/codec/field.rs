@@ -43,7 +43,7 @@ macro_rules! integer_field {
         }
     )*};
 }
-integer_field!(i8 i16 i32 i64);
+integer_field!(i8 i16 i32 i64 u16);
 
 impl Field for bool {
     fn read(decoder: &mut Decoder, _: Shape) -> Result<Self, WireError> {

@@ -43,7 +43,7 @@ macro_rules! arbitrary_integer {
                 match source.below(8) {
                     0 => <$ty>::MIN,
                     1 => <$ty>::MAX,
-                    2 => -1,
+                    2 => !0,
                     3 => 0,
                     _ => source.next() as $ty,
                 }
@@ -51,7 +51,7 @@ macro_rules! arbitrary_integer {
         }
     )*};
 }
-arbitrary_integer!(i8 i16 i32 i64);
+arbitrary_integer!(i8 i16 i32 i64 u16);
 
 impl Arbitrary for bool {
     fn arbitrary(source: &mut Source, _: Shape) -> Self {
@@ -156,6 +156,16 @@ macro_rules! every_message {
             offset_delete OffsetDeleteRequest OffsetDeleteResponse,
             offset_fetch OffsetFetchRequest OffsetFetchResponse,
             sync_group SyncGroupRequest SyncGroupResponse,
+            alter_configs AlterConfigsRequest AlterConfigsResponse,
+            create_partitions CreatePartitionsRequest CreatePartitionsResponse,
+            delete_records DeleteRecordsRequest DeleteRecordsResponse,
+            describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
+            describe_producers DescribeProducersRequest DescribeProducersResponse,
+            describe_quorum DescribeQuorumRequest DescribeQuorumResponse,
+            describe_topic_partitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+            elect_leaders ElectLeadersRequest ElectLeadersResponse,
+            incremental_alter_configs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+            list_config_resources ListConfigResourcesRequest ListConfigResourcesResponse,
         }
     };
     ($check:ident $($module:ident $request:ident $response:ident,)*) => {

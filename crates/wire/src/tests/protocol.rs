@@ -36,6 +36,16 @@ fn the_table_contains_what_every_client_speaks() {
         (ApiKey::OffsetForLeaderEpoch, 2, 2),
         (ApiKey::DescribeConfigs, 1, 1),
         (ApiKey::DescribeCluster, 0, 0),
+        (ApiKey::DeleteRecords, 0, 1),
+        (ApiKey::AlterConfigs, 0, 1),
+        (ApiKey::DescribeLogDirs, 1, 4),
+        (ApiKey::CreatePartitions, 0, 1),
+        (ApiKey::ElectLeaders, 0, 2),
+        (ApiKey::IncrementalAlterConfigs, 0, 1),
+        (ApiKey::DescribeQuorum, 0, 2),
+        (ApiKey::DescribeProducers, 0, 0),
+        (ApiKey::ListConfigResources, 0, 1),
+        (ApiKey::DescribeTopicPartitions, 0, 0),
     ];
     assert_eq!(floors.len(), supported_versions().len());
     for (key, low, high) in floors {
@@ -182,4 +192,26 @@ fn produced_records_are_slices_of_their_frame() {
         let records = decoded.topic_data[0].partition_data[0].records.as_ref().expect("records");
         assert!(within.contains(&records.as_ptr()), "version {version}");
     }
+}
+
+#[test]
+fn a_log_dir_says_from_version_5_on_whether_it_is_cordoned() {
+    use crate::api::describe_log_dirs::{DescribeLogDirsResponse, DescribeLogDirsResult};
+    let dir = |is_cordoned| DescribeLogDirsResponse {
+        results: vec![DescribeLogDirsResult {
+            log_dir: "/d".into(),
+            total_bytes: 2,
+            usable_bytes: 1,
+            is_cordoned,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let before = super::encode(&dir(true), 4).expect("encodes");
+    let after = super::encode(&dir(true), 5).expect("encodes");
+    // One byte behind usable_bytes, in front of the directory's and the message's empty tags.
+    assert_eq!(before[..before.len() - 2], after[..before.len() - 2]);
+    assert_eq!(after[before.len() - 2..], [1, 0, 0]);
+    assert_eq!(super::decode::<DescribeLogDirsResponse>(&after, 5), Ok(dir(true)));
+    assert_eq!(super::decode::<DescribeLogDirsResponse>(&before, 4), Ok(dir(false)));
 }

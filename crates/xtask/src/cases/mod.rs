@@ -1,5 +1,6 @@
 //! What is shown with real brokers and real clients, one file per story.
 
+pub mod admin;
 pub mod clients;
 pub mod dev;
 pub mod failover;

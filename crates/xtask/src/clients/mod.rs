@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use toolchain::prepare;
+pub use toolchain::{prepare, python};
 
 use crate::job::Job;
 use crate::oracle::{self, Acked, Seen};

@@ -1,0 +1,156 @@
+//! What one broker asks another, and the answer, as bytes: a metadata request for the metadata
+//! leader, or an operator's question for the leader of a group.
+//!
+//! Invariant: foreign bytes are a refusal by name, never a panic.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use machine::metadata;
+use model::{ErrorCode, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::shard::{AdminAnswer, AdminAsk, Answer, Refusal};
+
+/// A question between brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    Metadata(metadata::Request),
+    Admin { group: u64, ask: AdminAsk, within_ms: u64 },
+}
+
+/// The part of a question that is not metadata's.
+#[derive(Serialize, Deserialize)]
+struct Admin {
+    group: u64,
+    ask: AdminAsk,
+    within_ms: u64,
+}
+
+/// Metadata is JSON of its own and begins with its brace; other questions begin with a number.
+const ADMIN: u8 = 1;
+
+pub fn encode(question: &Question) -> Bytes {
+    match question {
+        Question::Metadata(request) => metadata::encode_request(request).into(),
+        Question::Admin { group, ask, within_ms } => {
+            let admin = Admin { group: *group, ask: *ask, within_ms: *within_ms };
+            let mut out = vec![ADMIN];
+            out.extend(serde_json::to_vec(&admin).expect("plain data encodes"));
+            out.into()
+        }
+    }
+}
+
+/// `Err`: why these bytes are no question.
+pub fn decode(body: &[u8]) -> Result<Question, String> {
+    match body.split_first() {
+        Some((&ADMIN, rest)) => {
+            bounded(rest)?;
+            let admin: Admin = serde_json::from_slice(rest).map_err(|error| error.to_string())?;
+            let Admin { group, ask, within_ms } = admin;
+            let within_ms = within_ms.min(limits::REQUEST_MS_MAX);
+            Ok(Question::Admin { group, ask, within_ms })
+        }
+        _ => {
+            let request = metadata::decode_request(body).map_err(|error| error.to_string())?;
+            Ok(Question::Metadata(request))
+        }
+    }
+}
+
+fn bounded(body: &[u8]) -> Result<(), String> {
+    let max = limits::METADATA_COMMAND_BYTES_MAX;
+    if body.len() > max { Err(format!("{} bytes, the bound is {max}", body.len())) } else { Ok(()) }
+}
+
+const METADATA: u8 = 0;
+const REFUSED: u8 = 1;
+const ADMIN_ANSWER: u8 = 2;
+
+/// One byte, then the answer, or Kafka's code and a text.
+pub fn encode_answer(answer: &Answer) -> Bytes {
+    let mut out = BytesMut::new();
+    match answer {
+        Answer::Metadata(response) => {
+            out.put_u8(METADATA);
+            out.put_slice(&metadata::encode_response(response));
+        }
+        Answer::Admin(answer) => {
+            out.put_u8(ADMIN_ANSWER);
+            out.put_slice(&serde_json::to_vec(answer).expect("plain data encodes"));
+        }
+        Answer::Refused(refusal) => {
+            out.put_u8(REFUSED);
+            out.put_i16(refusal.code.code());
+            out.put_slice(refusal.why.as_bytes());
+        }
+        Answer::Produced(_) | Answer::Guarded(_) | Answer::Group(_) => {
+            out.put_u8(REFUSED);
+            out.put_i16(ErrorCode::UnknownServerError.code());
+        }
+    }
+    out.freeze()
+}
+
+/// Reads [`encode_answer`]; foreign bytes are a refusal.
+pub fn decode_answer(body: &[u8]) -> Answer {
+    let garbled =
+        |why: String| Answer::Refused(Refusal { code: ErrorCode::UnknownServerError, why });
+    match body.split_first() {
+        Some((&METADATA, rest)) => match metadata::decode_response(rest) {
+            Ok(response) => Answer::Metadata(response),
+            Err(error) => garbled(error.to_string()),
+        },
+        Some((&ADMIN_ANSWER, rest)) => match serde_json::from_slice::<AdminAnswer>(rest) {
+            Ok(answer) => Answer::Admin(answer),
+            Err(error) => garbled(error.to_string()),
+        },
+        Some((&REFUSED, [high, low, text @ ..])) => {
+            let code = ErrorCode::from_i16(i16::from_be_bytes([*high, *low]));
+            let why = String::from_utf8_lossy(text).into_owned();
+            Answer::Refused(Refusal { code: code.unwrap_or(ErrorCode::UnknownServerError), why })
+        }
+        _ => garbled("a peer's answer does not parse".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crossed(answer: &Answer) -> String {
+        format!("{:?}", decode_answer(&encode_answer(answer)))
+    }
+
+    #[test]
+    fn answers_cross_and_foreign_bytes_are_refusals() {
+        let refusal = Refusal { code: ErrorCode::NotController, why: "later".into() };
+        for answer in [
+            Answer::Refused(refusal),
+            Answer::Metadata(metadata::Response::BrokerRegistered),
+            Answer::Admin(AdminAnswer::LogStart(7)),
+            Answer::Admin(AdminAnswer::ElectionBegun),
+        ] {
+            assert_eq!(crossed(&answer), format!("{answer:?}"));
+        }
+        for foreign in [&[][..], &[1, 2], &[0, b'{'], &[2, b'{'], &[9]] {
+            assert!(matches!(decode_answer(foreign), Answer::Refused(_)), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn questions_cross_and_foreign_bytes_are_named() {
+        let questions = [
+            Question::Metadata(metadata::Request::DeleteTopic(metadata::TopicRef::Name(
+                "t".into(),
+            ))),
+            Question::Admin { group: 7, ask: AdminAsk::ElectPreferred, within_ms: 5 },
+            Question::Admin { group: 7, ask: AdminAsk::DeleteRecords { offset: -1 }, within_ms: 5 },
+        ];
+        for question in questions {
+            assert_eq!(decode(&encode(&question)), Ok(question));
+        }
+        for foreign in [&[][..], &[1], &[1, b'{'], &[2, 3], b"{}"] {
+            assert!(decode(foreign).is_err(), "{foreign:?}");
+        }
+    }
+}

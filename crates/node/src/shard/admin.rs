@@ -1,0 +1,272 @@
+//! What operators ask of a group's leader: raise its log start, hand leadership to the preferred
+//! replica, say who its replicas and producers are.
+//!
+//! Invariants: a log start moves by an entry and is answered once that is committed and applied
+//! here; no record a voter still lacks leaves the disk for it; a hand-over is begun only towards
+//! a replica that is in sync and heard from.
+
+use machine::partition::Proposal;
+use model::{BrokerId, ErrorCode, Now};
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::apply::Machine;
+use super::lead::{Deed, Pending};
+use super::member::Member;
+use super::{GroupKind, Out, QUEUE_MAX, ShardConfig};
+
+/// A question for a group's leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminAsk {
+    /// Raise the log start offset (KIP-107); -1: to the high watermark.
+    DeleteRecords { offset: i64 },
+    /// Hand leadership to the first replica of the placement.
+    ElectPreferred,
+    /// The voters and how far each is.
+    Quorum,
+    /// The idempotent producers it remembers.
+    Producers,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminAnswer {
+    /// The log start offset, at or above what was asked for.
+    LogStart(i64),
+    /// The hand-over has begun: the next epoch tells how it ended.
+    ElectionBegun,
+    Quorum(QuorumStatus),
+    Producers(Vec<ProducerStatus>),
+}
+
+/// A group as its leader sees it. Offsets count entries from 0, as Kafka's metadata log does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumStatus {
+    pub leader: i32,
+    pub epoch: i32,
+    pub high_watermark: i64,
+    pub voters: Vec<QuorumReplica>,
+    pub observers: Vec<QuorumReplica>,
+}
+
+/// One replica. Times are milliseconds by the leader's clock, -1 when unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumReplica {
+    pub broker: i32,
+    /// 32 hexadecimal digits.
+    pub directory: String,
+    pub log_end: i64,
+    pub last_fetch_ms: i64,
+    pub last_caught_up_ms: i64,
+}
+
+/// One producer of a partition (DescribeProducers).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerStatus {
+    pub id: i64,
+    pub epoch: i16,
+    pub last_sequence: i32,
+    pub last_timestamp_ms: i64,
+}
+
+/// A log start that has to wait for a voter that lags.
+pub(super) struct Trim<R> {
+    pub offset: i64,
+    pub deadline_ns: u64,
+    pub reply: R,
+}
+
+impl<R> Member<R> {
+    pub(super) fn admin(
+        &mut self,
+        cfg: &ShardConfig,
+        now: Now,
+        ask: AdminAsk,
+        deadline_ns: u64,
+        reply: R,
+        out: &mut Out<R>,
+    ) {
+        if self.lead.is_none() {
+            let why = "another broker leads, or an election runs";
+            return out.refuse(Some(reply), ErrorCode::NotLeaderOrFollower, why);
+        }
+        let answer = match ask {
+            AdminAsk::DeleteRecords { offset } => {
+                return self.delete_records(Trim { offset, deadline_ns, reply }, out);
+            }
+            AdminAsk::ElectPreferred => self.elect_preferred(cfg, now),
+            AdminAsk::Quorum => Ok(AdminAnswer::Quorum(self.quorum(now))),
+            AdminAsk::Producers => self.producers(),
+        };
+        match answer {
+            Ok(answer) => out.replies.push((reply, Answer::Admin(answer))),
+            Err((code, why)) => out.refuse(Some(reply), code, why),
+        }
+    }
+
+    fn delete_records(&mut self, mut trim: Trim<R>, out: &mut Out<R>) {
+        let end = self.published;
+        let refusal = if self.spec.kind != GroupKind::Partition {
+            Some((ErrorCode::InvalidTopicException, "not a partition".to_owned()))
+        } else if self.held.is_some() {
+            let why = "the partition is held at an entry it refuses".to_owned();
+            Some((ErrorCode::KafkaStorageError, why))
+        } else if trim.offset < -1 || trim.offset > end {
+            let why = format!("offset {}: the high watermark is {end}", trim.offset);
+            Some((ErrorCode::OffsetOutOfRange, why))
+        } else if self.trims.len() >= QUEUE_MAX {
+            let why = "too many requests wait for this partition".to_owned();
+            Some((ErrorCode::ThrottlingQuotaExceeded, why))
+        } else {
+            None
+        };
+        if let Some((code, why)) = refusal {
+            return out.refuse(Some(trim.reply), code, why);
+        }
+        if trim.offset == -1 {
+            trim.offset = end;
+        }
+        self.trims.push(trim);
+        self.propose_trims(out);
+    }
+
+    /// Proposes the log starts that may move by now.
+    pub(super) fn propose_trims(&mut self, out: &mut Out<R>) {
+        if self.lead.is_none() {
+            return;
+        }
+        for trim in std::mem::take(&mut self.trims) {
+            let log_start = self.machine.log_start();
+            if trim.offset <= log_start {
+                out.replies.push((trim.reply, Answer::Admin(AdminAnswer::LogStart(log_start))));
+                continue;
+            }
+            if !self.may_start_at(trim.offset) {
+                self.trims.push(trim);
+                continue;
+            }
+            match self.propose_entry(Proposal::LogStart { offset: trim.offset }) {
+                Some(index) => {
+                    let deed = Deed::LogStart { reply: trim.reply };
+                    self.pending.push_back(Pending { index, deed });
+                }
+                None => {
+                    let why = "not appended; retry";
+                    out.refuse(Some(trim.reply), ErrorCode::NotLeaderOrFollower, why);
+                }
+            }
+        }
+    }
+
+    /// True when nothing that leaves the disk with this log start is still lacked by a voter:
+    /// only whole segments leave, and there is no snapshot to fill a replica from.
+    fn may_start_at(&self, offset: i64) -> bool {
+        if self.group.min_matched() >= self.group.last_index() {
+            return true;
+        }
+        // A cut that is on its way may end a segment right below the offset.
+        if self.pending.iter().any(|pending| matches!(pending.deed, Deed::Control)) {
+            return false;
+        }
+        let floor = self.floor_offset();
+        let cuts = self.segments.iter().skip(1).map(|segment| segment.base_offset);
+        let mut cuts = cuts.chain(std::iter::once(self.rolled_at));
+        !cuts.any(|cut| cut > floor && cut <= offset)
+    }
+
+    pub(super) fn expire_trims(&mut self, now: Now, out: &mut Out<R>) {
+        let late = |trim: &Trim<R>| trim.deadline_ns <= now.boot_ns;
+        if !self.trims.iter().any(late) {
+            return;
+        }
+        let (expired, left) = std::mem::take(&mut self.trims).into_iter().partition(late);
+        self.trims = left;
+        for trim in expired {
+            let why =
+                "a replica still lacks records below this offset; the log start has not moved";
+            out.refuse(Some(trim.reply), ErrorCode::RequestTimedOut, why);
+        }
+    }
+
+    fn elect_preferred(
+        &mut self,
+        cfg: &ShardConfig,
+        now: Now,
+    ) -> Result<AdminAnswer, (ErrorCode, String)> {
+        let preferred = self.spec.replicas.first().map(|replica| (replica.replica, replica.broker));
+        let Some((replica, broker)) = preferred else {
+            return Err((ErrorCode::PreferredLeaderNotAvailable, "no replicas".into()));
+        };
+        if replica == self.spec.replica {
+            let why = format!("broker {broker} is the preferred leader and leads");
+            return Err((ErrorCode::ElectionNotNeeded, why));
+        }
+        let heard = self
+            .group
+            .progress()
+            .into_iter()
+            .any(|peer| peer.replica == replica && peer.voter && peer.recently_active);
+        if !heard || !self.group.isr(now, cfg.replica_lag_ms_max).contains(&replica) {
+            let why = format!("the preferred leader, broker {broker}, is not in sync");
+            return Err((ErrorCode::PreferredLeaderNotAvailable, why));
+        }
+        self.group.transfer_leader(now, Some(replica));
+        Ok(AdminAnswer::ElectionBegun)
+    }
+
+    fn quorum(&self, now: Now) -> QuorumStatus {
+        let offset = |index: u64| index as i64 + 1;
+        let at = |boot_ns: Option<u64>| {
+            boot_ns.map_or(-1, |boot_ns| now.wall_ms - now.ms_since(boot_ns) as i64)
+        };
+        let progress = self.group.progress();
+        let learners = &self.spec.learners;
+        let (mut voters, mut observers) = (Vec::new(), Vec::new());
+        for replica in &self.spec.replicas {
+            let mut state = QuorumReplica {
+                broker: replica.broker.0,
+                directory: replica.directory.to_string(),
+                log_end: -1,
+                last_fetch_ms: -1,
+                last_caught_up_ms: -1,
+            };
+            if replica.replica == self.spec.replica {
+                state.log_end = offset(self.group.last_index());
+                (state.last_fetch_ms, state.last_caught_up_ms) = (now.wall_ms, now.wall_ms);
+            } else if let Some(peer) = progress.iter().find(|p| p.replica == replica.replica) {
+                state.log_end = offset(peer.matched);
+                state.last_fetch_ms = at(peer.contact_ns);
+                state.last_caught_up_ms = at(peer.caught_up_ns);
+            }
+            let list =
+                if learners.contains(&replica.replica) { &mut observers } else { &mut voters };
+            list.push(state);
+        }
+        let BrokerId(leader) = self.broker_of(self.spec.replica).unwrap_or(BrokerId(-1));
+        QuorumStatus {
+            leader,
+            epoch: self.group.term() as i32,
+            high_watermark: offset(self.group.commit_index()),
+            voters,
+            observers,
+        }
+    }
+
+    fn producers(&self) -> Result<AdminAnswer, (ErrorCode, String)> {
+        let Some(machine) = self.machine.partition() else {
+            return Err((ErrorCode::InvalidTopicException, "not a partition".into()));
+        };
+        let status = |producer: machine::partition::ProducerView<'_>| {
+            let newest = producer.batches.last();
+            ProducerStatus {
+                id: producer.producer_id,
+                epoch: producer.epoch,
+                last_sequence: newest.map_or(-1, |batch| batch.last_sequence),
+                last_timestamp_ms: newest.map_or(-1, |batch| batch.timestamp),
+            }
+        };
+        Ok(AdminAnswer::Producers(machine.producers().map(status).collect()))
+    }
+}
