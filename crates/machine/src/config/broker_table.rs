@@ -34,6 +34,10 @@ pub const BROKER_CONFIGS: &[BrokerConfigDef] = &[
     def("compression.zstd.level", Int, Some("3"), LIVE),
     def("connections.max.idle.ms", Long, Some("600000"), AtStart),
     def("default.replication.factor", Int, Some("-1"), AtStart),
+    def("group.initial.rebalance.delay.ms", Int, Some("3000"), AtStart),
+    def("group.max.session.timeout.ms", Int, Some("1800000"), AtStart),
+    def("group.max.size", Int, Some("4096"), AtStart),
+    def("group.min.session.timeout.ms", Int, Some("6000"), AtStart),
     def("listeners", List, Some("PLAINTEXT://:9092"), AtStart),
     def("log.cleaner.delete.retention.ms", Long, Some("86400000"), LIVE),
     def("log.cleaner.max.compaction.lag.ms", Long, Some("9223372036854775807"), LIVE),
@@ -65,10 +69,14 @@ pub const BROKER_CONFIGS: &[BrokerConfigDef] = &[
     def("log.segment.bytes", Int, Some("1073741824"), LIVE),
     def("log.segment.delete.delay.ms", Long, Some("60000"), LIVE),
     def("max.connections", Int, Some("10000"), Dynamic),
+    def("max.connections.per.ip", Int, Some("2147483647"), AtStart),
     def("message.max.bytes", Int, Some("1048588"), LIVE),
     def("min.insync.replicas", Int, Some("1"), LIVE),
     def("node.id", Int, None, AtStart),
     def("num.partitions", Int, Some("1"), AtStart),
+    def("offset.metadata.max.bytes", Int, Some("4096"), AtStart),
+    def("offsets.retention.minutes", Int, Some("10080"), AtStart),
+    def("offsets.topic.num.partitions", Int, Some("50"), AtStart),
     def("producer.id.expiration.ms", Int, Some("86400000"), AtStart),
     def("replica.lag.time.max.ms", Long, Some("30000"), AtStart),
     def("socket.request.max.bytes", Int, Some("104857600"), AtStart),
@@ -138,16 +146,16 @@ pub const UNSUPPORTED_BROKER_CONFIGS: &[(&str, &[&str])] = &[
     ("brokers hand leaderships back by themselves; kafka-leader-election does it at once", &[
         "auto.leader.rebalance.enable", "leader.imbalance.check.interval.seconds",
     ]),
-    ("connections are limited by max.connections alone", &[
-        "max.connection.creation.rate", "max.connections.per.ip", "max.connections.per.ip.overrides",
+    ("connections are limited by max.connections and max.connections.per.ip", &[
+        "max.connection.creation.rate", "max.connections.per.ip.overrides",
     ]),
-    ("consumer groups keep Kafka's default for it", &[
+    ("it is not a setting here: consumer groups need no tuning of it", &[
         "group.coordinator.append.linger.ms", "group.coordinator.background.threads",
         "group.coordinator.cached.buffer.max.bytes", "group.coordinator.rebalance.protocols",
-        "group.coordinator.threads", "group.initial.rebalance.delay.ms", "group.max.session.timeout.ms",
-        "group.max.size", "group.min.session.timeout.ms", "offset.metadata.max.bytes",
+        "group.coordinator.threads", 
+        
         "offsets.commit.timeout.ms", "offsets.load.buffer.size", "offsets.retention.check.interval.ms",
-        "offsets.retention.minutes", "offsets.topic.compression.codec", "offsets.topic.num.partitions",
+        "offsets.topic.compression.codec", 
         "offsets.topic.replication.factor", "offsets.topic.segment.bytes",
     ]),
     ("it is not a setting here: the value is fixed", &[

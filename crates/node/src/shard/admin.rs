@@ -10,7 +10,6 @@ use model::{BrokerId, ErrorCode, Now};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
-use super::apply::Machine;
 use super::lead::{Deed, Pending};
 use super::member::Member;
 use super::{GroupKind, Out, QUEUE_MAX, ShardConfig};
