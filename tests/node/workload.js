@@ -136,7 +136,11 @@ async function group(bootstrap, topic, groupId, member) {
     maxWaitTimeInMs: 500,
   });
   const events = consumer.events;
-  consumer.on(events.GROUP_JOIN, ({ payload }) => event('assigned', payload.memberAssignment[topic] ?? ''));
+  consumer.on(events.GROUP_JOIN, ({ payload }) => {
+    // Whatever it held before: each assignment is the whole of it.
+    event('revoked', 'all');
+    event('assigned', payload.memberAssignment[topic] ?? '');
+  });
   consumer.on(events.REBALANCING, () => event('revoked', 'all'));
   consumer.on(events.CRASH, ({ payload }) => event(payload.restart ? 'note' : 'error', `${payload.error}`));
   await consumer.connect();

@@ -1,6 +1,8 @@
 //! What is shown with real brokers and real clients, one file per story.
 
+pub mod admin;
 pub mod clients;
 pub mod dev;
 pub mod failover;
+pub mod groups;
 pub mod steady;
