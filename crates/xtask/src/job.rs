@@ -55,6 +55,11 @@ impl Job {
         Err(format!("{} ended with {status}\n{}{}", self.name, tail(&out), tail(&err)))
     }
 
+    /// What the program wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// What the program wrote to standard error so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)

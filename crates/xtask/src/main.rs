@@ -9,8 +9,10 @@ mod bench;
 mod cases;
 mod clients;
 mod cluster;
+mod groups;
 mod job;
 mod kafka;
+mod matrix;
 mod oracle;
 mod segments;
 mod tally;
@@ -28,6 +30,7 @@ cargo xtask <command>
   test [PHASE...]      build unit sim clients admin steady failover shutdown dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
+  clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
   bench [FLAGS]        Glasslog beside Apache Kafka: --only PARTS --rounds N --peer none|kafka
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("--seconds {seconds}: no number")),
         },
         ["failover"] => test::failover(),
+        ["clients"] => test::clients(false),
+        ["clients", "--kafka"] => test::clients(true),
         ["kafka", ref properties @ ..] => kafka::serve(properties),
         ["bench", ref args @ ..] => bench::run(args),
         _ => Err(USAGE.to_owned()),

@@ -60,7 +60,9 @@ pub fn parse_seen(text: &str) -> Result<Vec<Seen>, String> {
 }
 
 /// Every fault in what was `seen`, in the order the consumer saw it, against what was `acked`.
-pub fn judge(acked: &[Acked], seen: &[Seen]) -> Result<(), String> {
+/// Clients that `may_repeat` have no idempotence: a record of theirs may be there again, behind
+/// its first place.
+pub fn judge(acked: &[Acked], seen: &[Seen], may_repeat: &[&str]) -> Result<(), String> {
     let mut faults = Vec::new();
     let mut places: HashMap<(&str, u64), Vec<(i32, i64)>> = HashMap::new();
     for record in seen {
@@ -79,11 +81,11 @@ pub fn judge(acked: &[Acked], seen: &[Seen]) -> Result<(), String> {
         }
     }
     for ((client, sequence), found) in &places {
-        if found.len() > 1 {
+        if found.len() > 1 && !may_repeat.contains(client) {
             faults.push(format!("twice: {client} {sequence} at {found:?}"));
         }
     }
-    order(seen, &mut faults);
+    order(seen, may_repeat, &mut faults);
     if faults.is_empty() {
         return Ok(());
     }
@@ -94,7 +96,7 @@ pub fn judge(acked: &[Acked], seen: &[Seen]) -> Result<(), String> {
 
 /// Offsets of a partition count up from 0 without holes; a key stays in its partition, and its
 /// numbers rise.
-fn order(seen: &[Seen], faults: &mut Vec<String>) {
+fn order(seen: &[Seen], may_repeat: &[&str], faults: &mut Vec<String>) {
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     let mut keys: HashMap<&str, (i32, u64)> = HashMap::new();
     for record in seen {
@@ -108,6 +110,11 @@ fn order(seen: &[Seen], faults: &mut Vec<String>) {
             ));
         }
         *expected = record.offset + 1;
+        let before = keys.get(record.key.as_str());
+        let again = before.is_some_and(|(_, before)| *before >= record.sequence);
+        if again && may_repeat.contains(&record.client.as_str()) {
+            continue;
+        }
         let here = (record.partition, record.sequence);
         if let Some((partition, before)) = keys.insert(&record.key, here) {
             if partition != record.partition {
@@ -157,13 +164,13 @@ mod tests {
     }
 
     fn fault(acked: &[Acked], seen: &[Seen]) -> String {
-        judge(acked, seen).expect_err("a planted fault")
+        judge(acked, seen, &[]).expect_err("a planted fault")
     }
 
     #[test]
     fn a_good_log_is_good() {
         let (acked, seen) = good();
-        judge(&acked, &seen).expect("nothing is wrong");
+        judge(&acked, &seen, &[]).expect("nothing is wrong");
         same(&seen, &seen).expect("the same");
     }
 
@@ -180,6 +187,12 @@ mod tests {
         again.offset = 10;
         twice.push(again);
         assert!(fault(&acked, &twice).contains("twice: a 18"));
+
+        // Only a client without idempotence may do that, and no record may be missing behind it.
+        judge(&acked, &twice, &["a"]).expect("repeats are allowed");
+        let mut gone = twice.clone();
+        gone.remove(17);
+        assert!(judge(&acked, &gone, &["a"]).expect_err("planted").contains("lost: a 17"));
 
         let mut swapped = seen.clone();
         (swapped[2].sequence, swapped[4].sequence) = (4, 2);

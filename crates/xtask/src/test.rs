@@ -84,6 +84,11 @@ pub fn failover() -> Result<(), String> {
     alone("failover", |tally| failover::run(tally, failover::ROUNDS))
 }
 
+/// Groups and administration alone, with our brokers or with Apache Kafka's.
+pub fn clients(apache: bool) -> Result<(), String> {
+    alone("clients", |tally| clients::groups_and_admin(tally, apache))
+}
+
 fn alone(name: &str, run: impl FnOnce(&mut Tally)) -> Result<(), String> {
     programs()?;
     let mut tally = Tally::new(workspace::is_ci());

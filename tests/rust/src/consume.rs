@@ -73,7 +73,7 @@ pub fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>
     Ok(ends)
 }
 
-fn print(out: &mut impl Write, message: &BorrowedMessage<'_>) -> Result<(), String> {
+pub fn print(out: &mut impl Write, message: &BorrowedMessage<'_>) -> Result<(), String> {
     let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
     let value = message.payload().and_then(|value| std::str::from_utf8(value).ok());
     let (Some(key), Some(value)) = (key, value) else {

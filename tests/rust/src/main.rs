@@ -5,6 +5,9 @@
 //! ```text
 //! produce BOOTSTRAP TOPIC CLIENT COUNT CODECS RATE     "partition offset sequence" per ack
 //! consume BOOTSTRAP TOPIC                              "partition offset key client sequence"
+//! group   BOOTSTRAP TOPIC GROUP MEMBER                 a member, see `group.rs`
+//! admin   BOOTSTRAP PREFIX GROUP                       "feature outcome"; GROUP's topic is GROUP
+//! version
 //! load    BOOTSTRAP TOPIC RECORD_BYTES RATE SECONDS    "acked N failed N"
 //! probe   BOOTSTRAP TOPIC PARTITIONS SECONDS WHO       "partition sent_us acked_us" per ack;
 //!                                                      WHO is `attentive` or `stock`
@@ -14,8 +17,10 @@
 //! drain   BOOTSTRAP TOPIC                              "records bytes seconds"
 //! ```
 
+mod admin;
 mod consume;
 mod flood;
+mod group;
 mod produce;
 
 use std::process::ExitCode;
@@ -33,6 +38,14 @@ fn main() -> ExitCode {
             })
         }
         ["consume", bootstrap, topic] => consume::all(bootstrap, topic),
+        ["group", bootstrap, topic, group, member] => {
+            group::member(bootstrap, topic, group, member)
+        }
+        ["admin", bootstrap, prefix, group] => admin::story(bootstrap, prefix, group),
+        ["version"] => {
+            println!("rust-rdkafka (librdkafka {})", rdkafka::util::get_rdkafka_version().1);
+            Ok(())
+        }
         ["load", bootstrap, topic, bytes, rate, seconds] => {
             number(bytes).and_then(|bytes| Ok((bytes, number(rate)?, number(seconds)?))).and_then(
                 |(bytes, rate, seconds)| produce::load(bootstrap, topic, bytes, rate, seconds),

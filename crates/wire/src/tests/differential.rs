@@ -22,6 +22,10 @@ const LACKING: &[(ApiKey, i16)] = &[(ApiKey::ListOffsets, 11)];
 /// Versions it does not have either and that add a field; `protocol` has their bytes.
 const LACKING_A_FIELD: &[(ApiKey, i16)] = &[(ApiKey::DescribeLogDirs, 5)];
 
+/// Versions that name topics by id and of which it has not both halves: read back here, and spoken
+/// by Kafka's own Java client in the cluster tests.
+const ALONE: &[(ApiKey, i16)] = &[(ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10)];
+
 every_message!(agrees);
 
 fn agrees<Ours, Theirs>()
@@ -33,11 +37,13 @@ where
         let theirs_knows = (Theirs::VERSIONS.min..=Theirs::VERSIONS.max).contains(&version);
         let lacking = LACKING.contains(&(Ours::KEY, version));
         let lacking_a_field = LACKING_A_FIELD.contains(&(Ours::KEY, version));
-        assert_ne!(theirs_knows, lacking || lacking_a_field, "{} v{version}", Ours::KEY.as_str());
+        let alone = !theirs_knows && ALONE.contains(&(Ours::KEY, version));
+        let ours_only = lacking || lacking_a_field || alone;
+        assert_ne!(theirs_knows, ours_only, "{} v{version}", Ours::KEY.as_str());
         TestRunner::default()
             .run(&any::<u64>(), |seed| {
                 let ours = draw::<Ours>(seed, version);
-                if lacking_a_field {
+                if lacking_a_field || alone {
                     let bytes = encode(&ours, version).expect("encodes");
                     assert_eq!(decode::<Ours>(&bytes, version).expect("decodes"), ours);
                 } else if lacking {

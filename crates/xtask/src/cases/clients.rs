@@ -5,8 +5,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::{administrators, groups};
 use crate::clients::{self, Client, Producing};
 use crate::cluster::Cluster;
+use crate::matrix::Matrix;
 use crate::oracle::{self, Acked, Seen};
 use crate::segments;
 use crate::tally::Tally;
@@ -21,18 +23,16 @@ const KILL_AFTER: Duration = Duration::from_secs(5);
 const DEAD_FOR: Duration = Duration::from_secs(3);
 const PRODUCE_LIMIT: Duration = Duration::from_secs(240);
 const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
+/// Rows of the table in the README.
+const PRODUCE: &str = "produce, acks=all, five codecs, leader killed";
+const IDEMPOTENT: &str = "idempotent: nothing stored twice";
+const READ: &str = "read everything back";
 const PERFORMANCE_TOPIC: &str = "performance";
 const PERFORMANCE_RECORDS: u64 = 20_000;
 
-/// Runs the story with every client that is to be had on this machine.
+/// Runs the stories with every client that is to be had on this machine.
 pub fn run(tally: &mut Tally) {
-    let mut able = Vec::new();
-    for client in Client::ALL {
-        match clients::prepare(client) {
-            Ok(()) => able.push(client),
-            Err(why) => tally.skip(&format!("client {}", client.as_str()), &why),
-        }
-    }
+    let able = prepare(tally);
     let mut cluster = None;
     tally.check("three brokers, started one by one, form a cluster", || {
         cluster = Some(Cluster::start_slowly("clients", [3, 1, 2])?);
@@ -40,7 +40,34 @@ pub fn run(tally: &mut Tally) {
     });
     let Some(mut cluster) = cluster else { return };
     let failed = tally.failed;
-    story(tally, &mut cluster, &able);
+    let mut matrix = Matrix::default();
+    versions(tally, &cluster, &able, &mut matrix);
+    story(tally, &mut cluster, &able, &mut matrix);
+    if tally.failed == failed {
+        tally.check("the README's table claims what was shown", || matrix.settle());
+        cluster.remove();
+    } else {
+        println!("      kept: {}", cluster.dir().display());
+    }
+}
+
+/// Groups and administration alone, with our brokers or with Apache Kafka's: what fails with both
+/// is the test's own doing.
+pub fn groups_and_admin(tally: &mut Tally, apache: bool) {
+    let able = prepare(tally);
+    let mut cluster = None;
+    tally.check("three brokers", || {
+        cluster = Some(if apache {
+            crate::kafka::prepare()?;
+            Cluster::start_kafka("clients-kafka", &[])?
+        } else {
+            Cluster::start("clients-alone")?
+        });
+        Ok(String::new())
+    });
+    let Some(mut cluster) = cluster else { return };
+    let failed = tally.failed;
+    members_and_administrators(tally, &mut cluster, &able, &mut Matrix::default());
     if tally.failed == failed {
         cluster.remove();
     } else {
@@ -48,7 +75,28 @@ pub fn run(tally: &mut Tally) {
     }
 }
 
-fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
+fn prepare(tally: &mut Tally) -> Vec<Client> {
+    let made = clients::prepare_all();
+    let mut able = Vec::new();
+    for client in Client::ALL {
+        match &made[&client.toolchain()] {
+            Ok(()) => able.push(client),
+            Err(why) => tally.skip(&format!("client {}", client.as_str()), why),
+        }
+    }
+    able
+}
+
+fn versions(tally: &mut Tally, cluster: &Cluster, able: &[Client], matrix: &mut Matrix) {
+    tally.check("clients tell their versions", || {
+        for client in able {
+            matrix.version(*client, &client.version(cluster.dir())?);
+        }
+        Ok(format!("{} clients", able.len()))
+    });
+}
+
+fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client], matrix: &mut Matrix) {
     let created = tally.check("a topic of 3 partitions, 3 replicas each", || {
         cluster.create_topic(TOPIC, PARTITIONS)?;
         let of_three = |p: &crate::cluster::kafka::Partition| p.replicas.len() == 3;
@@ -66,28 +114,79 @@ fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client]) {
     if !produced {
         return;
     }
-    let mut first: Option<Vec<Seen>> = None;
-    for client in able {
-        let name = format!("{} reads everything back", client.as_str());
-        tally.check(&name, || {
-            let seen = client.consume(&cluster.bootstrap(), TOPIC, cluster.dir())?;
-            oracle::judge(&acked, &seen)?;
-            if seen.len() as u64 != RECORDS {
-                return Err(format!("{} records, not {RECORDS}", seen.len()));
-            }
-            let text = "0 lost, 0 duplicated, order kept".to_owned();
-            match &first {
-                Some(other) => oracle::same(other, &seen)?,
-                None => first = Some(seen),
-            }
-            Ok(text)
-        });
-    }
+    read_back(tally, cluster, able, &acked, matrix);
     if able.contains(&Client::Java) {
         tally.check("producer-perf-test, and its records counted", || performance(cluster));
     }
     tally.check("a topic is made by producing to it, at any broker", || auto_created(cluster));
+    members_and_administrators(tally, cluster, able, matrix);
     tally.check("the brokers' segments are byte-identical", || identical(cluster));
+}
+
+fn members_and_administrators(
+    tally: &mut Tally,
+    cluster: &mut Cluster,
+    able: &[Client],
+    matrix: &mut Matrix,
+) {
+    match groups::is_served(cluster) {
+        Ok(true) => groups::run(tally, cluster, able, matrix),
+        Ok(false) => println!("      no groups: these brokers do not serve them"),
+        Err(error) => tally.fail("groups", &error),
+    }
+    match administrators::is_served(cluster) {
+        Ok(true) => administrators::run(tally, cluster, able, matrix),
+        Ok(false) => println!("      no administration: these brokers do not serve all of it"),
+        Err(error) => tally.fail("administration", &error),
+    }
+}
+
+/// Each client reads everything that all have written, and all see the same.
+fn read_back(
+    tally: &mut Tally,
+    cluster: &Cluster,
+    able: &[Client],
+    acked: &[Acked],
+    matrix: &mut Matrix,
+) {
+    let repeats: Vec<&str> =
+        able.iter().filter(|client| client.may_repeat()).map(|client| client.as_str()).collect();
+    let grouped = groups::is_served(cluster).unwrap_or_default();
+    let mut first: Option<Vec<Seen>> = None;
+    for client in able {
+        if client.reads_in_a_group() && !grouped {
+            println!("      {} reads in groups only", client.as_str());
+            continue;
+        }
+        let name = format!("{} reads everything back", client.as_str());
+        let read = tally.check(&name, || {
+            let seen = client.consume(&cluster.bootstrap(), TOPIC, cluster.dir())?;
+            oracle::judge(acked, &seen, &repeats)?;
+            let again = seen.len() as u64 - acked.len() as u64;
+            if again > 0 && repeats.is_empty() {
+                return Err(format!("{} records, not {RECORDS}", seen.len()));
+            }
+            match &first {
+                Some(other) => oracle::same(other, &seen)?,
+                None => first = Some(seen),
+            }
+            Ok(format!("0 lost, order kept, {again} stored again"))
+        });
+        if read {
+            matrix.shown(READ, *client);
+        }
+    }
+    // Everything was acknowledged, and somebody else read it: with every codec, through a death,
+    // and each record once where the client is idempotent.
+    if first.is_some() {
+        for client in able {
+            matrix.shown(PRODUCE, *client);
+            match client.may_repeat() {
+                true => matrix.unsupported(IDEMPOTENT, *client),
+                false => matrix.shown(IDEMPOTENT, *client),
+            }
+        }
+    }
 }
 
 /// All clients at once, and the leader of partition 0 killed in the middle.

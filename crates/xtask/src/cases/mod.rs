@@ -1,8 +1,10 @@
 //! What is shown with real brokers and real clients, one file per story.
 
 pub mod admin;
+pub mod administrators;
 pub mod clients;
 pub mod dev;
 pub mod failover;
+pub mod groups;
 pub mod shutdown;
 pub mod steady;

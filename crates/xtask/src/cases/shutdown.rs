@@ -109,7 +109,7 @@ fn judge(cluster: &mut Cluster, topic: &str, producing: Producing) -> Result<Str
     cluster.assert_alive()?;
     cluster.wait_led(topic, PARTITIONS)?;
     let seen = Client::Rdkafka.consume(&cluster.bootstrap(), topic, cluster.dir())?;
-    oracle::judge(&acked, &seen)?;
+    oracle::judge(&acked, &seen, &[])?;
     if seen.len() != acked.len() {
         return Err(format!("{} acknowledged, {} read", acked.len(), seen.len()));
     }

@@ -1,65 +1,154 @@
 //! The stock clients that the brokers are driven with, behind one face: produce numbered records,
-//! read a topic back. tests/README.md states the contract that their programs share.
+//! read a topic back, be a member of a group, administer. tests/README.md states the contract that
+//! their programs share.
 
+mod kcat;
+mod member;
+mod performance;
 mod toolchain;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub use toolchain::{prepare, python};
+pub use member::Member;
+pub use performance::{Performance, producer_performance};
+pub use toolchain::{Toolchain, prepare, prepare_all, python};
 
 use crate::job::Job;
 use crate::oracle::{self, Acked, Seen};
 use crate::workspace;
 
-/// The codecs of the protocol; each client uses all of them, each starts with another.
+/// The codecs of the protocol; each client uses all of them.
 pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Keys that each client writes.
 const KEYS: u64 = 16;
 const READ_LIMIT: Duration = Duration::from_secs(180);
+/// A whole administrator's story, whose steps wait 20 s each at most.
+const ADMIN_LIMIT: Duration = Duration::from_secs(300);
 
 /// A Kafka client under test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
+    Java,
     Rdkafka,
+    Confluent,
     Kcat,
     Python,
-    Java,
+    Aiokafka,
+    Kafkajs,
+    Franz,
+    Sarama,
+    Rskafka,
 }
 
 impl Client {
-    pub const ALL: [Client; 4] = [Client::Rdkafka, Client::Kcat, Client::Python, Client::Java];
+    pub const ALL: [Client; 10] = [
+        Client::Java,
+        Client::Rdkafka,
+        Client::Confluent,
+        Client::Kcat,
+        Client::Python,
+        Client::Aiokafka,
+        Client::Kafkajs,
+        Client::Franz,
+        Client::Sarama,
+        Client::Rskafka,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Client::Java => "java",
             Client::Rdkafka => "rdkafka",
+            Client::Confluent => "confluent-kafka",
             Client::Kcat => "kcat",
             Client::Python => "kafka-python",
-            Client::Java => "java",
+            Client::Aiokafka => "aiokafka",
+            Client::Kafkajs => "kafkajs",
+            Client::Franz => "franz-go",
+            Client::Sarama => "sarama",
+            Client::Rskafka => "rskafka",
         }
     }
 
-    /// The codecs in the order in which this client uses them.
+    /// What it is made with.
+    pub fn toolchain(self) -> Toolchain {
+        match self {
+            Client::Rdkafka | Client::Rskafka => Toolchain::Workspace,
+            Client::Kcat => Toolchain::Kcat,
+            Client::Python | Client::Aiokafka | Client::Confluent => Toolchain::Python,
+            Client::Java => Toolchain::Java,
+            Client::Kafkajs => Toolchain::Node,
+            Client::Franz | Client::Sarama => Toolchain::Go,
+        }
+    }
+
+    /// Whether a lost answer makes this client store a record a second time.
+    pub fn may_repeat(self) -> bool {
+        self == Client::Rskafka
+    }
+
+    /// Whether it can be a member of a group: rskafka cannot, kcat is not asked to.
+    pub fn has_groups(self) -> bool {
+        !matches!(self, Client::Rskafka | Client::Kcat)
+    }
+
+    /// Whether it can read only as a member of a group.
+    pub fn reads_in_a_group(self) -> bool {
+        self == Client::Kafkajs
+    }
+
+    /// The codecs in the order in which this client uses them; neighbours start with others.
     pub fn codecs(self) -> Vec<&'static str> {
         let mut codecs = CODECS.to_vec();
-        codecs.rotate_left(self as usize);
+        codecs.rotate_left(self as usize % CODECS.len());
         codecs
     }
 
     /// The client's own program, for the clients that have one in this repository.
     fn program(self) -> Option<Command> {
+        let python = |file: &str| {
+            let mut command = Command::new(toolchain::python());
+            command.arg(workspace::root().join("tests/python").join(file));
+            command
+        };
+        let go = |name: &str| {
+            let mut command = Command::new(toolchain::go_program());
+            command.arg(name);
+            command
+        };
         match self {
+            Client::Kcat => None,
+            Client::Java => Some(java("glasslog.Workload")),
             Client::Rdkafka => Some(Command::new(workspace::program("client-rdkafka"))),
-            Client::Python => {
-                let mut command = Command::new(toolchain::python());
-                command.arg(workspace::root().join("tests/python/workload.py"));
+            Client::Rskafka => Some(Command::new(workspace::program("client-rskafka"))),
+            Client::Python => Some(python("kafka_python.py")),
+            Client::Aiokafka => Some(python("aio.py")),
+            Client::Confluent => Some(python("confluent.py")),
+            Client::Kafkajs => {
+                let mut command = Command::new("node");
+                command.arg(toolchain::node_dir().join("workload.js"));
                 Some(command)
             }
-            Client::Java => Some(java("glasslog.Workload")),
-            Client::Kcat => None,
+            Client::Franz | Client::Sarama => Some(go(self.as_str())),
         }
+    }
+
+    /// One verb of the contract, on its way; standard input is held open until the job is told
+    /// otherwise.
+    fn verb(self, verb: &str, words: &[&str], name: &str, dir: &Path) -> Result<Job, String> {
+        let program = self.program();
+        let mut command = program.ok_or_else(|| format!("{}: no program", self.as_str()))?;
+        command.arg(verb).args(words).stdin(Stdio::piped());
+        Job::spawn(&format!("{}-{name}", self.as_str()), command, dir)
+    }
+
+    /// Name and version as the client tells them.
+    pub fn version(self, dir: &Path) -> Result<String, String> {
+        let Some(_) = self.program() else { return kcat::version(dir) };
+        let text = self.verb("version", &[], "version", dir)?.wait(Duration::from_secs(30))?;
+        Ok(text.trim().to_owned())
     }
 
     /// Starts to produce `count` numbered records at `rate` a second.
@@ -71,36 +160,44 @@ impl Client {
         rate: u64,
         dir: &Path,
     ) -> Result<Producing, String> {
-        let work = match self.program() {
-            None => Work::Kcat(kcat_produce(bootstrap, topic, count, rate, dir)),
-            Some(mut command) => {
-                command.args(["produce", bootstrap, topic, self.as_str()]);
-                command.args([count.to_string(), self.codecs().join(","), rate.to_string()]);
-                let name = format!("{}-produce", self.as_str());
-                Work::Job(Job::spawn(&name, command, dir)?)
-            }
+        let work = if self == Client::Kcat {
+            Work::Kcat(kcat::produce(bootstrap, topic, count, rate, dir))
+        } else {
+            let codecs = self.codecs().join(",");
+            let (count, rate) = (count.to_string(), rate.to_string());
+            let words = [bootstrap, topic, self.as_str(), &count, &codecs, &rate];
+            Work::Job(self.verb("produce", &words, &format!("produce-{topic}"), dir)?)
         };
         Ok(Producing { client: self, count, work })
     }
 
-    /// Reads the whole topic from its beginning, with assigned partitions.
+    /// Reads the whole topic from its beginning.
     pub fn consume(self, bootstrap: &str, topic: &str, dir: &Path) -> Result<Vec<Seen>, String> {
-        let command = match self.program() {
-            Some(mut command) => {
-                command.args(["consume", bootstrap, topic]);
-                command
-            }
-            None => {
-                let mut command = Command::new("kcat");
-                command.args(["-C", "-e", "-q", "-b", bootstrap, "-t", topic]);
-                command.args(["-o", "beginning", "-X", "check.crcs=true"]);
-                command.args(["-f", "%p\\t%o\\t%k\\t%s\\n"]);
-                command
-            }
+        let name = format!("consume-{topic}");
+        let job = if self == Client::Kcat {
+            Job::spawn(&format!("kcat-{name}"), kcat::consume(bootstrap, topic), dir)?
+        } else {
+            self.verb("consume", &[bootstrap, topic], &name, dir)?
         };
-        let name = format!("{}-consume", self.as_str());
-        let text = Job::spawn(&name, command, dir)?.wait(READ_LIMIT)?;
+        let text = job.wait(READ_LIMIT)?;
         oracle::parse_seen(&text).map_err(|error| format!("{}: {error}", self.as_str()))
+    }
+
+    /// The administrator's story: each step's name and what became of it.
+    pub fn administer(
+        self,
+        bootstrap: &str,
+        group: &str,
+        dir: &Path,
+    ) -> Result<Vec<(String, String)>, String> {
+        let prefix = format!("admin-{}", self.as_str());
+        let text = self.verb("admin", &[bootstrap, &prefix, group], "admin", dir)?;
+        let text = text.wait(ADMIN_LIMIT)?;
+        let parse = |line: &str| {
+            let (name, outcome) = line.split_once('\t')?;
+            Some((name.to_owned(), outcome.to_owned()))
+        };
+        text.lines().map(|line| parse(line).ok_or_else(|| format!("no step: `{line}`"))).collect()
     }
 }
 
@@ -124,7 +221,7 @@ impl Producing {
         let acked = match self.work {
             Work::Job(job) => oracle::parse_acked(name, &job.wait(limit)?)?,
             Work::Kcat(thread) => {
-                join(thread, limit)?;
+                kcat::join(thread, limit)?;
                 // kcat does not say where a record went: it ends well only if all are there.
                 (0..self.count)
                     .map(|sequence| Acked { client: name.to_owned(), sequence, at: None })
@@ -146,78 +243,6 @@ impl Producing {
     }
 }
 
-fn kcat_produce(
-    bootstrap: &str,
-    topic: &str,
-    count: u64,
-    rate: u64,
-    dir: &Path,
-) -> JoinHandle<Result<(), String>> {
-    let (bootstrap, topic, dir) = (bootstrap.to_owned(), topic.to_owned(), dir.to_owned());
-    std::thread::spawn(move || {
-        let codecs = Client::Kcat.codecs();
-        let start = Instant::now();
-        let mut outcome = Ok(());
-        for (pass, codec) in (0_u64..).zip(&codecs) {
-            let passes = codecs.len() as u64;
-            let range = count * pass / passes..count * (pass + 1) / passes;
-            outcome = outcome.and_then(|()| {
-                let target = [bootstrap.as_str(), topic.as_str(), codec];
-                kcat_pass(target, range, (start, rate), &dir)
-            });
-        }
-        outcome
-    })
-}
-
-fn join(thread: JoinHandle<Result<(), String>>, limit: Duration) -> Result<(), String> {
-    let start = Instant::now();
-    while !thread.is_finished() {
-        if start.elapsed() > limit {
-            return Err(format!("kcat still runs after {} s", limit.as_secs()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    thread.join().map_err(|_| "kcat's feeder panicked".to_owned())?
-}
-
-/// One run of kcat; `[bootstrap, topic, codec]`, and the pace as (since, records a second).
-fn kcat_pass(
-    [bootstrap, topic, codec]: [&str; 3],
-    range: std::ops::Range<u64>,
-    (start, rate): (Instant, u64),
-    dir: &Path,
-) -> Result<(), String> {
-    use std::io::Write;
-
-    let mut command = Command::new("kcat");
-    command.args(["-P", "-E", "-b", bootstrap, "-t", topic, "-K:", "-z", codec]);
-    command.args(["-X", "acks=all", "-X", "enable.idempotence=true"]);
-    command.args(["-X", "linger.ms=5", "-X", "message.timeout.ms=120000"]);
-    command.stdin(Stdio::piped());
-    let mut job = Job::spawn(&format!("kcat-produce-{codec}"), command, dir)?;
-    let mut input = job.stdin().expect("it was piped");
-    for number in range {
-        let due = start + Duration::from_secs_f64(number as f64 / rate as f64);
-        let left = due.saturating_duration_since(Instant::now());
-        if left > Duration::from_millis(1) {
-            std::thread::sleep(left);
-        }
-        let client = Client::Kcat.as_str();
-        let value = format!("{client} {number} {}", "glass".repeat(30));
-        writeln!(input, "{client}-{}:{value}", number % KEYS)
-            .map_err(|error| format!("kcat: {error}\n{}", job.stderr()))?;
-    }
-    drop(input);
-    let errors = dir.join(format!("kcat-produce-{codec}.err"));
-    job.wait(Duration::from_secs(150))?;
-    let text = std::fs::read_to_string(errors).unwrap_or_default();
-    match text.lines().find(|line| line.contains("Delivery failed")) {
-        Some(line) => Err(format!("kcat: {line}")),
-        None => Ok(()),
-    }
-}
-
 /// A Java program on the class path of tests/java.
 pub fn java(class: &str) -> Command {
     let dir = toolchain::java_dir();
@@ -229,81 +254,18 @@ pub fn java(class: &str) -> Command {
     command
 }
 
-/// What `ProducerPerformance` says in its last line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Performance {
-    pub records: u64,
-    pub records_per_second: f64,
-    pub mean_ms: f64,
-    pub max_ms: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub p999_ms: f64,
-}
-
-/// Kafka's own producer-perf-test: `records` of `bytes` bytes, `rate` a second (-1: as fast as
-/// it goes), with acks=all.
-pub fn producer_performance(
-    bootstrap: &str,
-    topic: &str,
-    (records, bytes, rate): (u64, u64, i64),
-    properties: &[&str],
-    dir: &Path,
-) -> Result<Performance, String> {
-    let mut command = java("org.apache.kafka.tools.ProducerPerformance");
-    command.args(["--topic", topic, "--num-records", &records.to_string()]);
-    command.args(["--record-size", &bytes.to_string()]);
-    command.args(["--throughput", &rate.to_string(), "--producer-props"]);
-    command.args([&format!("bootstrap.servers={bootstrap}"), "acks=all"]);
-    command.args(properties);
-    let text = Job::spawn("producer-performance", command, dir)?.wait(READ_LIMIT)?;
-    let last = text.lines().rfind(|line| line.contains("99.9th"));
-    let last = last.ok_or_else(|| format!("producer-perf-test printed no summary: {text}"))?;
-    let found = parse_performance(last).ok_or_else(|| format!("not understood: {last}"))?;
-    if found.records != records {
-        return Err(format!("producer-perf-test: {} of {records}", found.records));
-    }
-    Ok(found)
-}
-
-fn parse_performance(line: &str) -> Option<Performance> {
-    let parts: Vec<&str> = line.split(", ").collect();
-    let first = |part: &str| part.split_whitespace().next()?.parse::<f64>().ok();
-    let named = |name: &str| first(parts.iter().find(|part| part.contains(name))?);
-    Some(Performance {
-        records: parts.first()?.split_whitespace().next()?.parse().ok()?,
-        records_per_second: named("records/sec")?,
-        mean_ms: named("avg latency")?,
-        max_ms: named("max latency")?,
-        p50_ms: named(" 50th")?,
-        p99_ms: named(" 99th")?,
-        p999_ms: named("99.9th")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{CODECS, Client, parse_performance};
+    use super::{CODECS, Client};
     use std::collections::BTreeSet;
 
     #[test]
-    fn each_client_uses_every_codec_and_starts_with_another() {
+    fn each_client_uses_every_codec_and_all_are_somebodys_first() {
         let firsts: BTreeSet<&str> = Client::ALL.iter().map(|c| c.codecs()[0]).collect();
-        assert_eq!(firsts.len(), Client::ALL.len());
+        assert_eq!(firsts.len(), CODECS.len());
         for client in Client::ALL {
             let used: BTreeSet<&str> = client.codecs().into_iter().collect();
             assert_eq!(used.len(), CODECS.len());
         }
-    }
-
-    #[test]
-    fn the_last_line_of_the_performance_tool_is_read() {
-        let line = "5000 records sent, 3943.217666 records/sec (3.85 MB/sec), 107.58 ms avg latency, \
-                    709.00 ms max latency, 113 ms 50th, 182 ms 95th, 191 ms 99th, 198 ms 99.9th.";
-        let found = parse_performance(line).expect("understood");
-        assert_eq!(found.records, 5000);
-        assert_eq!((found.p50_ms, found.p99_ms, found.p999_ms), (113.0, 191.0, 198.0));
-        assert_eq!((found.mean_ms, found.max_ms), (107.58, 709.0));
-        assert!(parse_performance("nothing").is_none());
     }
 }

@@ -1,6 +1,7 @@
-//! Three old Kafka requests, written by hand: enough to create a topic, to see who leads what
-//! and where each partition ends. Independent of the broker's codec on purpose.
+//! A few old Kafka requests, written by hand: enough to create a topic, to see who leads what,
+//! where each partition ends and how far a group has come. Independent of the broker's codec on purpose.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -9,6 +10,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
+const OFFSET_FETCH: i16 = 9;
+const FIND_COORDINATOR: i16 = 10;
+const API_VERSIONS: i16 = 18;
 const CREATE_TOPICS: i16 = 19;
 const LATEST: i64 = -1;
 
@@ -106,6 +110,58 @@ impl Kafka {
             return Err(Error::other(format!("ListOffsets: error {error}")));
         }
         Ok(offset)
+    }
+
+    /// ApiVersions v0: the keys of the APIs that the broker serves.
+    pub fn apis(&mut self) -> Result<BTreeSet<i16>> {
+        let response = self.call(API_VERSIONS, 0, &[])?;
+        let mut r = Reader(&response);
+        let (_error, count) = (r.i16()?, r.i32()?);
+        let mut found = BTreeSet::new();
+        for _ in 0..count {
+            let (key, _min, _max) = (r.i16()?, r.i16()?, r.i16()?);
+            found.insert(key);
+        }
+        Ok(found)
+    }
+
+    /// FindCoordinator v0: the broker that coordinates a group.
+    pub fn coordinator(&mut self, group: &str) -> Result<i32> {
+        let mut body = Writer::default();
+        body.string(group);
+        let response = self.call(FIND_COORDINATOR, 0, &body.0)?;
+        let mut r = Reader(&response);
+        let (error, broker) = (r.i16()?, r.i32()?);
+        if error != 0 {
+            return Err(Error::other(format!("FindCoordinator: error {error}")));
+        }
+        Ok(broker)
+    }
+
+    /// OffsetFetch v1, asked of the group's coordinator: the committed offset of partitions
+    /// 0..`count`, -1 where nothing was committed.
+    pub fn committed(&mut self, group: &str, topic: &str, count: i32) -> Result<Vec<i64>> {
+        let mut body = Writer::default();
+        body.string(group);
+        body.i32(1);
+        body.string(topic);
+        body.i32(count);
+        for partition in 0..count {
+            body.i32(partition);
+        }
+        let response = self.call(OFFSET_FETCH, 1, &body.0)?;
+        let mut r = Reader(&response);
+        let (_topics, _name) = (r.i32()?, r.string()?);
+        let mut found = BTreeMap::new();
+        for _ in 0..r.i32()? {
+            let (partition, offset) = (r.i32()?, r.i64()?);
+            let (_metadata, error) = (r.string()?, r.i16()?);
+            if error != 0 {
+                return Err(Error::other(format!("OffsetFetch of {partition}: error {error}")));
+            }
+            found.insert(partition, offset);
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Sends one request with a version 1 header; the answer's body.

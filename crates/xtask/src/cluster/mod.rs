@@ -9,6 +9,7 @@ mod config;
 pub mod http;
 pub mod kafka;
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -445,6 +446,23 @@ impl Cluster {
         let all = self.partitions(topic)?;
         let asked: std::io::Result<Vec<i64>> = all.iter().map(ask).collect();
         asked.map_err(|error| format!("{topic}: {error}"))
+    }
+
+    /// The keys of the APIs that the brokers serve.
+    pub fn apis(&self) -> Result<BTreeSet<i16>, String> {
+        self.any()?.apis().map_err(|error| format!("ApiVersions: {error}"))
+    }
+
+    /// How far a group has come in a topic of `partitions`, asked of its coordinator.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>, String> {
+        let ask = || {
+            let broker = self.any().map_err(std::io::Error::other)?.coordinator(group)?;
+            let known = self.is_running(broker);
+            let port = known.then(|| self.ports(broker).kafka);
+            let port = port.ok_or_else(|| std::io::Error::other("its coordinator is dead"))?;
+            Kafka::connect(port)?.committed(group, topic, partitions)
+        };
+        ask().map_err(|error| format!("group {group}: {error}"))
     }
 
     fn is_running(&self, id: i32) -> bool {

@@ -19,6 +19,7 @@ import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
+import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
  * The Java client of the cluster tests; tests/README.md states the contract all clients share.
@@ -26,6 +27,9 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * <pre>
  * produce BOOTSTRAP TOPIC CLIENT COUNT CODECS RATE   one "partition offset sequence" per ack
  * consume BOOTSTRAP TOPIC                            one "partition offset key client sequence"
+ * group   BOOTSTRAP TOPIC GROUP MEMBER               a member, see {@link Group}
+ * admin   BOOTSTRAP PREFIX GROUP                     see {@link AdminStory}
+ * version
  * </pre>
  */
 public final class Workload {
@@ -41,6 +45,9 @@ public final class Workload {
             case "produce" -> produce(out, args[1], args[2], args[3], Integer.parseInt(args[4]),
                     args[5].split(","), Integer.parseInt(args[6]));
             case "consume" -> consume(out, args[1], args[2]);
+            case "group" -> Group.run(out, args[1], args[2], args[3], args[4]);
+            case "admin" -> AdminStory.run(out, args[1], args[2], args[3]);
+            case "version" -> out.println("kafka-clients " + AppInfoParser.getVersion());
             default -> throw new IllegalArgumentException("unknown verb " + args[0]);
         }
         out.flush();
@@ -135,7 +142,7 @@ public final class Workload {
         }
     }
 
-    private static void print(PrintStream out, ConsumerRecord<String, String> r) {
+    static void print(PrintStream out, ConsumerRecord<String, String> r) {
         String[] value = r.value().split(" ", 3);
         out.println(r.partition() + "\t" + r.offset() + "\t" + r.key() + "\t" + value[0] + "\t" + value[1]);
     }
