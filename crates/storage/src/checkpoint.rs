@@ -49,7 +49,8 @@ pub struct GroupCheckpoint {
 }
 
 const MAGIC: &[u8; 8] = b"GLCHKPT\0";
-const VERSION: u32 = 1;
+/// 2: a group's segments may lie in another directory.
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 4;
 const NAME: &str = "checkpoint";
 const NAME_BESIDE: &str = "checkpoint.tmp";
