@@ -342,7 +342,7 @@ pub(super) fn workload(seed: u64, sync: SyncPolicy) -> Stage {
                 stage.vote(&mut dice, group);
                 continue;
             }
-            match dice.below(8) {
+            match dice.below(10) {
                 0 => stage.vote(&mut dice, group),
                 1 => stage.note(group),
                 2 => stage.cut(&mut dice, group),
