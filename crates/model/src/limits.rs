@@ -100,18 +100,6 @@ pub const SNAPSHOT_SILENCE_MS: u64 = 10_000;
 pub const TRANSFER_READ_BYTES: usize = 1 << 20;
 /// Files one snapshot may have.
 pub const MANIFEST_FILES_MAX: usize = 1_000_000;
-/// Bytes of a snapshot's manifest: machine, membership and list of files.
-pub const SNAPSHOT_MANIFEST_BYTES_MAX: usize = 256 << 20;
-/// Snapshots a broker fetches at a time; others wait.
-pub const TRANSFERS_MAX: usize = 2;
-/// Bytes of snapshots a broker fetches per second.
-pub const TRANSFER_BYTES_PER_SECOND: u64 = 64 << 20;
-/// A snapshot on offer is made anew for the next follower after so long, milliseconds.
-pub const SNAPSHOT_OFFER_MS_MAX: u64 = 60_000;
-/// Retention waits for a voter that answered within this time ...
-pub const RETENTION_WAIT_MS_MAX: u64 = 10_000;
-/// ... while what is kept for it beyond the limits of its topic is no more than this.
-pub const RETENTION_WAIT_BYTES_MAX: u64 = 256 << 20;
 /// Voters one group can have; also the highest rank in the election stagger.
 pub const GROUP_VOTERS_MAX: usize = 16;
 /// Reads of older entries one group has in flight for lagging followers.

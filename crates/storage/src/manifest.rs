@@ -102,7 +102,8 @@ impl Manifest {
 
     fn is_consistent(&self) -> bool {
         let position = &self.position;
-        let mut next = (position.start_index + 1, None);
+        let Some(first) = position.start_index.checked_add(1) else { return false };
+        let mut next = (first, None);
         for mark in &position.segments {
             let follows = mark.base_index == next.0 && next.1.is_none_or(|o| o == mark.base_offset);
             if !follows || mark.last_index < mark.base_index || mark.next_offset < mark.base_offset
@@ -112,7 +113,7 @@ impl Manifest {
             let Some(index) = mark.last_index.checked_add(1) else { return false };
             next = (index, Some(mark.next_offset));
         }
-        let whole = next.0 == position.last_index + 1
+        let whole = Some(next.0) == position.last_index.checked_add(1)
             && next.1.is_none_or(|offset| offset == position.next_offset)
             && position.log_start_offset <= position.next_offset;
         let rise = position

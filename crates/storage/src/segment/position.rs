@@ -98,6 +98,13 @@ impl SegmentPosition {
     }
 
     pub(crate) fn decode(fields: &mut Fields) -> Option<SegmentPosition> {
+        let mut position = SegmentPosition::decode_homeless(fields)?;
+        position.home = fields.u64()?;
+        Some(position)
+    }
+
+    /// As written before there were homes: everything lies in the plain directory.
+    pub(crate) fn decode_homeless(fields: &mut Fields) -> Option<SegmentPosition> {
         let mut position = SegmentPosition::default();
         for _ in 0..fields.count(MARK_BYTES)? {
             position.segments.push(SegmentMark {
@@ -123,7 +130,6 @@ impl SegmentPosition {
                 start_offset: fields.i64()?,
             });
         }
-        position.home = fields.u64()?;
         Some(position)
     }
 }
