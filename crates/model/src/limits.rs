@@ -115,6 +115,10 @@ pub const LOG_VIEWS_KEEP_BYTES: usize = 8 << 20;
 pub const CATCH_UP_BYTES_MAX: u64 = 4 << 20;
 /// A transfer of a snapshot that shows no sign of life for so long has failed, milliseconds.
 pub const SNAPSHOT_SILENCE_MS: u64 = 10_000;
+/// Bytes of a snapshot's files read, sent or fetched at a time.
+pub const TRANSFER_READ_BYTES: usize = 1 << 20;
+/// Files one snapshot may have.
+pub const MANIFEST_FILES_MAX: usize = 1_000_000;
 /// Voters one group can have; also the highest rank in the election stagger.
 pub const GROUP_VOTERS_MAX: usize = 16;
 /// Reads of older entries one group has in flight for lagging followers.

@@ -49,7 +49,9 @@ pub struct GroupCheckpoint {
 }
 
 const MAGIC: &[u8; 8] = b"GLCHKPT\0";
-const VERSION: u32 = 1;
+/// 2: a group's segments may lie in another directory. Version 1 is read, never written.
+const VERSION: u32 = 2;
+const VERSION_HOMELESS: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 4;
 const NAME: &str = "checkpoint";
 const NAME_BESIDE: &str = "checkpoint.tmp";
@@ -89,7 +91,7 @@ impl Checkpoint {
             return Err(damaged("its magic"));
         }
         let found = fields.u32().ok_or_else(|| damaged("its header"))?;
-        if found != VERSION {
+        if ![VERSION_HOMELESS, VERSION].contains(&found) {
             return Err(StorageError::Version { path, found, known: VERSION });
         }
         let body = fields.u64().zip(fields.u32()).and_then(|(len, crc)| {
@@ -97,7 +99,7 @@ impl Checkpoint {
             (crc32c::crc32c(&body) == crc).then_some(body)
         });
         let body = body.ok_or_else(|| damaged("its checksum"))?;
-        decode_body(body).map(Some).ok_or_else(|| damaged("its body"))
+        decode_body(body, found).map(Some).ok_or_else(|| damaged("its body"))
     }
 
     fn encode(&self) -> Vec<Bytes> {
@@ -145,17 +147,17 @@ fn encode_group(out: &mut BytesMut, id: GroupId, group: &GroupCheckpoint) {
     }
 }
 
-fn decode_body(body: Bytes) -> Option<Checkpoint> {
+fn decode_body(body: Bytes, version: u32) -> Option<Checkpoint> {
     let mut fields = Fields::new(body);
     let mut checkpoint = Checkpoint { extra: fields.bytes()?, ..Checkpoint::default() };
     for _ in 0..fields.count(GROUP_BYTES_MIN)? {
         let id = GroupId(fields.u64()?);
-        checkpoint.groups.insert(id, decode_group(&mut fields)?);
+        checkpoint.groups.insert(id, decode_group(&mut fields, version)?);
     }
     fields.is_empty().then_some(checkpoint)
 }
 
-fn decode_group(fields: &mut Fields) -> Option<GroupCheckpoint> {
+fn decode_group(fields: &mut Fields, version: u32) -> Option<GroupCheckpoint> {
     let mut group = GroupCheckpoint {
         replica: ReplicaId(fields.u64()?),
         birth: fields.bytes()?,
@@ -173,7 +175,10 @@ fn decode_group(fields: &mut Fields) -> Option<GroupCheckpoint> {
     group.start_index = fields.u64()?;
     group.machine = fields.bytes()?;
     group.machine_applied = fields.u64()?;
-    group.segments = SegmentPosition::decode(fields)?;
+    group.segments = match version {
+        VERSION_HOMELESS => SegmentPosition::decode_homeless(fields)?,
+        _ => SegmentPosition::decode(fields)?,
+    };
     for _ in 0..fields.count(16)? {
         group.term_starts.push((fields.u64()?, fields.u64()?));
     }
@@ -240,6 +245,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_format_is_read_into_the_plain_directory() {
+        const EXTRA_AND_COUNT: usize = 4 + 4 + 4;
+        const AFTER_HOME: usize = 4 + 16;
+        let expected = sample(2);
+        let body = expected.encode().remove(1);
+        let mut old = BytesMut::from(&body[..EXTRA_AND_COUNT]);
+        for group in body[EXTRA_AND_COUNT..].chunks((body.len() - EXTRA_AND_COUNT) / 2) {
+            let home_end = group.len() - AFTER_HOME;
+            old.put_slice(&group[..home_end - 8]);
+            old.put_slice(&group[home_end..]);
+        }
+        let mut file = BytesMut::from(&MAGIC[..]);
+        file.put_u32_le(1);
+        file.put_u64_le(old.len() as u64);
+        file.put_u32_le(crc32c::crc32c(&old));
+        file.put_slice(&old);
+        let mut disk = SimDisk::new(512);
+        let path = DiskPath::new(NAME);
+        call(&mut disk, Op::Create { path: path.clone() }).expect("the disk works");
+        call(&mut disk, Op::Write { path, at: 0, bufs: vec![file.freeze()] }).expect("it works");
+        assert_eq!(Checkpoint::read(&mut disk, &dir()), Ok(Some(expected)));
+    }
+
+    #[test]
     fn a_crash_leaves_the_old_one_or_the_new_one() {
         let mut dice = Dice(3);
         let mut disk = SimDisk::new(512);
@@ -269,6 +298,6 @@ mod tests {
         let mut body = BytesMut::new();
         put_bytes(&mut body, b"");
         body.put_u32_le(u32::MAX);
-        assert_eq!(decode_body(body.freeze()), None);
+        assert_eq!(decode_body(body.freeze(), VERSION), None);
     }
 }

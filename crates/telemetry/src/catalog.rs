@@ -222,12 +222,6 @@ catalogue! {
         raft_snapshots_needed_total: Counter;
         /// Snapshots sent to followers and received from leaders, by what became of them.
         raft_snapshots_total: Counter [dir: Direction, outcome: SnapshotOutcome];
-        /// Bytes of snapshots served to followers and fetched from leaders.
-        raft_snapshot_bytes_total: Counter [dir: Direction];
-        /// Transfers of snapshots that run here, towards this broker.
-        raft_snapshot_transfers: Gauge;
-        /// Age of the oldest transfer of a snapshot that runs here; 0 without any.
-        raft_snapshot_transfer_oldest_seconds: Gauge;
         /// Largest lag of a follower of a group led here.
         raft_peer_lag_entries_max: Gauge;
         /// Entries applied.

@@ -13,7 +13,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use crate::consume;
 
+const PATIENCE: Duration = Duration::from_secs(150);
 const QUIET: Duration = Duration::from_secs(30);
+
+/// Records before anything is measured: connections, metadata and a producer id take their time.
+const WARM_UP: usize = 200;
+/// In the place of a record's time.
+const WARMING_UP: u64 = u64::MAX;
 
 /// What to send.
 pub struct Flood {
@@ -68,6 +74,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent_us: Self::DeliveryOpaque) {
         match result {
+            Ok(_) if *sent_us == WARMING_UP => {}
             Ok(_) => self.0.record(elapsed_us(self.0.began) - *sent_us),
             Err((error, _)) => {
                 if self.0.failed.fetch_add(1, Ordering::Relaxed) < 10 {
@@ -84,9 +91,15 @@ pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String
     let producer = producer(bootstrap, flood)?;
     let times = &producer.context().0;
     let value = vec![b'g'; flood.bytes];
+    for _ in 0..WARM_UP {
+        let record = BaseRecord::<str, _, _>::with_opaque_to(topic, Box::new(WARMING_UP));
+        producer.send(record.payload(&value)).map_err(|(error, _)| format!("send: {error}"))?;
+    }
+    producer.flush(PATIENCE).map_err(|error| format!("flush: {error}"))?;
+    let began = Instant::now();
     for number in 0..flood.records {
         if flood.rate > 0 {
-            let due = times.began + Duration::from_secs_f64(number as f64 / flood.rate as f64);
+            let due = began + Duration::from_secs_f64(number as f64 / flood.rate as f64);
             // Callbacks are called from here, so there is no sleep without them.
             while Instant::now() < due {
                 producer.poll(due.saturating_duration_since(Instant::now()));
@@ -108,8 +121,8 @@ pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String
             producer.poll(Duration::ZERO);
         }
     }
-    producer.flush(Duration::from_secs(150)).map_err(|error| format!("flush: {error}"))?;
-    let seconds = times.began.elapsed().as_secs_f64();
+    producer.flush(PATIENCE).map_err(|error| format!("flush: {error}"))?;
+    let seconds = began.elapsed().as_secs_f64();
     let failed = times.failed.load(Ordering::Relaxed);
     if failed > 0 || times.acked() != flood.records as u64 {
         return Err(format!("{failed} records failed, {} acked", times.acked()));

@@ -348,6 +348,7 @@ impl<R> Member<R> {
             out.journal.push(JournalWrite {
                 group,
                 token: self.last_token,
+                truncate_from: write.snapshot.map(|point| point.index + 1),
                 entries: write.entries,
                 hard_state: write.hard_state,
                 urgent: write.vote_or_term_changed,

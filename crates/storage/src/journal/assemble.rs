@@ -262,6 +262,9 @@ impl Journal {
         if let Some(birth) = &part.birth {
             self.write_birth(builder, group, birth);
         }
+        if let Some(index) = part.truncate_from {
+            self.write_truncate(builder, group, index);
+        }
         for entry in part.entries {
             let header = self.header(Kind::Append, group);
             let header = Header { index: entry.index, term: entry.term, ..header };
@@ -281,6 +284,20 @@ impl Journal {
         }
         if part.remove {
             self.write_remove(builder, group);
+        }
+    }
+
+    /// Everything at or above `index` is dead, as if an entry there replaced it.
+    fn write_truncate(&mut self, builder: &mut WriteBuilder, group: GroupId, index: u64) {
+        let header = self.header(Kind::Truncate, group);
+        let header = Header { index, ..header };
+        builder.push(header, &[], &NO_DATA);
+        let state = self.groups.get_mut(&group).expect("a part has its group");
+        let file = self.pool.live.back().expect("a file is written to");
+        if index <= state.pins.last_index {
+            self.unsynced.truncations.push((group, index, file.seq));
+            state.pins.truncate(index, header.lsn);
+            state.pins.last_index = (index - 1).max(state.pins.applied);
         }
     }
 

@@ -248,7 +248,7 @@ fn is_needed(header: &Header, checkpoint: Option<&Checkpoint>) -> bool {
     match header.kind {
         Kind::Start | Kind::Mark => false,
         Kind::Append | Kind::Moved => covered.is_none_or(|it| header.index > it.applied_index),
-        Kind::HardState | Kind::Birth | Kind::Remove | Kind::Suspect => {
+        Kind::HardState | Kind::Birth | Kind::Remove | Kind::Suspect | Kind::Truncate => {
             covered.is_none_or(|it| header.lsn > it.as_of_lsn)
         }
     }

@@ -49,12 +49,14 @@ pub(super) enum Kind {
     Suspect = 7,
     /// Last sequences of the groups that wrote since the mark before (or of all groups).
     Mark = 8,
+    /// Truncates whatever lies at or above its index: a snapshot takes the log's place.
+    Truncate = 9,
 }
 
 impl Kind {
     fn from_u8(value: u8) -> Option<Kind> {
         use Kind::*;
-        [Start, Append, Moved, HardState, Birth, Remove, Suspect, Mark]
+        [Start, Append, Moved, HardState, Birth, Remove, Suspect, Mark, Truncate]
             .into_iter()
             .find(|kind| *kind as u8 == value)
     }

@@ -19,6 +19,7 @@ pub(super) struct Part {
     /// On the last part of an enqueued write.
     pub token: Option<u64>,
     pub birth: Option<GroupBirth>,
+    pub truncate_from: Option<u64>,
     pub entries: Vec<LogEntry>,
     pub hard_state: Option<HardState>,
     pub suspect: Option<Damage>,
@@ -31,7 +32,7 @@ pub(super) struct Part {
 impl Part {
     /// True when it may use the last spare of a full disk.
     pub fn is_vital(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.truncate_from.is_none()
     }
 }
 
@@ -60,6 +61,10 @@ pub(super) fn split(write: JournalWrite, part_bytes: u64, entry_bytes: u64) -> V
     if let Some(birth) = write.create {
         part.bytes += small_record(8 + birth.body.len());
         part.birth = Some(birth);
+    }
+    if write.truncate_from.is_some() {
+        part.bytes += small_record(0);
+        part.truncate_from = write.truncate_from;
     }
     for entry in write.entries {
         let bytes = entry_stride(&entry);

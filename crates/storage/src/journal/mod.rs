@@ -6,7 +6,7 @@
 //! Invariants: a write starts on a fresh block, so synced bytes are never rewritten; one write
 //! or sync of records is under way at a time; LSNs rise by one from record to record within a
 //! run (one life of the writer); a group's records keep the order they were enqueued in; only
-//! an `Append` truncates; nothing beyond the cut of a later run is ever read.
+//! `Append` and `Truncate` truncate; nothing beyond the cut of a later run is ever read.
 
 mod assemble;
 mod evidence;
@@ -65,6 +65,8 @@ pub struct JournalWrite {
     pub group: GroupId,
     /// Comes back in [`JournalEvent::Durable`]; rises within a group, from 1.
     pub token: u64,
+    /// Whatever the group has at or above this index goes before anything else of this write.
+    pub truncate_from: Option<u64>,
     /// In index order. The first one truncates whatever the group has at or above its index.
     pub entries: Vec<LogEntry>,
     pub hard_state: Option<HardState>,

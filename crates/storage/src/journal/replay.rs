@@ -1,6 +1,6 @@
 //! The second pass: applying every record up to the cut, per group.
 //!
-//! Invariants: truncate, then append: an `Append` removes whatever lies at or above its index,
+//! Invariants: truncate, then append: an `Append` or `Truncate` removes whatever lies at or above its index,
 //! also when its own entry is covered or unreadable; a `Moved` only fills; what a checkpoint
 //! covers is never applied again; entries are handed out contiguous or not at all.
 
@@ -207,6 +207,11 @@ impl Replay {
             (Kind::Moved, body) => {
                 let entry = if let Some(Body::Moved(entry)) = body { Some(entry) } else { None };
                 building.fill(header, entry);
+            }
+            (Kind::Truncate, _) if header.index > 0 => {
+                building.append(header, None);
+                let last = building.entries.last_key_value().map_or(0, |(index, _)| *index);
+                building.pins.last_index = last.max(building.pins.applied);
             }
             (_, Some(Body::HardState(state))) if news => {
                 (building.hard_state, building.pins.hard_state) = (state, header.lsn);

@@ -83,6 +83,7 @@ pub(super) enum Body {
     Remove,
     Suspect(Damage),
     Mark(Mark),
+    Truncate,
 }
 
 /// Last sequences: a proof that nothing of a group is missing.
@@ -143,6 +144,7 @@ impl Body {
                 return Some(Body::Birth(GroupBirth { replica, body }));
             }
             Kind::Remove => Body::Remove,
+            Kind::Truncate => Body::Truncate,
             Kind::Suspect => Body::Suspect(Damage::from_u8(fields.u8()?)?),
             Kind::Mark => {
                 let mut mark = Mark { since: Lsn(fields.u64()?), sequences: Vec::new() };

@@ -188,6 +188,7 @@ impl Journal {
         state.removed = write.remove;
         state.suspect = state.suspect.or(write.suspect);
         let note = write.entries.is_empty()
+            && write.truncate_from.is_none()
             && !(write.urgent || write.remove || write.create.is_some() || write.suspect.is_some());
         if note && state.waiting.is_empty() && self.started {
             let done = vec![(group, write.token)];

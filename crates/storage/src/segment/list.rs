@@ -220,6 +220,18 @@ impl SegmentList {
         self.all().map(summary).collect()
     }
 
+    /// Files that are not empty and how far this view reaches into them, in the order of
+    /// [`SegmentPosition::file_names`].
+    pub(crate) fn files(&self) -> Vec<(&FileHandle, u64)> {
+        let mut files = Vec::new();
+        for segment in self.all() {
+            files.push((&segment.files.log, segment.mark.log_bytes));
+            files.push((&segment.files.side, segment.mark.side_bytes));
+        }
+        files.retain(|(_, bytes)| *bytes > 0);
+        files
+    }
+
     fn all(&self) -> impl Iterator<Item = &Segment> {
         self.sealed.iter().chain(&self.active)
     }

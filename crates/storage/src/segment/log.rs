@@ -24,6 +24,7 @@ const WRITE_BACK_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct SegmentLog {
     dir: DiskPath,
+    home: u64,
     segment_bytes: u64,
     /// What readers see.
     list: SegmentList,
@@ -54,6 +55,7 @@ impl SegmentLog {
         segment_bytes: u64,
     ) -> Result<SegmentLog, StorageError> {
         let position = position.unwrap_or_default();
+        let (home, dir) = (position.home, home_dir(&dir, position.home));
         let dir_exists = discard_unknown(disk, &dir, &position)?;
         let mut segments = Vec::new();
         for mark in &position.segments {
@@ -68,6 +70,7 @@ impl SegmentLog {
         let view = Arc::new(list.clone());
         Ok(SegmentLog {
             dir,
+            home,
             segment_bytes,
             list,
             prefix: position.prefix,
@@ -242,6 +245,7 @@ impl SegmentLog {
             log_start_offset: self.list.log_start_offset,
             start_index: self.list.start_index,
             terms: self.list.terms.to_vec(),
+            home: self.home,
         }
     }
 
@@ -311,9 +315,25 @@ impl SegmentLog {
         self.view.clone()
     }
 
+    /// True while somebody else holds a view, or part of one, of these files.
+    pub fn is_read(&self) -> bool {
+        let all = self.list.sealed.iter().chain(&self.list.active);
+        // Ours are the list and the view; an active segment is cloned into both.
+        Arc::strong_count(&self.view) > 1
+            || all.into_iter().any(|segment| Arc::strong_count(&segment.files) > 2)
+    }
+
     /// Removes the whole directory. Views that are still held fail to read.
     pub fn delete_all(self, disk: &mut dyn Disk) -> Result<(), StorageError> {
         delete_segments(disk, &self.dir)
+    }
+}
+
+/// Where a group's segments lie: the plain directory, or that of the snapshot that filled it.
+pub fn home_dir(base: &DiskPath, home: u64) -> DiskPath {
+    match home {
+        0 => base.clone(),
+        home => DiskPath::new(&format!("{base}.s{home}")),
     }
 }
 
@@ -324,13 +344,9 @@ pub fn delete_segments(disk: &mut dyn Disk, dir: &DiskPath) -> Result<(), Storag
     Ok(())
 }
 
-/// Names say where a segment begins: offset for people, index because it is never shared.
 fn files_of(dir: &DiskPath, mark: &SegmentMark) -> Files {
-    let stem = format!("{:020}.{:020}", mark.base_offset, mark.base_index);
-    Files {
-        log: FileHandle::new(dir.join(&format!("{stem}.log"))),
-        side: FileHandle::new(dir.join(&format!("{stem}.side"))),
-    }
+    let [log, side] = mark.names();
+    Files { log: FileHandle::new(dir.join(&log)), side: FileHandle::new(dir.join(&side)) }
 }
 
 /// Removes every file the position does not name; whether the directory exists.

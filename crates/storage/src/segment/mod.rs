@@ -18,12 +18,14 @@ mod walk;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use bytes::Bytes;
 use model::{EntryKind, LogEntry};
 
 pub use list::{SegmentList, SegmentSummary};
-pub use log::{SegmentLog, delete_segments};
+pub use log::{SegmentLog, delete_segments, home_dir};
 pub use position::{SegmentMark, SegmentPosition, TermStart};
 
 /// One committed entry on its way to a segment.

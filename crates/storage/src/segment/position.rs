@@ -20,6 +20,9 @@ pub struct SegmentPosition {
     /// The last index below the retained log.
     pub start_index: u64,
     pub terms: Vec<TermStart>,
+    /// Which of the group's directories holds the files: the index of the snapshot that filled
+    /// it, 0 for the plain one.
+    pub home: u64,
 }
 
 /// One segment at one point.
@@ -48,9 +51,26 @@ pub struct TermStart {
     pub start_offset: i64,
 }
 
+impl SegmentMark {
+    /// Names say where a segment begins: offset for people, index because it is never shared.
+    pub(super) fn names(&self) -> [String; 2] {
+        let stem = format!("{:020}.{:020}", self.base_offset, self.base_index);
+        [format!("{stem}.log"), format!("{stem}.side")]
+    }
+}
+
 const MARK_BYTES: usize = 6 * 8 + 8 + 4;
 
 impl SegmentPosition {
+    /// Names and lengths of all files that are not empty: each segment's batches, its sidecar.
+    pub fn file_names(&self) -> Vec<(String, u64)> {
+        let of = |mark: &SegmentMark| {
+            let [log, side] = mark.names();
+            [(log, mark.log_bytes), (side, mark.side_bytes)]
+        };
+        self.segments.iter().flat_map(of).filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         put_count(out, self.segments.len());
         for mark in &self.segments {
@@ -74,9 +94,17 @@ impl SegmentPosition {
             out.put_u64_le(start.term);
             out.put_i64_le(start.start_offset);
         }
+        out.put_u64_le(self.home);
     }
 
     pub(crate) fn decode(fields: &mut Fields) -> Option<SegmentPosition> {
+        let mut position = SegmentPosition::decode_homeless(fields)?;
+        position.home = fields.u64()?;
+        Some(position)
+    }
+
+    /// As written before there were homes: everything lies in the plain directory.
+    pub(crate) fn decode_homeless(fields: &mut Fields) -> Option<SegmentPosition> {
         let mut position = SegmentPosition::default();
         for _ in 0..fields.count(MARK_BYTES)? {
             position.segments.push(SegmentMark {

@@ -12,7 +12,7 @@ use crate::error::StorageError;
 use crate::testing::{Dice, SimDisk};
 
 /// Makes a log the way a leader would: stamped batches among other entries.
-struct Leader {
+pub(super) struct Leader {
     dice: Dice,
     term: u64,
     index: u64,
@@ -40,7 +40,7 @@ fn batch(base_offset: i64, epoch: i32, records: i32, timestamp: i64, body: &Byte
 }
 
 impl Leader {
-    fn new(seed: u64) -> Leader {
+    pub fn new(seed: u64) -> Leader {
         Leader { dice: Dice(seed), term: 1, index: 0, offset: 0, prefix: PrefixChecksum(0) }
     }
 
@@ -73,7 +73,7 @@ impl Leader {
     }
 
     /// A mixture; timestamps rise by 10 per entry.
-    fn mixture(&mut self, count: usize) -> Vec<SegmentEntry> {
+    pub fn mixture(&mut self, count: usize) -> Vec<SegmentEntry> {
         (0..count)
             .map(|_| match self.dice.below(12) {
                 0 => {
@@ -91,11 +91,15 @@ impl Leader {
     }
 }
 
-fn dir() -> DiskPath {
+pub(super) fn dir() -> DiskPath {
     DiskPath::new("groups/7")
 }
 
-fn open(disk: &mut SimDisk, position: Option<SegmentPosition>, bytes: u64) -> SegmentLog {
+pub(super) fn open(
+    disk: &mut SimDisk,
+    position: Option<SegmentPosition>,
+    bytes: u64,
+) -> SegmentLog {
     SegmentLog::open(disk, dir(), position, bytes).expect("the disk works")
 }
 
@@ -108,7 +112,7 @@ fn joined(runs: &[Bytes]) -> Vec<u8> {
     runs.iter().flat_map(|run| run.to_vec()).collect()
 }
 
-fn log_entries(entries: &[SegmentEntry]) -> Vec<LogEntry> {
+pub(super) fn log_entries(entries: &[SegmentEntry]) -> Vec<LogEntry> {
     entries.iter().map(|entry| entry.entry.clone()).collect()
 }
 

@@ -18,7 +18,8 @@ pub struct Performance {
 }
 
 /// Kafka's own producer-perf-test: `records` of `bytes` bytes, `rate` a second (-1: as fast as
-/// it goes), with acks=all.
+/// it goes), with acks=all. At a rate, a second's worth of records goes before that is not
+/// measured: a client's first requests wait for its connections.
 pub fn producer_performance(
     bootstrap: &str,
     topic: &str,
@@ -27,7 +28,11 @@ pub fn producer_performance(
     dir: &Path,
 ) -> Result<Performance, String> {
     let mut command = java("org.apache.kafka.tools.ProducerPerformance");
-    command.args(["--topic", topic, "--num-records", &records.to_string()]);
+    let warm_up = u64::try_from(rate).unwrap_or(0);
+    command.args(["--topic", topic, "--num-records", &(records + warm_up).to_string()]);
+    if warm_up > 0 {
+        command.args(["--warmup-records", &warm_up.to_string()]);
+    }
     command.args(["--record-size", &bytes.to_string()]);
     command.args(["--throughput", &rate.to_string(), "--producer-props"]);
     command.args([&format!("bootstrap.servers={bootstrap}"), "acks=all"]);

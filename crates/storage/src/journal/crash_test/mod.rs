@@ -234,6 +234,7 @@ fn flip_bits(stage: &Stage, flips: u64) -> Result<u64, String> {
 #[test]
 fn no_crash_loses_a_promise_or_invents_one() {
     let stage = workload(1, SyncPolicy::Group);
+    assert!(stage.cuts > 5, "{} cuts", stage.cuts);
     assert!(stage.writes >= 200 && stage.truncated > 0, "{} writes", stage.writes);
     assert!(stage.recycled > 0 && stage.moved > 0, "{} {}", stage.recycled, stage.moved);
     let tally = crash_everywhere(&stage, 1, 8).unwrap_or_else(|why| panic!("seed 1: {why}"));

@@ -35,6 +35,8 @@ pub(super) fn meta() -> DiskPath {
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Birth,
+    /// Whatever lies at or above the index goes.
+    Cut(u64),
     Entry(LogEntry),
     State(HardState),
 }
@@ -61,6 +63,7 @@ impl History {
         for step in &self.steps[..count] {
             match step {
                 Step::Birth => {}
+                Step::Cut(from) => log.truncate(*from as usize - 1),
                 Step::Entry(entry) => {
                     log.truncate(entry.index as usize - 1);
                     log.push(entry.clone());
@@ -118,6 +121,7 @@ pub(super) struct Stage {
     pub moved: u64,
     pub recycled: u64,
     pub truncated: u64,
+    pub cuts: u64,
     pub writes: u64,
 }
 
@@ -144,6 +148,7 @@ impl Stage {
             moved: 0,
             recycled: 0,
             truncated: 0,
+            cuts: 0,
             writes: 0,
         }
     }
@@ -208,8 +213,10 @@ impl Stage {
         let history = self.histories.get_mut(&write.group).expect("a known group");
         history.next_token += 1;
         write.token = history.next_token;
+        history.steps.extend(write.truncate_from.map(Step::Cut));
         history.steps.extend(write.entries.iter().cloned().map(Step::Entry));
-        let note = write.entries.is_empty() && !write.urgent && write.create.is_none();
+        let bare = write.entries.is_empty() && write.truncate_from.is_none();
+        let note = bare && !write.urgent && write.create.is_none();
         if let Some(state) = write.hard_state {
             history.commit_max = history.commit_max.max(state.commit);
             if !note {
@@ -244,6 +251,18 @@ impl Stage {
             urgent,
             ..JournalWrite::default()
         });
+    }
+
+    /// A snapshot is about to take the log's place: its tail goes without a new entry.
+    pub fn cut(&mut self, dice: &mut Dice, group: GroupId) {
+        let (log, state) = self.histories[&group].now();
+        let last = log.len() as u64;
+        if last > state.commit + 1 {
+            let from = state.commit + 1 + dice.below(last - state.commit);
+            let truncate_from = Some(from);
+            self.cuts += 1;
+            self.enqueue(JournalWrite { group, truncate_from, ..JournalWrite::default() });
+        }
     }
 
     pub fn vote(&mut self, dice: &mut Dice, group: GroupId) {
@@ -323,9 +342,10 @@ pub(super) fn workload(seed: u64, sync: SyncPolicy) -> Stage {
                 stage.vote(&mut dice, group);
                 continue;
             }
-            match dice.below(8) {
+            match dice.below(10) {
                 0 => stage.vote(&mut dice, group),
                 1 => stage.note(group),
+                2 => stage.cut(&mut dice, group),
                 _ => stage.append(&mut dice, group),
             }
             if dice.chance(4) {
