@@ -12,12 +12,13 @@ mod planted;
 mod random;
 mod scripts;
 mod scripts_log;
+mod scripts_members;
 mod scripts_snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use model::{Now, RaftEntryType, ReplicaId};
+use model::{Now, ReplicaId};
 use raft::eraftpb::{Message, MessageType};
 
 use crate::{Event, Group, GroupOut, Role};
@@ -82,6 +83,9 @@ pub(crate) struct World {
     leaders: BTreeMap<u64, u64>,
     pub chosen: BTreeMap<u64, (u64, Bytes)>,
     pub violations: Vec<String>,
+    pub founders: u64,
+    /// Changes of membership that were proposed.
+    pub changes: usize,
 }
 
 impl World {
@@ -110,6 +114,8 @@ impl World {
             leaders: BTreeMap::new(),
             chosen: BTreeMap::new(),
             violations: Vec::new(),
+            founders: n,
+            changes: 0,
         }
     }
 
@@ -140,6 +146,20 @@ impl World {
     fn schedule(&mut self, at_ns: u64, what: What) {
         self.sequence += 1;
         self.queue.insert((at_ns, self.sequence), what);
+    }
+
+    /// A new replica with an empty log, which knows how the group was born.
+    pub fn join(&mut self, id: u64, born: u64) {
+        self.nodes.insert(id, Node::new(id, (1..=born).collect()));
+        self.start(id, false);
+    }
+
+    /// Proposes a change of membership on the leader. False: refused.
+    pub fn change(&mut self, change: &crate::MembershipChange) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let mut done = false;
+        self.turn(leader, |group, _, _| done = group.propose_change(change).is_ok());
+        done
     }
 
     pub fn start(&mut self, id: u64, new_group: bool) {
@@ -286,6 +306,7 @@ impl World {
             self.schedule(self.now_ns + 2 * MS, What::Fetched { id, life, fetch });
         }
         let node = self.nodes.get_mut(&id).unwrap();
+        node.note_membership();
         node.reads.extend(out.reads);
         if node.releases_log
             && let Some(group) = node.group.as_mut()
@@ -365,11 +386,19 @@ impl World {
             }
             Some(_) => {}
             None => {
-                let durable = self.nodes.values().filter(|node| node.holds(&entry)).count();
-                let voters = self.group(id).members.voters.len();
-                if durable * 2 <= voters && entry.entry_type == RaftEntryType::Normal {
-                    let index = entry.index;
-                    self.violations.push(format!("index {index} committed on {durable} disks"));
+                let durable = |id: &&u64| self.nodes.get(id).is_some_and(|n| n.holds(&entry));
+                let most = |ids: &[u64]| ids.iter().filter(durable).count() * 2 > ids.len();
+                let group = self.group(id);
+                let now =
+                    most(group.voters()) && (group.outgoing().is_empty() || most(group.outgoing()));
+                // The leader that committed it may not have applied the latest change.
+                let lately = self.nodes.values().flat_map(|node| node.electorates());
+                let before = |state: &crate::eraftpb::ConfState| {
+                    most(&state.voters)
+                        && (state.voters_outgoing.is_empty() || most(&state.voters_outgoing))
+                };
+                if !now && !lately.into_iter().any(before) {
+                    self.violations.push(format!("index {} not on enough disks", entry.index));
                 }
                 self.chosen.insert(entry.index, value);
             }
