@@ -161,6 +161,8 @@ impl Group {
             return;
         };
         self.members = Members::new(&state);
+        // A snapshot on offer names an older membership: a new member would refuse it.
+        self.raw.mut_store().offer_snapshot(None);
         self.events.push(Event::MembershipChanged {
             index: entry.index,
             voters: self.members.voters.len(),
