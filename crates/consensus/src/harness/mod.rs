@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub chosen: BTreeMap<u64, (u64, Bytes)>,
     pub violations: Vec<String>,
     pub founders: u64,
+    /// The membership behind every index that changed it.
+    in_force: BTreeMap<u64, crate::members::Members>,
     /// Changes of membership that were proposed.
     pub changes: usize,
 }
@@ -93,6 +95,7 @@ impl World {
     pub fn new(n: u64, seed: u64) -> World {
         let voters: Vec<u64> = (1..=n).collect();
         let node = |id| (id, Node::new(id, voters.clone()));
+        let birth = crate::members::Members { voters: voters.clone(), ..Default::default() };
         World {
             rng: seed,
             now_ns: 1_000 * MS,
@@ -115,6 +118,7 @@ impl World {
             chosen: BTreeMap::new(),
             violations: Vec::new(),
             founders: n,
+            in_force: [(0, birth)].into(),
             changes: 0,
         }
     }
@@ -285,6 +289,13 @@ impl World {
         for event in &out.events {
             self.note(id, event);
         }
+        let changed = out.events.iter().rev().find_map(|event| match event {
+            Event::MembershipChanged { index, .. } => Some(*index),
+            _ => None,
+        });
+        if let Some(index) = changed {
+            self.note_change(id, index);
+        }
         for write in out.writes {
             let delay = self.between(self.disk_ms);
             let node = self.nodes.get_mut(&id).unwrap();
@@ -386,24 +397,35 @@ impl World {
             }
             Some(_) => {}
             None => {
-                let durable = |id: &&u64| self.nodes.get(id).is_some_and(|n| n.holds(&entry));
-                let most = |ids: &[u64]| ids.iter().filter(durable).count() * 2 > ids.len();
-                let group = self.group(id);
-                let now =
-                    most(group.voters()) && (group.outgoing().is_empty() || most(group.outgoing()));
-                // The leader that committed it may not have applied the latest change.
-                let lately = self.nodes.values().flat_map(|node| node.electorates());
-                let before = |state: &crate::eraftpb::ConfState| {
-                    most(&state.voters)
-                        && (state.voters_outgoing.is_empty() || most(&state.voters_outgoing))
-                };
-                if !now && !lately.into_iter().any(before) {
+                if !self.decided(&entry) {
                     self.violations.push(format!("index {} not on enough disks", entry.index));
                 }
                 self.chosen.insert(entry.index, value);
             }
         }
         self.nodes.get_mut(&id).unwrap().apply(entry);
+    }
+
+    /// A majority that could decide at this index holds the entry durably: of the membership in
+    /// force behind the index, or of the one before, for the leader that committed it may not
+    /// have applied the latest change. Never older: two changes are never pending at once.
+    fn decided(&self, entry: &model::LogEntry) -> bool {
+        let durable = |id: &&u64| self.nodes.get(id).is_some_and(|n| n.holds(entry));
+        let most = |ids: &[u64]| ids.iter().filter(durable).count() * 2 > ids.len();
+        let mut electorates = self.in_force.range(..entry.index).rev().take(2);
+        electorates.any(|(_, members)| {
+            most(&members.voters) && (members.outgoing.is_empty() || most(&members.outgoing))
+        })
+    }
+
+    /// Changes are in force from the index that says so, the same on every replica. The leader
+    /// applies each before it proposes another, so the first to tell knows only this one.
+    fn note_change(&mut self, id: u64, index: u64) {
+        let members = self.group(id).members.clone();
+        let first = self.in_force.entry(index).or_insert_with(|| members.clone());
+        if *first != members {
+            self.violations.push(format!("two memberships behind index {index} on n{id}"));
+        }
     }
 
     fn check(&mut self) {

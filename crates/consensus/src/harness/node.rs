@@ -122,11 +122,6 @@ impl Node {
         }
     }
 
-    /// Every set of voters that decides, as far as this replica knew lately.
-    pub fn electorates(&self) -> impl Iterator<Item = &ConfState> {
-        self.confs.values().rev()
-    }
-
     pub fn crash(&mut self, keep: usize) {
         for _ in 0..keep.min(self.unsynced.len()) {
             self.sync_one();
