@@ -88,6 +88,7 @@ impl Group {
                 term: self.seen.term,
                 leader: self.seen.leader,
                 members: &self.members,
+                preferred: self.members.preferred(self.preferred),
                 may_campaign: self.may_campaign(now),
             };
             match self.elections.next(now, &situation) {

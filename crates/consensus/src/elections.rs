@@ -20,6 +20,8 @@ pub(crate) struct Situation<'a> {
     pub term: u64,
     pub leader: Option<u64>,
     pub members: &'a Members,
+    /// The voter that leads when nothing speaks against it.
+    pub preferred: Option<u64>,
     /// Promise lapsed, a voter, not suspect, not held, everything it wrote durable if alone.
     pub may_campaign: bool,
 }
@@ -130,7 +132,7 @@ impl Elections {
     }
 
     fn death_step(&mut self, now: Now, situation: &Situation<'_>) -> Step {
-        let Situation { me, role, term, leader, members, may_campaign } = *situation;
+        let Situation { me, role, term, leader, members, may_campaign, .. } = *situation;
         if let Some(leader) = leader {
             if role != Role::Follower || !self.dead.contains(&leader) || !self.promise_lapsed(now) {
                 return Step::Wait;
@@ -161,10 +163,10 @@ impl Elections {
     }
 
     fn start_step(&mut self, now: Now, situation: &Situation<'_>) -> Step {
-        let Situation { me, role, leader, members, may_campaign, .. } = *situation;
+        let Situation { me, role, leader, preferred, may_campaign, .. } = *situation;
         let wanted = self.starting
             && leader.is_none()
-            && members.preferred() == Some(me)
+            && preferred == Some(me)
             && (self.new_group || self.connected);
         let turn = match (role, self.start_retry_ns) {
             (Role::Follower, None) => true,

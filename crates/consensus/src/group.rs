@@ -33,6 +33,8 @@ pub struct Group {
     pub(crate) cfg: GroupConfig,
     pub(crate) raw: RawNode<LogView>,
     pub(crate) members: Members,
+    /// Who should lead, as its shard was told; see [`Group::set_preferred`].
+    pub(crate) preferred: Option<u64>,
     pub(crate) elections: Elections,
     pub(crate) lease: Lease,
     pub(crate) peers: Peers,
@@ -105,6 +107,7 @@ impl Group {
         let incarnation =
             elections::mix(cfg.seed ^ elections::mix(replica ^ elections::mix(now.boot_ns)));
         let mut group = Group {
+            preferred: None,
             elections: Elections::new(cfg.timing, new_group, now),
             lease: Lease::new(incarnation, cfg.timing.lease_ms),
             peers: Peers::default(),
@@ -336,6 +339,13 @@ impl Group {
         self.transfer_leader(self.last_now, None);
     }
 
+    /// The replica that should lead when nothing speaks against it: it campaigns first after a
+    /// cold start and is handed leadership among equals. Without a wish, or when the wished one
+    /// does not vote, the lowest voter.
+    pub fn set_preferred(&mut self, replica: Option<ReplicaId>) {
+        self.preferred = replica.map(|id| id.0);
+    }
+
     /// Hands leadership to `to`, or to the voter that has most of the log (`None`). Without a
     /// candidate, or when not leading, nothing happens. Proposals are dropped until it is done
     /// or an election time-out has passed; asking again meanwhile changes nothing, unless for
@@ -398,8 +408,10 @@ impl Group {
         let me = self.cfg.replica.0;
         let of = |id: &u64| self.raw.raft.prs().get(*id).map(|pr| (pr.recent_active, pr.matched));
         let others = self.members.voters.iter().filter(|id| **id != me);
-        // Ties go to the lowest id, the preferred replica.
-        others.rev().max_by_key(|id| of(id)).map(|id| ReplicaId(*id))
+        let preferred = self.members.preferred(self.preferred);
+        // Among equals the preferred replica, then the lowest id.
+        let wish = |id: &u64| (of(id), Some(*id) == preferred);
+        others.rev().max_by_key(|id| wish(id)).map(|id| ReplicaId(*id))
     }
 }
 

@@ -25,6 +25,7 @@ mod harness;
 mod lease;
 mod log_view;
 mod members;
+mod membership;
 mod observe;
 mod output;
 mod peers;
@@ -40,6 +41,7 @@ pub use event::{
 };
 pub use group::Group;
 pub use log_view::EntryFetch;
+pub use membership::{ChangeRefused, MembershipChange};
 pub use output::{GroupOut, ReadIndexed, ReadyWrite, SnapshotPoint};
 /// raft's wire types (Message, ConfState, ...): peers ship these bytes verbatim.
 pub use raft::eraftpb;

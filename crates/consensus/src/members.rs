@@ -34,6 +34,11 @@ impl Members {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// A replica that gets the log and does not vote: not (yet) a voter of either half.
+    pub fn is_learner(&self, id: u64) -> bool {
+        self.learners.contains(&id) && !self.is_voter(id)
+    }
+
     pub fn is_member(&self, id: u64) -> bool {
         self.is_voter(id) || self.learners.contains(&id)
     }
@@ -43,9 +48,10 @@ impl Members {
         self.voters.iter().position(|voter| *voter == id).unwrap_or(self.voters.len())
     }
 
-    /// The replica that leads when nothing speaks against it.
-    pub fn preferred(&self) -> Option<u64> {
-        self.voters.first().copied()
+    /// The replica that leads when nothing speaks against it: `wished`, if it votes.
+    pub fn preferred(&self, wished: Option<u64>) -> Option<u64> {
+        let wished = wished.filter(|id| self.voters.contains(id));
+        wished.or_else(|| self.voters.first().copied())
     }
 
     pub fn is_single_voter(&self, id: u64) -> bool {

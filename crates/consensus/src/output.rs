@@ -10,15 +10,13 @@
 //! entries are visible in the log view before raft is advanced; nothing is delivered twice.
 
 use model::{HardState, LogEntry, Now};
-use raft::StateRole;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::convert;
 use crate::event::{Event, Invariant};
 use crate::group::{Group, READ_CONTEXT_LEN};
 use crate::lease::Stamp;
 use crate::log_view::EntryFetch;
-use crate::members::Members;
 
 /// What must be made durable before the Ready's held messages may leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,64 +280,13 @@ impl Group {
         }
         assert_eq!(entry.index, self.delivered + 1, "committed entries are delivered in order");
         if entry.get_entry_type() != EntryType::EntryNormal {
-            self.change_membership(&entry);
+            self.apply_membership(&entry);
             if self.broken {
                 return;
             }
         }
         self.delivered = entry.index;
         out.committed.push(convert::from_raft(entry));
-    }
-
-    fn change_membership(&mut self, entry: &Entry) {
-        let applied = match entry.get_entry_type() {
-            EntryType::EntryConfChange => protobuf::Message::parse_from_bytes(&entry.data)
-                .map_err(raft::Error::from)
-                .and_then(|change: ConfChange| self.raw.apply_conf_change(&change)),
-            _ => protobuf::Message::parse_from_bytes(&entry.data)
-                .map_err(raft::Error::from)
-                .and_then(|change: ConfChangeV2| self.raw.apply_conf_change(&change)),
-        };
-        let Ok(state) = applied else {
-            // With another idea of who votes this replica could elect itself.
-            self.broken = true;
-            let invariant = Invariant::ConfChangeInapplicable;
-            self.events.push(Event::InvariantViolated { invariant });
-            return;
-        };
-        self.members = Members::new(&state);
-        self.events.push(Event::MembershipChanged {
-            index: entry.index,
-            voters: self.members.voters.len(),
-            outgoing: self.members.outgoing.len(),
-            learners: self.members.learners.len(),
-        });
-    }
-
-    /// Every leader leaves a joint state itself, also one it inherited: raft's own `auto_leave`
-    /// can stick after a change of leader (raft.rs:962). Raft counts an unapplied membership
-    /// change as pending, which makes this once per joint state.
-    fn propose_leave(&mut self) {
-        let raft = &self.raw.raft;
-        if raft.state != StateRole::Leader
-            || !self.members.is_joint()
-            || raft.has_pending_conf()
-            || !raft.commit_to_current_term()
-        {
-            return;
-        }
-        if let Ok(index) = self.propose_membership(&ConfChangeV2::default()) {
-            self.events.push(Event::JointLeaveProposed { index });
-        }
-    }
-
-    fn propose_membership(&mut self, change: &ConfChangeV2) -> Result<u64, crate::ProposeError> {
-        let mut entry = Entry::default();
-        entry.set_entry_type(EntryType::EntryConfChangeV2);
-        entry.data = protobuf::Message::write_to_bytes(change).unwrap_or_default().into();
-        let mut msg = Message::default();
-        msg.set_entries(vec![entry].into());
-        self.step_proposal(msg)
     }
 
     /// Failure F0's invariant, looked at around every Ready, before raft panics on it.
@@ -356,13 +303,5 @@ impl Group {
             self.events.push(Event::InvariantViolated { invariant: Invariant::LogViewMismatch });
         }
         !self.broken
-    }
-}
-
-#[cfg(test)]
-impl Group {
-    /// Tests change membership before the product does.
-    pub(crate) fn test_propose_membership(&mut self, change: &ConfChangeV2) -> u64 {
-        self.propose_membership(change).expect("leader")
     }
 }

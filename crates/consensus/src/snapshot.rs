@@ -72,9 +72,14 @@ impl Installing {
 
 impl Group {
     /// What this replica, if it leads, sends to a peer behind its log start. It must reach at
-    /// least the log start. `None`: there is none any more.
+    /// least the log start. `None`: there is none any more. One that names another membership
+    /// than today's is none: a member that came since would refuse it.
     pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
-        self.raw.mut_store().offer_snapshot(snapshot);
+        let today = |snapshot: &Snapshot| {
+            Members::new(snapshot.get_metadata().get_conf_state()) == self.members
+        };
+        let offer = snapshot.filter(today);
+        self.raw.mut_store().offer_snapshot(offer);
     }
 
     /// Index of the snapshot on offer, while it can still help somebody.

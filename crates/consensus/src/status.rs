@@ -175,6 +175,26 @@ impl Group {
         self.raw.raft.prs().conf().to_conf_state()
     }
 
+    /// Voters of the incoming half, ascending; as of [`Group::delivered_index`].
+    pub fn voters(&self) -> &[u64] {
+        &self.members.voters
+    }
+
+    /// Voters of the outgoing half; not empty in a joint state.
+    pub fn outgoing(&self) -> &[u64] {
+        &self.members.outgoing
+    }
+
+    /// Replicas that get the log and do not vote.
+    pub fn learners(&self) -> &[u64] {
+        &self.members.learners
+    }
+
+    /// This replica votes, in either half.
+    pub fn is_voter(&self) -> bool {
+        self.members.is_voter(self.cfg.replica.0)
+    }
+
     pub fn is_suspect(&self) -> bool {
         self.suspect
     }

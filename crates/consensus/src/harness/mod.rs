@@ -12,12 +12,13 @@ mod planted;
 mod random;
 mod scripts;
 mod scripts_log;
+mod scripts_members;
 mod scripts_snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use model::{Now, RaftEntryType, ReplicaId};
+use model::{Now, ReplicaId};
 use raft::eraftpb::{Message, MessageType};
 
 use crate::{Event, Group, GroupOut, Role};
@@ -82,6 +83,11 @@ pub(crate) struct World {
     leaders: BTreeMap<u64, u64>,
     pub chosen: BTreeMap<u64, (u64, Bytes)>,
     pub violations: Vec<String>,
+    pub founders: u64,
+    /// The membership behind every index that changed it.
+    in_force: BTreeMap<u64, crate::members::Members>,
+    /// Changes of membership that were proposed.
+    pub changes: usize,
 }
 
 impl World {
@@ -89,6 +95,7 @@ impl World {
     pub fn new(n: u64, seed: u64) -> World {
         let voters: Vec<u64> = (1..=n).collect();
         let node = |id| (id, Node::new(id, voters.clone()));
+        let birth = crate::members::Members { voters: voters.clone(), ..Default::default() };
         World {
             rng: seed,
             now_ns: 1_000 * MS,
@@ -110,6 +117,9 @@ impl World {
             leaders: BTreeMap::new(),
             chosen: BTreeMap::new(),
             violations: Vec::new(),
+            founders: n,
+            in_force: [(0, birth)].into(),
+            changes: 0,
         }
     }
 
@@ -140,6 +150,20 @@ impl World {
     fn schedule(&mut self, at_ns: u64, what: What) {
         self.sequence += 1;
         self.queue.insert((at_ns, self.sequence), what);
+    }
+
+    /// A new replica with an empty log, which knows how the group was born.
+    pub fn join(&mut self, id: u64, born: u64) {
+        self.nodes.insert(id, Node::new(id, (1..=born).collect()));
+        self.start(id, false);
+    }
+
+    /// Proposes a change of membership on the leader. False: refused.
+    pub fn change(&mut self, change: &crate::MembershipChange) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let mut done = false;
+        self.turn(leader, |group, _, _| done = group.propose_change(change).is_ok());
+        done
     }
 
     pub fn start(&mut self, id: u64, new_group: bool) {
@@ -265,6 +289,13 @@ impl World {
         for event in &out.events {
             self.note(id, event);
         }
+        let changed = out.events.iter().rev().find_map(|event| match event {
+            Event::MembershipChanged { index, .. } => Some(*index),
+            _ => None,
+        });
+        if let Some(index) = changed {
+            self.note_change(id, index);
+        }
         for write in out.writes {
             let delay = self.between(self.disk_ms);
             let node = self.nodes.get_mut(&id).unwrap();
@@ -286,6 +317,7 @@ impl World {
             self.schedule(self.now_ns + 2 * MS, What::Fetched { id, life, fetch });
         }
         let node = self.nodes.get_mut(&id).unwrap();
+        node.note_membership();
         node.reads.extend(out.reads);
         if node.releases_log
             && let Some(group) = node.group.as_mut()
@@ -365,16 +397,35 @@ impl World {
             }
             Some(_) => {}
             None => {
-                let durable = self.nodes.values().filter(|node| node.holds(&entry)).count();
-                let voters = self.group(id).members.voters.len();
-                if durable * 2 <= voters && entry.entry_type == RaftEntryType::Normal {
-                    let index = entry.index;
-                    self.violations.push(format!("index {index} committed on {durable} disks"));
+                if !self.decided(&entry) {
+                    self.violations.push(format!("index {} not on enough disks", entry.index));
                 }
                 self.chosen.insert(entry.index, value);
             }
         }
         self.nodes.get_mut(&id).unwrap().apply(entry);
+    }
+
+    /// A majority that could decide at this index holds the entry durably: of the membership in
+    /// force behind the index, or of the one before, for the leader that committed it may not
+    /// have applied the latest change. Never older: two changes are never pending at once.
+    fn decided(&self, entry: &model::LogEntry) -> bool {
+        let durable = |id: &&u64| self.nodes.get(id).is_some_and(|n| n.holds(entry));
+        let most = |ids: &[u64]| ids.iter().filter(durable).count() * 2 > ids.len();
+        let mut electorates = self.in_force.range(..entry.index).rev().take(2);
+        electorates.any(|(_, members)| {
+            most(&members.voters) && (members.outgoing.is_empty() || most(&members.outgoing))
+        })
+    }
+
+    /// Changes are in force from the index that says so, the same on every replica. The leader
+    /// applies each before it proposes another, so the first to tell knows only this one.
+    fn note_change(&mut self, id: u64, index: u64) {
+        let members = self.group(id).members.clone();
+        let first = self.in_force.entry(index).or_insert_with(|| members.clone());
+        if *first != members {
+            self.violations.push(format!("two memberships behind index {index} on n{id}"));
+        }
     }
 
     fn check(&mut self) {

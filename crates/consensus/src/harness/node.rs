@@ -1,6 +1,6 @@
 //! One replica of the test world: its clock, its disk and its applied log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use model::{GroupId, HardState, LogEntry, Now, ReplicaId};
 
@@ -12,7 +12,8 @@ pub(crate) struct Node {
     pub id: u64,
     pub life: u32,
     pub group: Option<Group>,
-    voters: Vec<u64>,
+    /// The membership behind every applied index a turn ended at.
+    confs: BTreeMap<u64, ConfState>,
     /// Clock rate against true time, parts per million, and offset.
     pub rate_ppm: i64,
     pub offset_ns: u64,
@@ -44,7 +45,7 @@ impl Node {
             id,
             life: 0,
             group: None,
-            voters,
+            confs: [(0, ConfState { voters, ..ConfState::default() })].into(),
             rate_ppm: 0,
             offset_ns: id * 7_000_000_000,
             paused_until_ns: 0,
@@ -82,11 +83,13 @@ impl Node {
     }
 
     pub fn restored(&self, new_group: bool) -> Restored {
+        // A checkpoint is of a turn's end: there the membership is known.
         let base = self.base.0;
-        let applied = self.checkpoint.clamp(base, base + self.entries.len() as u64);
+        let claimed = self.checkpoint.clamp(base, base + self.entries.len() as u64);
+        let known = self.confs.range(..=claimed).next_back().expect("the birth is there");
+        let (applied, conf_state) = ((*known.0).max(base), known.1.clone());
         let kept = (applied - base) as usize;
         let below = self.applied[..base as usize].iter().chain(&self.entries[..kept]);
-        let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
         Restored {
             hard_state: self.hard_state,
             conf_state,
@@ -112,6 +115,13 @@ impl Node {
         self.paused_until_ns = 0;
     }
 
+    /// A turn ended: what a checkpoint made now would say.
+    pub fn note_membership(&mut self) {
+        if let Some(group) = self.group.as_ref().filter(|group| !group.is_broken()) {
+            self.confs.insert(group.applied_index(), group.conf_state());
+        }
+    }
+
     pub fn crash(&mut self, keep: usize) {
         for _ in 0..keep.min(self.unsynced.len()) {
             self.sync_one();
@@ -133,6 +143,9 @@ impl Node {
             (self.base, self.entries) = ((point.index, point.term), Vec::new());
             self.applied = machine;
             self.checkpoint = point.index;
+            if let Some(group) = &self.group {
+                self.confs.insert(point.index, group.conf_state());
+            }
         }
         let base = self.base.0;
         if let Some(first) = write.entries.first() {

@@ -182,46 +182,6 @@ fn bytes_in_flight_to_a_slow_follower_are_bounded() {
     world.expect_sound();
 }
 
-/// Failure F1: members join with empty logs, as learner first, and one of them takes over.
-#[test]
-fn f1_members_that_join_empty_receive_everything_and_can_take_over() {
-    use crate::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
-    let mut world = World::new(1, 1);
-    world.start(1, true);
-    world.run_ms(50);
-    for n in 0..22 {
-        world.propose(1, &format!("{n}")).unwrap();
-    }
-    world.run_ms(50);
-    let change = |world: &mut World, kind, id| {
-        let mut single = ConfChangeSingle::default();
-        single.set_change_type(kind);
-        single.node_id = id;
-        let mut change = ConfChangeV2::default();
-        change.mut_changes().push(single);
-        world.turn(1, |group, _, _| _ = group.test_propose_membership(&change));
-        world.run_ms(500);
-    };
-    for id in [2, 3] {
-        world.nodes.insert(id, Node::new(id, vec![1]));
-        world.start(id, false);
-        change(&mut world, ConfChangeType::AddLearnerNode, id);
-        assert_eq!(world.group(id).last_index(), world.group(1).last_index(), "{}", world.text());
-        change(&mut world, ConfChangeType::AddNode, id);
-    }
-    assert_eq!(world.group(3).conf_state().voters.len(), 3);
-    world.crash(1, 9);
-    let leader = world.run_until(6_000, |world| world.leader().is_some());
-    assert!(leader.is_some(), "{}", world.text());
-    world.run_ms(300);
-    let leader = world.leader().unwrap();
-    let index = world.propose(leader, "goes on").unwrap();
-    assert!(index >= 22);
-    world.run_ms(300);
-    assert_eq!(world.nodes[&2].applied, world.nodes[&3].applied);
-    world.expect_sound();
-}
-
 #[test]
 fn a_failed_or_wrong_read_for_a_laggard_is_asked_for_again() {
     let mut world = World::formed(3, 1);

@@ -210,3 +210,28 @@ fn a_snapshot_that_nobody_may_send_is_refused() {
     world.cut.clear();
     expect_filled(&mut world);
 }
+
+/// A new member refuses a snapshot in which it is no member: an offer made before it came is
+/// withdrawn, and one that comes late is not taken.
+#[test]
+fn a_snapshot_of_an_older_membership_is_not_offered() {
+    let mut world = left_behind(6);
+    world.cut.clear();
+    expect_filled(&mut world);
+    let older = world.nodes[&1].snapshot();
+    world.turn(1, |group, _, _| group.offer_snapshot(older.clone()));
+    assert!(world.group(1).snapshot_offered().is_some());
+    // Both ends of the log start behind the new one's: only a snapshot fills it.
+    world.join(4, 3);
+    assert!(world.change(&crate::MembershipChange::AddLearner(ReplicaId(4))));
+    let joined = |world: &World| world.group(1).learners() == [4];
+    assert!(world.run_until(1_000, joined).is_some(), "{}", world.text());
+    world.turn(1, |group, _, _| {
+        group.offer_snapshot(older);
+        assert_eq!(group.snapshot_offered(), None);
+    });
+    world.run_ms(3_000);
+    assert_eq!(world.nodes[&4].applied, world.nodes[&1].applied, "{}", world.text());
+    assert!(world.text().contains("n4 restored from a snapshot"), "{}", world.text());
+    world.expect_sound();
+}
