@@ -9,8 +9,8 @@ import sys
 import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
-from kafka.errors import InvalidConfigurationError, InvalidPartitionsError, KafkaError
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import InvalidPartitionsError, KafkaError
 
 TOPIC = "administered"
 PATIENCE_SECONDS = 30
@@ -40,7 +40,7 @@ def refused(error, ask):
 
 
 def topics(admin):
-    admin.create_topics([NewTopic(TOPIC, num_partitions=3, replication_factor=3)])
+    admin.create_topics({TOPIC: {"num_partitions": 3, "replication_factor": 3}})
     admin.create_partitions({TOPIC: 5})
     shrink = lambda: admin.create_partitions({TOPIC: 4})
     assert "cannot shrink" in refused(InvalidPartitionsError, shrink)
@@ -49,19 +49,29 @@ def topics(admin):
     return "a topic is created and grown, and does not shrink"
 
 
+def altered(admin, kind, name, key, value):
+    """What the broker says: "OK", or the error; this client does not raise it."""
+    resource = ConfigResource(kind, name, configs={key: value})
+    answers = admin.alter_configs([resource])
+    return answers[kind.name.lower()][name]
+
+
 def configs(admin):
-    topic = lambda values=None: ConfigResource(ConfigResourceType.TOPIC, TOPIC, configs=values)
-    admin.alter_configs([topic({"retention.ms": "123456"})])
-    told = lambda: "123456" in str(admin.describe_configs([topic()]))
-    eventually("retention.ms", told)
-    wrong = lambda: admin.alter_configs([topic({"cleanup.policy": "compact"})])
-    assert "compaction is not supported" in refused(InvalidConfigurationError, wrong)
-    brokers = ConfigResource(ConfigResourceType.BROKER, "", configs={"log.retention.ms": "654321"})
-    admin.alter_configs([brokers])
-    inherited = lambda: "654321" in str(admin.describe_configs([topic()], config_filter="all",
-                                                               include_synonyms=True))
+    topic = lambda: [ConfigResource(ConfigResourceType.TOPIC, TOPIC)]
+    alter = lambda key, value: altered(admin, ConfigResourceType.TOPIC, TOPIC, key, value)
+    assert alter("retention.ms", "123456") == "OK"
+    eventually("retention.ms", lambda: "123456" in str(admin.describe_configs(topic())))
+    answer = alter("cleanup.policy", "compact")
+    assert "compaction is not supported" in answer, answer
+    # This client cannot name all brokers at once: each is told.
+    for broker in admin.describe_cluster()["brokers"]:
+        name = str(broker["broker_id"])
+        answer = altered(admin, ConfigResourceType.BROKER, name, "log.retention.ms", "654321")
+        assert answer == "OK", answer
+    inherited = lambda: "654321" in str(
+        admin.describe_configs(topic(), include_synonyms=True, config_filter="all"))
     eventually("log.retention.ms as a synonym", inherited)
-    return "configs of a topic and of all brokers are changed and described"
+    return "configs of a topic and of brokers are changed and described"
 
 
 def records(admin, bootstrap):
@@ -94,8 +104,8 @@ def cluster(admin):
     assert "current_voters" in quorum, quorum
     assert TOPIC in str(admin.describe_log_dirs())
     assert TOPIC in str(admin.list_config_resources())
-    page = str(admin.describe_topic_partitions([TOPIC], response_partition_limit=2))
-    assert "next_cursor" in page, page
+    page = admin.describe_topic_partitions([TOPIC], response_partition_limit=2)
+    assert page["next_cursor"]["partition_index"] == 2, page
     assert "active_producers" in str(admin.describe_producers([TopicPartition(TOPIC, 0)]))
     return "cluster, quorum, log directories, pages and producers are described"
 
