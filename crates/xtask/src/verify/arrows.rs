@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sim", &["model", "node", "consensus", "machine", "storage", "telemetry"]),
     ("xtask", &[]),
     ("client-rdkafka", &[]),
+    ("client-rskafka", &[]),
 ];
 
 /// Arrows that are open but need not be walked: `sim` may see whatever `node` sees, and
