@@ -28,10 +28,7 @@ impl<R> GroupsLead<R> {
         out: &mut Effects<R>,
     ) {
         let group_id = request.group_id.as_str();
-        let code = match self.may_commit(now, groups, &request) {
-            Ok(()) => None,
-            Err(code) => Some(code),
-        };
+        let code = self.may_commit(now, groups, &request).err();
         let mut records = Vec::new();
         let max = self.config.metadata_bytes_max;
         let mut topics = Vec::with_capacity(request.topics.len());
