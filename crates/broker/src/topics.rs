@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{BrokerId, ErrorCode, GroupId, TopicId, limits};
+use node::groups::OFFSETS_TOPIC;
 use node::metadata::{CreateTopic, Image, Listener, Partition, Request, Response, Topic};
 use node::{Node, PartitionView, Refusal, ViewState};
 use tokio::time::{Instant, sleep};
@@ -79,6 +80,8 @@ pub(crate) fn endpoint<'a>(
 
 /// A new topic with this broker's defaults; the caller fills in what it was told.
 pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
+    // However it comes into being, groups find their coordinator by this number.
+    let of_groups = name == OFFSETS_TOPIC;
     CreateTopic {
         name: name.to_owned(),
         id: new_topic_id(),
@@ -87,7 +90,10 @@ pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
         assignments: Vec::new(),
         configs: Default::default(),
         validate_only: false,
-        default_partitions: config.num_partitions,
+        default_partitions: match of_groups {
+            true => config.offsets_partitions,
+            false => config.num_partitions,
+        },
         default_replication_factor: config.default_replication_factor,
         internal_replication_factor: config.internal_replication_factor(),
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use model::{BrokerId, ErrorCode, TopicId};
 use node::Refusal;
+use node::groups::OFFSETS_TOPIC;
 use node::metadata::{AddPartitions, Request, Response};
 use tokio::time::Instant;
 use wire::api::create_partitions::{
@@ -39,6 +40,10 @@ impl Api for CreatePartitions {
             let outcome = if twice.contains(&name) {
                 let why = "the request names this topic twice".to_owned();
                 Err(Refusal { code: ErrorCode::InvalidRequest, why })
+            } else if name == OFFSETS_TOPIC {
+                // Groups are found by this number: with another one their offsets would be lost.
+                let why = format!("the number of partitions of {OFFSETS_TOPIC} cannot change");
+                Err(Refusal { code: ErrorCode::InvalidPartitions, why })
             } else {
                 grow(topic, request.validate_only, ask_until, call).await
             };

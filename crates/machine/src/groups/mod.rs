@@ -18,7 +18,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use lead::{Effects, GroupsConfig, GroupsLead};
+pub use lead::{Dropped, Effects, GroupsConfig, GroupsLead};
 pub use machine::CoordinatorMachine;
 pub use protocol::{Caller, Request, Response};
 pub use state::{CommittedOffset, Groups, StoredGroup, StoredMember};

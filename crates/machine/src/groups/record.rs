@@ -146,8 +146,9 @@ pub fn decode_group(bytes: &[u8]) -> Result<Option<StoredGroup>, &'static str> {
     Ok(Some(group))
 }
 
+/// A length that wrapped would make a record that no replica can read, for ever: rather none.
 fn put_string(out: &mut BytesMut, text: &str) {
-    out.put_i16(text.len() as i16);
+    out.put_i16(i16::try_from(text.len()).expect("texts are bounded where they come in"));
     out.extend_from_slice(text.as_bytes());
 }
 

@@ -5,7 +5,7 @@
 //! asked for it, so a deposed coordinator confirms nobody; what an answer says is applied here.
 
 use machine::groups::lead::Effects;
-use machine::groups::{GroupsLead, Request, Response};
+use machine::groups::{Dropped, GroupsLead, Request, Response};
 use machine::partition::Stamp;
 use model::{ErrorCode, Now, limits};
 
@@ -105,25 +105,30 @@ impl<R> Member<R> {
                     entries.push((context, data));
                     tokens.push(append.token);
                 }
-                Stamp::Duplicate { .. } | Stamp::Reject(..) => refused.push(append.token),
+                Stamp::Reject(ErrorCode::MessageTooLarge, _) => {
+                    refused.push((append.token, Dropped::TooLarge));
+                }
+                Stamp::Duplicate { .. } | Stamp::Reject(..) => {
+                    refused.push((append.token, Dropped::NotNow));
+                }
             }
         }
-        match (entries.is_empty(), self.group.propose(entries)) {
-            (true, _) => {}
-            (false, Ok(first)) => {
-                let pending = (first..).zip(tokens);
-                let pending =
-                    pending.map(|(index, token)| Pending { index, deed: Deed::Groups { token } });
-                self.pending.extend(pending);
-            }
-            (false, Err(_)) => {
-                self.partition_lead().rollback(mark);
-                refused.extend(tokens);
+        if !entries.is_empty() {
+            match self.group.propose(entries) {
+                Ok(first) => self.pending.extend(
+                    (first..)
+                        .zip(tokens)
+                        .map(|(index, token)| Pending { index, deed: Deed::Groups { token } }),
+                ),
+                Err(_) => {
+                    self.partition_lead().rollback(mark);
+                    refused.extend(tokens.into_iter().map(|token| (token, Dropped::NotNow)));
+                }
             }
         }
         if let Some(groups) = &mut self.groups {
-            for token in refused {
-                groups.dropped(now, token, &mut self.coordinating.effects);
+            for (token, why) in refused {
+                groups.dropped(now, token, why, &mut self.coordinating.effects);
             }
         }
     }

@@ -129,13 +129,15 @@ impl<R> Shard<R> {
                 }
                 None => self.refuse_unknown(group, Some(reply), out),
             },
-            Input::Coordinate { group, request, reply } => match self.members.get_mut(&group) {
-                Some(member) => {
-                    member.coordinate(now, *request, reply, out);
-                    self.dirty.insert(group);
+            Input::Coordinate { group, request, reply } => {
+                if self.members.contains_key(&group) {
+                    self.with(group, out, |member, _, out| {
+                        member.coordinate(now, *request, reply, out);
+                    });
+                } else {
+                    out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here");
                 }
-                None => out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here"),
-            },
+            }
             Input::Admin { group, ask, deadline_ns, reply } => match self.members.get_mut(&group) {
                 Some(member) => {
                     member.admin(&self.cfg, now, ask, deadline_ns, reply, out);

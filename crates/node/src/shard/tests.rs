@@ -27,6 +27,10 @@ struct Trio {
 
 impl Trio {
     fn new(min_insync: usize) -> Trio {
+        Trio::of(GroupKind::Partition, min_insync)
+    }
+
+    fn of(kind: GroupKind, min_insync: usize) -> Trio {
         let replicas: Vec<ReplicaRef> = (1..=3)
             .map(|id| ReplicaRef {
                 replica: ReplicaId(id),
@@ -59,7 +63,7 @@ impl Trio {
             });
             let spec = GroupSpec {
                 group: GROUP,
-                kind: GroupKind::Partition,
+                kind,
                 name: "t-0".into(),
                 topic: TopicId([7; 16]),
                 partition: 0,
@@ -355,4 +359,45 @@ fn the_preferred_replica_takes_over_if_it_is_there() {
     assert_eq!((quorum.leader, quorum.voters.len(), quorum.observers.len()), (1, 3, 0));
     assert!(quorum.voters.iter().all(|voter| voter.log_end >= quorum.high_watermark));
     assert!(quorum.voters.iter().all(|voter| voter.last_caught_up_ms > 0));
+}
+
+#[test]
+fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
+    use machine::groups::{Request, Response};
+    let mut trio = Trio::of(GroupKind::Coordinator, 1);
+    trio.serve();
+    let commit = |partitions: usize| {
+        let mut request = Request::Commit(Default::default());
+        let Request::Commit(commit) = &mut request else { unreachable!() };
+        commit.group_id = "g".into();
+        commit.generation_id_or_member_epoch = -1;
+        commit.topics.push(Default::default());
+        commit.topics[0].name = "t".into();
+        commit.topics[0].partitions.resize_with(partitions, Default::default);
+        for (index, partition) in commit.topics[0].partitions.iter_mut().enumerate() {
+            partition.partition_index = index as i32;
+            partition.committed_metadata = Some("m".repeat(4_000));
+        }
+        request
+    };
+    // Alone in its turn, and beside one that fits.
+    for (first_reply, sizes) in [(1, vec![400]), (2, vec![400, 1]), (4, vec![1])] {
+        let now = trio.now();
+        for (reply, partitions) in (first_reply..).zip(sizes) {
+            let request = Box::new(commit(partitions));
+            let input = Input::Coordinate { group: GROUP, request, reply };
+            trio.shards[0].step(now, input, &mut Out::default());
+        }
+        trio.pass(200);
+    }
+    let code = |reply: u32| match trio.answers.get(&reply) {
+        Some(Answer::Group(response)) => match response.as_ref() {
+            Response::Commit(commit) => commit.topics[0].partitions[0].error_code,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let (large, fine) = (ErrorCode::InvalidCommitOffsetSize, ErrorCode::None);
+    assert_eq!([1, 2, 3, 4].map(code), [large, large, fine, fine]);
+    assert!(trio.serves(0) && trio.shards[0].quarantined().is_empty());
 }

@@ -74,9 +74,7 @@ pub(super) async fn ensure_offsets_topic(call: &Call) -> Result<(), ErrorCode> {
         return Ok(());
     }
     let deadline = Instant::now() + Duration::from_millis(limits::TOPIC_SERVED_MS_MAX);
-    let mut wish = topics::wish(&call.shared.config, OFFSETS_TOPIC);
-    wish.partitions = call.shared.config.offsets_partitions;
-    wish.replication_factor = call.shared.config.internal_replication_factor();
+    let wish = topics::wish(&call.shared.config, OFFSETS_TOPIC);
     let id = wish.id;
     let within = Duration::from_millis(limits::TOPIC_SERVED_MS_MAX);
     match topics::ask_metadata(node, MetadataRequest::CreateTopic(wish), within).await {

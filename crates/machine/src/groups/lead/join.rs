@@ -41,8 +41,10 @@ impl<R> GroupsLead<R> {
         let session = request.session_timeout_ms;
         let protocols: Vec<(String, Bytes)> =
             request.protocols.iter().map(|p| (p.name.clone(), p.metadata.clone())).collect();
-        let code = if request.group_id.is_empty() || too_long(&request) {
+        let code = if request.group_id.is_empty() || too_long(&request.group_id) {
             Some(ErrorCode::InvalidGroupId)
+        } else if too_much(&caller, &request) {
+            Some(ErrorCode::InvalidRequest)
         } else if !(config.session_ms_min..=config.session_ms_max).contains(&session) {
             Some(ErrorCode::InvalidSessionTimeout)
         } else if request.protocol_type.is_empty() || protocols.is_empty() {
@@ -256,7 +258,7 @@ impl<R> GroupsLead<R> {
         let joined = live.joined(&member_id, true);
         let record = Record::group(group_id, Some(&live.stored(now)));
         let done = Done::Reply(vec![(parked.reply, Response::Join(joined))]);
-        self.append(vec![record], done, out);
+        self.append(group_id, vec![record], done, out);
     }
 
     /// Begins a rebalance: everybody is to join again.
@@ -351,7 +353,7 @@ impl<R> GroupsLead<R> {
         live.storing = true;
         let record = Record::group(group_id, Some(&live.stored(now)));
         out.observed.push(Observed::RebalanceEnded { members: 0 });
-        self.append(vec![record], Done::Emptied { group: group_id.to_owned() }, out);
+        self.append(group_id, vec![record], Done::Emptied, out);
     }
 }
 
@@ -372,13 +374,17 @@ fn rebalance_ms(rebalance: i32, session: i32) -> i32 {
 }
 
 /// Texts end up behind 16-bit lengths, and in memory.
-fn too_long(request: &JoinGroupRequest) -> bool {
-    let max = limits::GROUP_TEXT_BYTES_MAX;
-    let long = |text: &str| text.len() > max;
+fn too_long(text: &str) -> bool {
+    text.len() > limits::GROUP_TEXT_BYTES_MAX
+}
+
+/// Every text that is stored, the client's own name included: it begins the member's id.
+fn too_much(caller: &Caller, request: &JoinGroupRequest) -> bool {
     let bytes: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
-    long(&request.group_id)
-        || long(&request.member_id)
-        || long(&request.protocol_type)
-        || request.group_instance_id.as_deref().is_some_and(long)
+    too_long(&caller.client_id)
+        || too_long(&request.member_id)
+        || too_long(&request.protocol_type)
+        || request.group_instance_id.as_deref().is_some_and(too_long)
+        || request.protocols.iter().any(|protocol| too_long(&protocol.name))
         || bytes > limits::GROUP_MEMBER_BYTES_MAX
 }

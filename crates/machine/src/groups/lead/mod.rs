@@ -109,18 +109,30 @@ impl<R> Default for Effects<R> {
     }
 }
 
+/// Why an append never entered the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// Nothing can be proposed at the moment.
+    NotNow,
+    /// No batch of this size is taken; asking again changes nothing.
+    TooLarge,
+}
+
+/// An append under way, of this group; an empty name is no group's.
+struct Appending<R> {
+    group: String,
+    done: Done<R>,
+}
+
 /// What an applied append completes.
 enum Done<R> {
     Reply(Vec<(R, Response)>),
     /// The assignment of this generation may be handed out.
     Synced {
-        group: String,
         generation: i32,
     },
     /// A rebalance left the group empty; nobody waits.
-    Emptied {
-        group: String,
-    },
+    Emptied,
     Nothing,
 }
 
@@ -128,7 +140,7 @@ enum Done<R> {
 pub struct GroupsLead<R> {
     config: GroupsConfig,
     live: BTreeMap<String, Live<R>>,
-    pending: BTreeMap<u64, Done<R>>,
+    pending: BTreeMap<u64, Appending<R>>,
     next_token: u64,
     /// Nothing happens by itself before this, boot nanoseconds.
     wake_ns: u64,
@@ -183,43 +195,51 @@ impl<R> GroupsLead<R> {
         }
     }
 
-    fn append(&mut self, records: Vec<Record>, done: Done<R>, out: &mut Effects<R>) {
+    fn append(&mut self, group: &str, records: Vec<Record>, done: Done<R>, out: &mut Effects<R>) {
         let token = self.next_token;
         self.next_token += 1;
-        self.pending.insert(token, done);
+        self.pending.insert(token, Appending { group: group.to_owned(), done });
         out.appends.push(Append { token, records });
     }
 
     /// The append is applied on this replica.
     pub fn applied(&mut self, now: Now, token: u64, out: &mut Effects<R>) {
-        match self.pending.remove(&token) {
-            Some(Done::Reply(replies)) => out.replies.extend(replies),
-            Some(Done::Synced { group, generation }) => self.synced(now, &group, generation, out),
-            Some(Done::Emptied { group }) => self.stored_empty(&group),
-            Some(Done::Nothing) | None => {}
+        let Some(Appending { group, done }) = self.pending.remove(&token) else { return };
+        match done {
+            Done::Reply(replies) => out.replies.extend(replies),
+            Done::Synced { generation } => self.synced(now, &group, generation, out),
+            Done::Emptied => self.stored_empty(&group),
+            Done::Nothing => {}
         }
     }
 
-    /// The append did not enter the log and never will: its askers come again.
-    pub fn dropped(&mut self, now: Now, token: u64, out: &mut Effects<R>) {
-        match self.pending.remove(&token) {
-            Some(Done::Reply(replies)) => {
-                let code = ErrorCode::CoordinatorNotAvailable;
-                out.replies.extend(replies.into_iter().map(|(r, to)| (r, refused(to, code))));
+    /// The append did not enter the log and never will: its askers are told whether to come again.
+    pub fn dropped(&mut self, now: Now, token: u64, why: Dropped, out: &mut Effects<R>) {
+        let Some(Appending { group, done }) = self.pending.remove(&token) else { return };
+        match done {
+            Done::Reply(replies) => {
+                out.replies.extend(replies.into_iter().map(|(reply, response)| {
+                    let code = match (why, &response) {
+                        (Dropped::NotNow, _) => ErrorCode::CoordinatorNotAvailable,
+                        (Dropped::TooLarge, Response::Commit(_)) => {
+                            ErrorCode::InvalidCommitOffsetSize
+                        }
+                        (Dropped::TooLarge, _) => ErrorCode::UnknownServerError,
+                    };
+                    (reply, refused(response, code))
+                }));
             }
-            Some(Done::Synced { group, generation }) => {
-                self.sync_failed(now, &group, generation, out);
-            }
+            Done::Synced { generation } => self.sync_failed(now, &group, generation, why, out),
             // It stays, empty, with its generation, until somebody joins.
-            Some(Done::Emptied { .. } | Done::Nothing) | None => {}
+            Done::Emptied | Done::Nothing => {}
         }
     }
 
     /// The leadership is over: everybody who waits.
     pub fn end(self) -> Vec<R> {
-        let pending = self.pending.into_values().flat_map(|done| match done {
+        let pending = self.pending.into_values().flat_map(|appending| match appending.done {
             Done::Reply(replies) => replies.into_iter().map(|(reply, _)| reply).collect(),
-            Done::Synced { .. } | Done::Emptied { .. } | Done::Nothing => Vec::new(),
+            Done::Synced { .. } | Done::Emptied | Done::Nothing => Vec::new(),
         });
         let parked = self.live.into_values().flat_map(Live::into_parked);
         pending.chain(parked).collect()

@@ -30,7 +30,8 @@ impl<R> GroupsLead<R> {
         let group_id = request.group_id.as_str();
         let code = self.may_commit(now, groups, &request).err();
         let mut records = Vec::new();
-        let max = self.config.metadata_bytes_max;
+        // A record holds no longer text, whatever is configured.
+        let max = self.config.metadata_bytes_max.min(i16::MAX as usize);
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -68,7 +69,7 @@ impl<R> GroupsLead<R> {
             return;
         }
         out.observed.push(Observed::OffsetsCommitted { offsets: records.len() });
-        self.append(records, Done::Reply(vec![(reply, response)]), out);
+        self.append(group_id, records, Done::Reply(vec![(reply, response)]), out);
     }
 
     fn may_commit(
@@ -85,8 +86,8 @@ impl<R> GroupsLead<R> {
         let Some(live) = self.live.get_mut(group_id).filter(|live| !live.members.is_empty()) else {
             // Whoever assigns partitions by hand commits without being a member.
             return match generation < 0 {
-                true if groups.len() >= limits::GROUPS_PER_COORDINATOR_MAX
-                    && !groups.knows(group_id) =>
+                true if !groups.knows(group_id)
+                    && groups.len() >= limits::GROUPS_PER_COORDINATOR_MAX =>
                 {
                     Err(ErrorCode::GroupMaxSizeReached)
                 }
@@ -129,7 +130,7 @@ impl<R> GroupsLead<R> {
                 .collect();
             records.push(Record::group(group_id, None));
             let done = Done::Reply(vec![(reply, Response::Delete(ErrorCode::None))]);
-            return self.append(records, done, out);
+            return self.append(group_id, records, done, out);
         };
         out.replies.push((reply, Response::Delete(code)));
     }
@@ -183,7 +184,7 @@ impl<R> GroupsLead<R> {
         if records.is_empty() {
             out.replies.push((reply, response));
         } else {
-            self.append(records, Done::Reply(vec![(reply, response)]), out);
+            self.append(group_id, records, Done::Reply(vec![(reply, response)]), out);
         }
     }
 }

@@ -5,7 +5,7 @@ use wire::api::heartbeat::HeartbeatRequest;
 use wire::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
 use super::group::{GroupState, Live, Member};
-use super::{Done, Effects, GroupsLead, Observed, RebalanceReason};
+use super::{Done, Dropped, Effects, GroupsLead, Observed, RebalanceReason};
 use crate::groups::protocol::Response;
 use crate::groups::record::Record;
 
@@ -50,8 +50,8 @@ impl<R> GroupsLead<R> {
                     }
                     let generation = live.generation;
                     let record = Record::group(&request.group_id, Some(&live.stored(now)));
-                    let done = Done::Synced { group: request.group_id, generation };
-                    self.append(vec![record], done, out);
+                    let done = Done::Synced { generation };
+                    self.append(&request.group_id, vec![record], done, out);
                 }
             }
         }
@@ -82,18 +82,28 @@ impl<R> GroupsLead<R> {
         }
     }
 
-    /// The assignment never entered the log: the rebalance begins anew.
+    /// The assignment never entered the log: the rebalance begins anew. Members of a group whose
+    /// assignment is too large for the log are told what no retry mends.
     pub(super) fn sync_failed(
         &mut self,
         now: Now,
         group_id: &str,
         generation: i32,
+        why: Dropped,
         out: &mut Effects<R>,
     ) {
-        let Some(live) = self.live.get(group_id) else { return };
-        if live.generation == generation && live.state == GroupState::CompletingRebalance {
-            self.prepare(now, group_id, RebalanceReason::NotSynced, out);
+        let Some(live) = self.live.get_mut(group_id) else { return };
+        if live.generation != generation || live.state != GroupState::CompletingRebalance {
+            return;
         }
+        if why == Dropped::TooLarge {
+            for reply in live.members.values_mut().filter_map(|member| member.sync.take()) {
+                let error_code = ErrorCode::UnknownServerError;
+                let refused = SyncGroupResponse { error_code, ..SyncGroupResponse::default() };
+                out.replies.push((reply, Response::Sync(refused)));
+            }
+        }
+        self.prepare(now, group_id, RebalanceReason::NotSynced, out);
     }
 
     pub(super) fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> ErrorCode {

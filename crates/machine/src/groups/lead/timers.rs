@@ -1,6 +1,8 @@
 //! What happens because time passes: sessions end, rebalances go on without those who are
 //! missing, offsets nobody needs are forgotten.
 
+use std::collections::BTreeSet;
+
 use model::{Now, limits};
 
 use super::group::GroupState;
@@ -73,7 +75,10 @@ impl<R> GroupsLead<R> {
     /// members, after its commit) an offset is forgotten; the group goes with its last one.
     fn expire_offsets(&mut self, now: Now, groups: &Groups, out: &mut Effects<R>) {
         let oldest_ms = now.wall_ms.saturating_sub(self.config.retention_ms);
-        let idle: Vec<&str> = groups.ids().filter(|id| !self.live.contains_key(*id)).collect();
+        // What is on its way into the log is newer than what is applied.
+        let moving: BTreeSet<&str> = self.pending.values().map(|p| p.group.as_str()).collect();
+        let idle = |id: &&str| !self.live.contains_key(*id) && !moving.contains(*id);
+        let idle: Vec<&str> = groups.ids().filter(idle).collect();
         let mut records = Vec::new();
         for id in idle {
             let emptied_ms = groups.group(id).map_or(i64::MIN, |group| group.state_ms);
@@ -95,7 +100,7 @@ impl<R> GroupsLead<R> {
         }
         if !records.is_empty() {
             out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
-            self.append(records, Done::Nothing, out);
+            self.append("", records, Done::Nothing, out);
         }
     }
 

@@ -3,7 +3,9 @@
 use super::world::*;
 use crate::groups::lead::GroupsConfig;
 use crate::groups::record::Record;
-use crate::groups::{Caller, CommittedOffset, CoordinatorMachine, Request, Response};
+use crate::groups::{
+    Caller, CommittedOffset, CoordinatorMachine, Dropped, Effects, Request, Response,
+};
 use model::ErrorCode;
 use wire::api::join_group::JoinGroupResponse;
 use wire::api::leave_group::{LeaveGroupRequest, MemberIdentity};
@@ -236,8 +238,8 @@ fn an_assignment_is_handed_out_only_once_it_is_in_the_log() {
     let ticket = world.sync(&joined, &[(&joined.member_id, "all")]);
     assert!(world.answer(ticket).is_none());
     let token = world.waiting.remove(0).token;
-    let mut effects = crate::groups::Effects::default();
-    world.lead.dropped(world.now, token, &mut effects);
+    let mut effects = Effects::default();
+    world.lead.dropped(world.now, token, Dropped::NotNow, &mut effects);
     let [(told, Response::Sync(sync))] = &effects.replies[..] else { panic!("{effects:?}") };
     assert_eq!((*told, sync.error_code), (ticket, ErrorCode::RebalanceInProgress));
 }
@@ -282,4 +284,70 @@ fn a_group_has_the_partition_that_kafka_gives_it() {
     assert_eq!(partition_for("a", 50), 97 % 50);
     assert_eq!(partition_for("ab", 50), (97 * 31 + 98) % 50);
     assert!((0..50).contains(&partition_for("a group with a long name, beyond 31 bits", 50)));
+}
+
+#[test]
+fn no_text_is_taken_that_a_record_cannot_hold() {
+    let long = "n".repeat(40_000);
+    for named_by_client in [false, true] {
+        let mut world = World::without_delay();
+        let name = if named_by_client { "range" } else { long.as_str() };
+        let Request::Join(mut caller, request) = join("", None, &[name], 1) else { unreachable!() };
+        if named_by_client {
+            caller.client_id.clone_from(&long);
+        }
+        let ticket = world.ask(Request::Join(caller, request));
+        assert_eq!(world.joined(ticket).error_code, ErrorCode::InvalidRequest);
+        assert_eq!(world.lead.members(), 0);
+    }
+    let config = GroupsConfig { metadata_bytes_max: 100_000, ..GroupsConfig::default() };
+    let mut world = World::new(config);
+    let ticket = world.ask(commit("", -1, 1, &long));
+    assert_eq!(world.committed(ticket), ErrorCode::OffsetMetadataTooLarge);
+}
+
+#[test]
+fn what_no_batch_can_hold_is_refused_for_good() {
+    let mut world = World::without_delay();
+    let ticket = world.join("", None);
+    let joined = world.joined(ticket);
+    world.at_once = false;
+    let commit = world.commit("", -1, 7);
+    assert_eq!(world.committed(commit), ErrorCode::UnknownMemberId);
+    let sync = world.sync(&joined, &[(&joined.member_id, "all")]);
+    let token = world.waiting.remove(0).token;
+    let mut effects = Effects::default();
+    world.lead.dropped(world.now, token, Dropped::TooLarge, &mut effects);
+    let [(told, Response::Sync(response))] = &effects.replies[..] else { panic!("{effects:?}") };
+    assert_eq!((*told, response.error_code), (sync, ErrorCode::UnknownServerError));
+
+    let mut world = World::without_delay();
+    world.at_once = false;
+    let commit = world.commit("", -1, 7);
+    let token = world.waiting.remove(0).token;
+    let mut effects = Effects::default();
+    world.lead.dropped(world.now, token, Dropped::TooLarge, &mut effects);
+    let [(told, Response::Commit(response))] = &effects.replies[..] else { panic!("{effects:?}") };
+    let code = response.topics[0].partitions[0].error_code;
+    assert_eq!((*told, code), (commit, ErrorCode::InvalidCommitOffsetSize));
+}
+
+#[test]
+fn a_commit_under_way_is_not_forgotten_with_what_it_replaces() {
+    let mut world = World::without_delay();
+    let ticket = world.commit("", -1, 1);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.now.wall_ms += world.config.retention_ms + 1;
+    world.at_once = false;
+    let ticket = world.commit("", -1, 2);
+    // Long enough for a look at retention.
+    world.pass(model::limits::OFFSETS_EXPIRE_EVERY_MS + 1);
+    world.apply_all();
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    assert_eq!(world.fetched(), (2, "note".into()), "an acknowledged commit is lost");
+    // Nobody commits any more: it is forgotten in its turn.
+    world.at_once = true;
+    world.now.wall_ms += world.config.retention_ms + 1;
+    world.pass(model::limits::OFFSETS_EXPIRE_EVERY_MS + 1);
+    assert_eq!(world.fetched().0, -1);
 }
