@@ -239,7 +239,7 @@ fn performance(cluster: &Cluster) -> Result<String, String> {
     let found = clients::producer_performance(
         &cluster.bootstrap(),
         PERFORMANCE_TOPIC,
-        (PERFORMANCE_RECORDS, 1024, 10_000),
+        (PERFORMANCE_RECORDS, 1024, -1),
         &["compression.type=lz4"],
         cluster.dir(),
     )?;
