@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// As pinned by this program's manifest; the client does not tell its own.
+/// As the lock file pins it; the client does not tell its own.
 const VERSION: &str = "0.6.0";
 
 async fn connect(bootstrap: &str) -> Result<Client, String> {
