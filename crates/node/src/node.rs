@@ -55,6 +55,8 @@ pub struct Node {
     pub(crate) threads: Lock<Option<Threads>>,
     pub(crate) waiting_for: Lock<Vec<String>>,
     pub(crate) registered: OnceLock<()>,
+    /// Registered, and every partition was led or given up on.
+    pub(crate) ready: OnceLock<()>,
     pub(crate) broken: Vec<(GroupId, String)>,
     budget: Budget,
     /// Compressed batches that may be opened now.
@@ -132,6 +134,7 @@ impl Node {
             threads: Lock::new(LockClass::Lifecycle, Some(threads)),
             waiting_for: Lock::new(LockClass::Debug, Vec::new()),
             registered: OnceLock::new(),
+            ready: OnceLock::new(),
             broken,
             budget,
             openers: Arc::new(Semaphore::new(model::limits::OPENED_AT_ONCE_MAX)),

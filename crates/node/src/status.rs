@@ -52,14 +52,32 @@ pub struct NodeStatus {
     pub quarantined: Vec<Trouble>,
 }
 
+/// Partitions named in one answer or log line.
+pub(crate) const NAMED_UNLED_MAX: usize = 5;
+
 impl Node {
     pub fn readiness(&self) -> Readiness {
         let mut waiting_for = self.waiting_for.lock().clone();
-        let ready = self.registered.get().is_some();
+        let ready = self.ready.get().is_some();
+        if !ready && waiting_for.is_empty() {
+            let registered = self.registered.get().is_some();
+            let unled = if registered { self.unled(NAMED_UNLED_MAX) } else { Vec::new() };
+            waiting_for.extend(unled.into_iter().map(|name| format!("a leader of {name}")));
+        }
         if !ready && waiting_for.is_empty() {
             waiting_for.push("a leader of the metadata group".into());
         }
         Readiness { ready, waiting_for: if ready { Vec::new() } else { waiting_for } }
+    }
+
+    /// Up to `most` partitions whose leader this broker cannot name now.
+    pub(crate) fn unled(&self, most: usize) -> Vec<String> {
+        let image = self.image();
+        let partitions = image
+            .topics()
+            .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
+        let unled = partitions.filter(|(_, partition)| self.leader(partition.group).is_none());
+        unled.take(most).map(|(topic, p)| format!("{}-{}", topic.name, p.index)).collect()
     }
 
     /// Asks no shard: what they published last.

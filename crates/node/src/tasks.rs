@@ -14,6 +14,7 @@ use telemetry::labels::{BudgetPool, BufferStage, Lane, LogEvent};
 use telemetry::{log_limited, metrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::boot;
 use crate::formation::{Birth, Formation, FormationInput, FormationOutput, Founder};
@@ -21,8 +22,11 @@ use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
 use crate::shard::{GroupKind, GroupSpec, Input, ReplicaRef};
+use crate::status::NAMED_UNLED_MAX;
 
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
+const LED_LOOK: Duration = Duration::from_millis(20);
+const LED_WAIT_MAX: Duration = Duration::from_secs(10);
 const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// News gathered before they leave together.
 const GOSSIP_BATCH: usize = 512;
@@ -148,9 +152,28 @@ async fn register(node: Arc<Node>) {
     let there = |image: &Arc<Image>| {
         image.broker(own).is_some_and(|known| known.incarnation == incarnation)
     };
-    if image.wait_for(there).await.is_ok() && node.registered.set(()).is_ok() {
+    if image.wait_for(there).await.is_err() || node.registered.set(()).is_err() {
+        return;
+    }
+    wait_led(&node).await;
+    if node.ready.set(()).is_ok() {
         metrics().ready.set(1);
         log_limited!(info, LogEvent::BrokerStarted, broker = own.0, "ready");
+    }
+}
+
+/// Until every partition has a leader this broker can name, so that the first client of a broker
+/// that says it is ready is not told LEADER_NOT_AVAILABLE. Bounded: a partition without a
+/// majority must not keep the rest of the broker out of a load balancer.
+async fn wait_led(node: &Node) {
+    let until = Instant::now() + LED_WAIT_MAX;
+    while !node.unled(1).is_empty() {
+        if Instant::now() > until {
+            let unled = node.unled(NAMED_UNLED_MAX).join(", ");
+            log_limited!(warn, LogEvent::BrokerStarted, %unled, "ready, with partitions that have no leader");
+            return;
+        }
+        tokio::time::sleep(LED_LOOK).await;
     }
 }
 
