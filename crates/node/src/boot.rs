@@ -85,6 +85,7 @@ pub fn load(
         broken: Vec::new(),
         checkpoint,
     };
+    loaded.removed = strays(&mut loaded.disk, &recovered, &loaded.image)?;
     for (group, found) in std::mem::take(&mut recovered.groups) {
         if found.removed {
             loaded.removed.insert(group);
@@ -95,6 +96,21 @@ pub fn load(
         }
     }
     Ok(loaded)
+}
+
+/// Segments of deleted groups that neither journal nor checkpoint knows any more: a death came
+/// between the checkpoint that left them out and their removal.
+fn strays(
+    disk: &mut RealDisk,
+    recovered: &Recovered,
+    image: &Image,
+) -> Result<BTreeSet<GroupId>, StartError> {
+    let names = storage::segment::names(disk, &DiskPath::new(layout::PARTITIONS))?;
+    let groups = names.iter().filter_map(|name| name.parse().ok().map(GroupId));
+    let deleted = image.deleted_groups();
+    Ok(groups
+        .filter(|group| !recovered.groups.contains_key(group) && deleted.contains(*group))
+        .collect())
 }
 
 fn report(recovered: &Recovered) {

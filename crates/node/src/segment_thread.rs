@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use model::{GroupId, limits};
-use storage::{Checkpoint, DiskPath, RealDisk, SegmentLog, StorageError};
+use storage::{Checkpoint, DiskPath, RealDisk, SegmentLog, StorageError, delete_segments};
 use telemetry::Beat;
 use telemetry::labels::{CheckpointOutcome, FatalReason, Loop, Phase};
 use telemetry::metrics;
@@ -102,10 +102,10 @@ impl SegmentThread {
             checkpoint: parts.checkpoint,
             making: None,
             next_checkpoint: 1,
-            deleted: parts.removed,
             touched: BTreeSet::new(),
             held: VecDeque::new(),
-            changed: false,
+            changed: !parts.removed.is_empty(),
+            deleted: parts.removed,
             checkpointed_at: Instant::now(),
         }
     }
@@ -332,9 +332,9 @@ impl SegmentThread {
         // A stopping journal keeps its files; the next start recycles them.
         let _ = self.journal.send(JournalMail::Checkpointed(covered.collect()));
         for group in gone {
-            if let Some(open) = self.logs.remove(&group) {
-                open.log.delete_all(&mut self.disk)?;
-            }
+            // Groups whose removal a death cut short were not opened by this life.
+            self.logs.remove(&group);
+            delete_segments(&mut self.disk, &self.dir.join(&group.to_string()))?;
             self.plumbing.forget(group);
         }
         for open in self.logs.values_mut() {

@@ -15,7 +15,7 @@ use model::limits;
 use crate::disk::{Disk, DiskError, DiskPath, Op, Outcome, call};
 use crate::error::StorageError;
 use crate::manifest::{Manifest, ManifestFile};
-use crate::segment::home_dir;
+use crate::segment::{self, home_dir};
 
 /// Bytes of one file of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,13 +180,13 @@ fn adopt(
     files: &[ManifestFile],
 ) -> Result<(), StorageError> {
     let dir = home_dir(base, index);
-    let mut have: BTreeSet<String> = names(disk, &dir)?.into_iter().collect();
+    let mut have: BTreeSet<String> = segment::names(disk, &dir)?.into_iter().collect();
     for other in homes_of(disk, base)? {
         if other == home || other == index || other == 0 {
             continue;
         }
         let from = home_dir(base, other);
-        for name in names(disk, &from)? {
+        for name in segment::names(disk, &from)? {
             // Sidecars differ between replicas, and are small.
             let useful = name.ends_with(".log") && files.iter().any(|file| file.name == name);
             if useful && have.insert(name.clone()) {
@@ -201,22 +201,13 @@ fn adopt(
 /// The homes a group's directory has had or is about to have, `0` for the plain one.
 fn homes_of(disk: &mut dyn Disk, base: &DiskPath) -> Result<Vec<u64>, StorageError> {
     let parent = base.parent();
-    let names = names(disk, &parent)?;
+    let names = segment::names(disk, &parent)?;
     let home = |name: &String| {
         let path = parent.join(name);
         let rest = path.as_str().strip_prefix(base.as_str())?;
         if rest.is_empty() { Some(0) } else { rest.strip_prefix(".s")?.parse().ok() }
     };
     Ok(names.iter().filter_map(home).collect())
-}
-
-fn names(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Vec<String>, StorageError> {
-    match call(disk, Op::List { path: dir.clone() }) {
-        Ok(Outcome::Names(names)) => Ok(names),
-        Ok(other) => unreachable!("names were asked for, not {other:?}"),
-        Err(DiskError::NotFound { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Removes what an installed snapshot left behind: every home of the group but the one its

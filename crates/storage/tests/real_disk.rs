@@ -6,7 +6,8 @@ use model::{
 };
 use storage::{
     Disk, DiskError, DiskPath, FileHandle, GroupBirth, Journal, JournalConfig, JournalEvent,
-    JournalWrite, Op, Outcome, ReadAt, RealDisk, SegmentEntry, SegmentLog, call, recover,
+    JournalWrite, Op, Outcome, ReadAt, RealDisk, SegmentEntry, SegmentLog, call, delete_segments,
+    recover,
 };
 
 fn config() -> JournalConfig {
@@ -100,9 +101,9 @@ fn segments_on_real_files_are_read_by_many_and_reaped_when_none_does() {
         }
     });
     let position = log.position();
-    let again = SegmentLog::open(&mut disk, dir, Some(position), 1 << 20).expect("opens");
+    let again = SegmentLog::open(&mut disk, dir.clone(), Some(position), 1 << 20).expect("opens");
     assert_eq!(again.view().entries(&reader, 50, 51, 1).expect("readable")[0], entries[49].entry);
-    again.delete_all(&mut disk).expect("deletes");
+    delete_segments(&mut disk, &dir).expect("deletes");
     assert!(!root.path().join("groups/1").exists());
 }
 

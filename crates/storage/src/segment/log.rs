@@ -322,11 +322,6 @@ impl SegmentLog {
         Arc::strong_count(&self.view) > 1
             || all.into_iter().any(|segment| Arc::strong_count(&segment.files) > 2)
     }
-
-    /// Removes the whole directory. Views that are still held fail to read.
-    pub fn delete_all(self, disk: &mut dyn Disk) -> Result<(), StorageError> {
-        delete_segments(disk, &self.dir)
-    }
 }
 
 /// Where a group's segments lie: the plain directory, or that of the snapshot that filled it.
@@ -337,7 +332,18 @@ pub fn home_dir(base: &DiskPath, home: u64) -> DiskPath {
     }
 }
 
-/// Removes a group's segments, durably, whether or not they were ever opened.
+/// Names in a directory; none where there is no directory.
+pub fn names(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Vec<String>, StorageError> {
+    match call(disk, Op::List { path: dir.clone() }) {
+        Ok(Outcome::Names(names)) => Ok(names),
+        Ok(other) => unreachable!("names were asked for, not {other:?}"),
+        Err(DiskError::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a group's segments, durably, whether or not they were ever opened. Views that are
+/// still held fail to read.
 pub fn delete_segments(disk: &mut dyn Disk, dir: &DiskPath) -> Result<(), StorageError> {
     call(disk, Op::RemoveDir { path: dir.clone() })?;
     call(disk, Op::SyncDir { path: dir.parent() })?;

@@ -356,7 +356,7 @@ fn a_group_without_batches_has_only_a_sidecar_and_an_empty_one_nothing() {
     assert_eq!(found, log_entries(&entries[9..]));
     let view: Arc<SegmentList> = log.view();
     assert_eq!((view.next_offset(), view.bytes() > 0), (0, true));
-    log.delete_all(&mut disk).expect("the disk works");
+    delete_segments(&mut disk, &dir()).expect("the disk works");
     assert_eq!(disk.world().files(), Vec::new());
 }
 
