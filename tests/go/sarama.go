@@ -47,15 +47,20 @@ func (sarama) produce(bootstrap []string, topic, name string, parts []share, pac
 		if err != nil {
 			return err
 		}
-		var reports sync.WaitGroup
+		// A close in the middle of its retries fails records that it had taken: each is reported
+		// first.
+		var reports, sent sync.WaitGroup
+		sent.Add(int(part.to - part.from))
 		reports.Go(func() {
 			for done := range producer.Successes() {
 				printf("%d\t%d\t%d\n", done.Partition, done.Offset, done.Metadata)
+				sent.Done()
 			}
 		})
 		reports.Go(func() {
 			for failed := range producer.Errors() {
 				failures = append(failures, failed)
+				sent.Done()
 			}
 		})
 		for number := part.from; number < part.to; number++ {
@@ -67,6 +72,7 @@ func (sarama) produce(bootstrap []string, topic, name string, parts []share, pac
 				Metadata: number,
 			}
 		}
+		sent.Wait()
 		producer.AsyncClose()
 		reports.Wait()
 	}

@@ -70,7 +70,7 @@ async def produce(bootstrap, topic, client, count, codecs, rate):
 async def consume(bootstrap, topic):
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, check_crcs=True)
     await consumer.start()
-    partitions = [TopicPartition(topic, p) for p in sorted(await partitions_of(consumer, topic))]
+    partitions = [TopicPartition(topic, p) for p in sorted(await partitions_of(bootstrap, topic))]
     consumer.assign(partitions)
     ends = {p: end for p, end in (await consumer.end_offsets(partitions)).items() if end > 0}
     await consumer.seek_to_beginning(*partitions)
@@ -88,9 +88,13 @@ async def consume(bootstrap, topic):
     await consumer.stop()
 
 
-async def partitions_of(consumer, topic):
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic)
+async def partitions_of(bootstrap, topic):
+    # A consumer knows partitions of the topics it has already; a producer asks.
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    partitions = await producer.partitions_for(topic)
+    await producer.stop()
+    return partitions
 
 
 class Member(ConsumerRebalanceListener):
@@ -239,7 +243,8 @@ def admin(bootstrap, prefix, group):
 
 
 async def fill(bootstrap, topic):
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    # Records are deleted below the high watermark only, which acks=1 need not have reached.
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
     await producer.start()
     for _ in range(5):
         await producer.send_and_wait(topic, b"glass", partition=0)

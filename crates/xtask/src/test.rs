@@ -56,8 +56,7 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     if wanted("clients") {
         tally.phase("clients", clients::run);
     }
-    // Young, and asked for by name until it has run often enough.
-    if phases.contains(&"admin") {
+    if wanted("admin") {
         tally.phase("admin", admin::run);
     }
     if wanted("steady") {
@@ -85,9 +84,9 @@ pub fn failover() -> Result<(), String> {
     alone("failover", |tally| failover::run(tally, failover::ROUNDS))
 }
 
-/// Groups and administration alone, with our brokers or with Apache Kafka's.
+/// The clients phase alone; or its groups and administration with Apache Kafka's brokers.
 pub fn clients(apache: bool) -> Result<(), String> {
-    alone("clients", |tally| clients::groups_and_admin(tally, apache))
+    alone("clients", if apache { clients::run_on_kafka } else { clients::run })
 }
 
 fn alone(name: &str, run: impl FnOnce(&mut Tally)) -> Result<(), String> {

@@ -35,11 +35,6 @@ fn bytes_that_lie_cost_one_connection_and_are_counted() {
         ("half a header", frame(&good[4..9]), FrameRefusedWhy::Truncated),
         ("an unknown API", with(0, &[0x7f, 0]), FrameRefusedWhy::UnknownApi),
         ("Produce 2", with(0, &[0, 0, 0, 2]), FrameRefusedWhy::UnsupportedVersion),
-        (
-            "bytes behind the message",
-            frame(&[&good[4..], &[0]].concat()),
-            FrameRefusedWhy::Malformed,
-        ),
     ];
     for (what, bytes, why) in cases {
         let before = refused(why);

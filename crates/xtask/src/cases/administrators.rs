@@ -7,16 +7,6 @@ use crate::cluster::Cluster;
 use crate::matrix::Matrix;
 use crate::tally::Tally;
 
-/// What the steps ask of a broker: describe and alter configurations, grow topics, delete records,
-/// groups.
-const APIS: [i16; 10] = [9, 15, 16, 19, 20, 21, 32, 37, 42, 44];
-
-/// Whether these brokers serve all of it.
-pub fn is_served(cluster: &Cluster) -> Result<bool, String> {
-    let served = cluster.apis()?;
-    Ok(APIS.iter().all(|api| served.contains(api)))
-}
-
 /// Runs the story with each client; `group_of` names its group.
 pub fn run(tally: &mut Tally, cluster: &Cluster, able: &[Client], matrix: &mut Matrix) {
     for client in able.iter().filter(|client| **client != Client::Kcat) {

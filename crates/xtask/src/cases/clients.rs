@@ -27,22 +27,13 @@ const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
 const PRODUCE: &str = "produce, acks=all, five codecs, leader killed";
 const IDEMPOTENT: &str = "idempotent: nothing stored twice";
 const READ: &str = "read everything back";
+const NO_ZSTD_TOPIC: &str = "glass-without-zstd";
 const PERFORMANCE_TOPIC: &str = "performance";
 const PERFORMANCE_RECORDS: u64 = 20_000;
 
-/// Clients of every run. The others, and groups and administration with all of them, are a command
-/// of their own: `cargo xtask clients`.
-const EVERY_RUN: [Client; 4] = [Client::Rdkafka, Client::Kcat, Client::Python, Client::Java];
-
-/// Runs the story with the clients of every run that are to be had on this machine.
+/// Runs the story, groups and administration with the clients that are to be had on this machine.
 pub fn run(tally: &mut Tally) {
-    let mut able = Vec::new();
-    for client in EVERY_RUN {
-        match clients::prepare(client) {
-            Ok(()) => able.push(client),
-            Err(why) => tally.skip(&format!("client {}", client.as_str()), &why),
-        }
-    }
+    let able = prepare(tally);
     let mut cluster = None;
     tally.check("three brokers, started one by one, form a cluster", || {
         cluster = Some(Cluster::start_slowly("clients", [3, 1, 2])?);
@@ -50,36 +41,37 @@ pub fn run(tally: &mut Tally) {
     });
     let Some(mut cluster) = cluster else { return };
     let failed = tally.failed;
-    story(tally, &mut cluster, &able, &mut Matrix::default());
+    let mut matrix = Matrix::default();
+    versions(tally, &cluster, &able, &mut matrix);
+    groups::run(tally, &mut cluster, &able, &mut matrix);
+    administrators::run(tally, &cluster, &able, &mut matrix);
+    // Last: it ends with all brokers stopped.
+    story(tally, &mut cluster, &able, &mut matrix);
     if tally.failed == failed {
-        cluster.remove();
-    } else {
-        println!("      kept: {}", cluster.dir().display());
+        tally.check("the README's table claims what was shown", || matrix.settle());
     }
+    close(tally, cluster, failed);
 }
 
-/// Groups and administration alone, with our brokers or with Apache Kafka's: what fails with both
-/// is the test's own doing.
-pub fn groups_and_admin(tally: &mut Tally, apache: bool) {
+/// Groups and administration with Apache Kafka's brokers: what fails with both is the test's own
+/// doing.
+pub fn run_on_kafka(tally: &mut Tally) {
     let able = prepare(tally);
     let mut cluster = None;
     tally.check("three brokers", || {
-        cluster = Some(if apache {
-            crate::kafka::prepare()?;
-            Cluster::start_kafka("clients-kafka", &[])?
-        } else {
-            Cluster::start("clients-alone")?
-        });
+        crate::kafka::prepare()?;
+        cluster = Some(Cluster::start_kafka("clients-kafka", &[])?);
         Ok(String::new())
     });
     let Some(mut cluster) = cluster else { return };
     let failed = tally.failed;
     let mut matrix = Matrix::default();
-    versions(tally, &cluster, &able, &mut matrix);
-    members_and_administrators(tally, &mut cluster, &able, &mut matrix);
-    if !apache && tally.failed == failed {
-        tally.check("the README's table claims what was shown", || matrix.settle());
-    }
+    groups::run(tally, &mut cluster, &able, &mut matrix);
+    administrators::run(tally, &cluster, &able, &mut matrix);
+    close(tally, cluster, failed);
+}
+
+fn close(tally: &Tally, cluster: Cluster, failed: usize) {
     if tally.failed == failed {
         cluster.remove();
     } else {
@@ -134,24 +126,6 @@ fn story(tally: &mut Tally, cluster: &mut Cluster, able: &[Client], matrix: &mut
     tally.check("the brokers' segments are byte-identical", || identical(cluster));
 }
 
-fn members_and_administrators(
-    tally: &mut Tally,
-    cluster: &mut Cluster,
-    able: &[Client],
-    matrix: &mut Matrix,
-) {
-    match groups::is_served(cluster) {
-        Ok(true) => groups::run(tally, cluster, able, matrix),
-        Ok(false) => println!("      no groups: these brokers do not serve them"),
-        Err(error) => tally.fail("groups", &error),
-    }
-    match administrators::is_served(cluster) {
-        Ok(true) => administrators::run(tally, cluster, able, matrix),
-        Ok(false) => println!("      no administration: these brokers do not serve all of it"),
-        Err(error) => tally.fail("administration", &error),
-    }
-}
-
 /// Each client reads everything that all have written, and all see the same.
 fn read_back(
     tally: &mut Tally,
@@ -162,11 +136,13 @@ fn read_back(
 ) {
     let repeats: Vec<&str> =
         able.iter().filter(|client| client.may_repeat()).map(|client| client.as_str()).collect();
-    let grouped = groups::is_served(cluster).unwrap_or_default();
     let mut first: Option<Vec<Seen>> = None;
     for client in able {
-        if client.reads_in_a_group() && !grouped {
-            println!("      {} reads in groups only", client.as_str());
+        if !client.reads_zstd() {
+            let name = format!("{} reads back what is not zstd", client.as_str());
+            if tally.check(&name, || read_without_zstd(cluster, *client)) {
+                matrix.shown(READ, *client);
+            }
             continue;
         }
         let name = format!("{} reads everything back", client.as_str());
@@ -198,6 +174,20 @@ fn read_back(
             }
         }
     }
+}
+
+/// A client that cannot be sent zstd, over a topic that has none.
+fn read_without_zstd(cluster: &Cluster, client: Client) -> Result<String, String> {
+    const COUNT: u64 = 4_000;
+    cluster.create_topic(NO_ZSTD_TOPIC, PARTITIONS)?;
+    let codecs: Vec<&str> = client.codecs().into_iter().filter(|codec| *codec != "zstd").collect();
+    let amount = (COUNT, COUNT);
+    let (to, dir) = (cluster.bootstrap(), cluster.dir());
+    let producing = client.produce_with(&codecs, &to, NO_ZSTD_TOPIC, amount, dir)?;
+    let acked = producing.finish(PRODUCE_LIMIT)?;
+    let seen = client.consume(&to, NO_ZSTD_TOPIC, dir)?;
+    oracle::judge(&acked, &seen, &[client.as_str()])?;
+    Ok(format!("{COUNT} records, 0 lost, order kept"))
 }
 
 /// All clients at once, and the leader of partition 0 killed in the middle.

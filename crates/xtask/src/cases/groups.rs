@@ -20,8 +20,6 @@ const WAVE: usize = 4;
 const RECORDS: u64 = 4_000;
 /// Records a second of each client.
 const RATE: u64 = 200;
-/// JoinGroup, OffsetCommit, OffsetFetch, FindCoordinator, Heartbeat, LeaveGroup, SyncGroup.
-const APIS: [i16; 7] = [8, 9, 10, 11, 12, 13, 14];
 const SHARE_LIMIT: Duration = Duration::from_secs(90);
 /// Into the producing: the third member starts. After it has its share, the broker lives this long.
 const THIRD_AFTER: Duration = Duration::from_secs(3);
@@ -30,12 +28,6 @@ const DEAD_FOR: Duration = Duration::from_secs(3);
 const PRODUCE_LIMIT: Duration = Duration::from_secs(200);
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
-
-/// Whether these brokers have groups.
-pub fn is_served(cluster: &Cluster) -> Result<bool, String> {
-    let served = cluster.apis()?;
-    Ok(APIS.iter().all(|api| served.contains(api)))
-}
 
 /// The topic of a client's story, and the name of its group.
 pub fn topic(client: Client) -> String {

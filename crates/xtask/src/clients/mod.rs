@@ -94,9 +94,9 @@ impl Client {
         !matches!(self, Client::Rskafka | Client::Kcat)
     }
 
-    /// Whether it can read only as a member of a group.
-    pub fn reads_in_a_group(self) -> bool {
-        self == Client::Kafkajs
+    /// Whether it asks for records in a version that may carry zstd (KIP-110): rskafka does not.
+    pub fn reads_zstd(self) -> bool {
+        self != Client::Rskafka
     }
 
     /// The codecs in the order in which this client uses them; neighbours start with others.
@@ -151,7 +151,7 @@ impl Client {
         Ok(text.trim().to_owned())
     }
 
-    /// Starts to produce `count` numbered records at `rate` a second.
+    /// Starts to produce `count` numbered records at `rate` a second, with every codec.
     pub fn produce(
         self,
         bootstrap: &str,
@@ -160,14 +160,25 @@ impl Client {
         rate: u64,
         dir: &Path,
     ) -> Result<Producing, String> {
-        let work = if self == Client::Kcat {
-            Work::Kcat(kcat::produce(bootstrap, topic, count, rate, dir))
-        } else {
-            let codecs = self.codecs().join(",");
-            let (count, rate) = (count.to_string(), rate.to_string());
-            let words = [bootstrap, topic, self.as_str(), &count, &codecs, &rate];
-            Work::Job(self.verb("produce", &words, &format!("produce-{topic}"), dir)?)
-        };
+        if self == Client::Kcat {
+            let work = Work::Kcat(kcat::produce(bootstrap, topic, count, rate, dir));
+            return Ok(Producing { client: self, count, work });
+        }
+        self.produce_with(&self.codecs(), bootstrap, topic, (count, rate), dir)
+    }
+
+    /// The same with these codecs, for a client with a program of its own.
+    pub fn produce_with(
+        self,
+        codecs: &[&str],
+        bootstrap: &str,
+        topic: &str,
+        (count, rate): (u64, u64),
+        dir: &Path,
+    ) -> Result<Producing, String> {
+        let (number, rate) = (count.to_string(), rate.to_string());
+        let words = [bootstrap, topic, self.as_str(), &number, &codecs.join(","), &rate];
+        let work = Work::Job(self.verb("produce", &words, &format!("produce-{topic}"), dir)?);
         Ok(Producing { client: self, count, work })
     }
 

@@ -1,7 +1,7 @@
 //! A few old Kafka requests, written by hand: enough to create a topic, to see who leads what,
 //! where each partition ends and how far a group has come. Independent of the broker's codec on purpose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -12,7 +12,6 @@ const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const OFFSET_FETCH: i16 = 9;
 const FIND_COORDINATOR: i16 = 10;
-const API_VERSIONS: i16 = 18;
 const CREATE_TOPICS: i16 = 19;
 const LATEST: i64 = -1;
 
@@ -110,19 +109,6 @@ impl Kafka {
             return Err(Error::other(format!("ListOffsets: error {error}")));
         }
         Ok(offset)
-    }
-
-    /// ApiVersions v0: the keys of the APIs that the broker serves.
-    pub fn apis(&mut self) -> Result<BTreeSet<i16>> {
-        let response = self.call(API_VERSIONS, 0, &[])?;
-        let mut r = Reader(&response);
-        let (_error, count) = (r.i16()?, r.i32()?);
-        let mut found = BTreeSet::new();
-        for _ in 0..count {
-            let (key, _min, _max) = (r.i16()?, r.i16()?, r.i16()?);
-            found.insert(key);
-        }
-        Ok(found)
     }
 
     /// FindCoordinator v0: the broker that coordinates a group.

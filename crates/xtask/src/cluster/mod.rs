@@ -9,7 +9,6 @@ mod config;
 pub mod http;
 pub mod kafka;
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -446,11 +445,6 @@ impl Cluster {
         let all = self.partitions(topic)?;
         let asked: std::io::Result<Vec<i64>> = all.iter().map(ask).collect();
         asked.map_err(|error| format!("{topic}: {error}"))
-    }
-
-    /// The keys of the APIs that the brokers serve.
-    pub fn apis(&self) -> Result<BTreeSet<i16>, String> {
-        self.any()?.apis().map_err(|error| format!("ApiVersions: {error}"))
     }
 
     /// How far a group has come in a topic of `partitions`, asked of its coordinator.
