@@ -69,7 +69,11 @@ impl Printed {
 /// Takes part until standard input ends.
 pub fn member(bootstrap: &str, topic: &str, group: &str, name: &str) -> Result<(), String> {
     let printed = Printed { topic: topic.to_owned(), next: Mutex::new(BTreeMap::new()) };
-    let consumer: BaseConsumer<Printed> = ClientConfig::new()
+    let mut config = ClientConfig::new();
+    if name.starts_with("static-") {
+        config.set("group.instance.id", name);
+    }
+    let consumer: BaseConsumer<Printed> = config
         .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
         .set("client.id", name)

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::clients::{Client, Member, Producing};
 use crate::cluster::Cluster;
-use crate::groups;
+use crate::groups::{self, Line};
 use crate::matrix::Matrix;
 use crate::oracle::Acked;
 use crate::tally::Tally;
 
 const FEATURE: &str = "group of three, rebalance, leader killed";
+const STATIC_FEATURE: &str = "static member killed, back, nothing moved";
 const PARTITIONS: i32 = 6;
 const WAVE: usize = 4;
 const RECORDS: u64 = 4_000;
@@ -58,6 +59,13 @@ pub fn run(tally: &mut Tally, cluster: &mut Cluster, able: &[Client], matrix: &m
                 Ok(text)
             });
         }
+    }
+    for client in able.iter().copied().filter(|client| client.has_static_members()) {
+        tally.check(&format!("{}: a static member comes back", client.as_str()), || {
+            let text = returns(cluster, client)?;
+            matrix.shown(STATIC_FEATURE, client);
+            Ok(text)
+        });
     }
 }
 
@@ -104,20 +112,51 @@ fn lead(cluster: &mut Cluster, wave: &[Client]) -> Result<Vec<Story>, String> {
 fn share_out(stories: &mut [Story]) -> Result<(), String> {
     let start = Instant::now();
     for story in stories {
-        loop {
-            let held: Result<Vec<BTreeSet<i32>>, String> =
-                story.members.iter_mut().map(|member| member.holds(PARTITIONS)).collect();
-            let held = held?;
-            if groups::is_shared_out(&held, PARTITIONS) {
-                break;
-            }
-            if start.elapsed() > SHARE_LIMIT {
-                return Err(format!("{}: after 90 s they hold {held:?}", story.client.as_str()));
-            }
-            std::thread::sleep(POLL);
-        }
+        wait_shared_out(story.client, &mut story.members, start)?;
     }
     Ok(())
+}
+
+fn wait_shared_out(client: Client, members: &mut [Member], start: Instant) -> Result<(), String> {
+    loop {
+        let held: Result<Vec<BTreeSet<i32>>, String> =
+            members.iter_mut().map(|member| member.holds(PARTITIONS)).collect();
+        let held = held?;
+        if groups::is_shared_out(&held, PARTITIONS) {
+            return Ok(());
+        }
+        if start.elapsed() > SHARE_LIMIT {
+            return Err(format!("{}: after 90 s they hold {held:?}", client.as_str()));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A static member (KIP-345) is killed and started again: it gets what it had, and the other one
+/// hears nothing of it.
+fn returns(cluster: &Cluster, client: Client) -> Result<String, String> {
+    let topic = format!("static-{}", client.as_str());
+    cluster.create_topic(&topic, PARTITIONS)?;
+    let bootstrap = cluster.bootstrap();
+    let start = |name| Member::start(client, &bootstrap, &topic, name, cluster.dir());
+    let mut members = vec![start("static-1")?, start("static-2")?];
+    wait_shared_out(client, &mut members, Instant::now())?;
+    let held = members[1].holds(PARTITIONS)?;
+    let heard = members[0].lines()?.len();
+    members.remove(1).kill();
+    members.push(start("static-2")?);
+    wait_shared_out(client, &mut members, Instant::now())?;
+    let (got, news) = (members[1].holds(PARTITIONS)?, members[0].lines()?.split_off(heard));
+    if got != held {
+        return Err(format!("it held {held:?}, and came back to {got:?}"));
+    }
+    let moved = |line: &Line| matches!(line, Line::Assigned { .. } | Line::Revoked(_));
+    if news.iter().any(moved) {
+        return Err(format!("the other member was told: {news:?}"));
+    }
+    members.iter_mut().for_each(Member::dismiss);
+    members.into_iter().try_for_each(|member| member.finish().map(drop))?;
+    Ok(format!("partitions {got:?}, no rebalance"))
 }
 
 /// Kills the leader of the first story's first partition; it must lead something of each story.
@@ -140,9 +179,9 @@ fn kill_a_leader(cluster: &mut Cluster, stories: &mut [Story]) -> Result<(), Str
 
 impl Story {
     fn join(&mut self, cluster: &Cluster) -> Result<(), String> {
-        let number = self.members.len() + 1;
+        let name = format!("member-{}", self.members.len() + 1);
         let bootstrap = cluster.bootstrap();
-        let member = Member::start(self.client, &bootstrap, &self.topic, number, cluster.dir())?;
+        let member = Member::start(self.client, &bootstrap, &self.topic, &name, cluster.dir())?;
         self.members.push(member);
         Ok(())
     }

@@ -18,28 +18,38 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts member `number` of the group that reads `topic` and has its name.
+    /// Starts a member of the group that reads `topic` and has its name. A name that starts with
+    /// `static-` is its `group.instance.id` as well.
     pub fn start(
         client: Client,
         bootstrap: &str,
         topic: &str,
-        number: usize,
+        name: &str,
         dir: &Path,
     ) -> Result<Member, String> {
-        let name = format!("member-{number}");
-        let job = client.verb("group", &[bootstrap, topic, topic, &name], &name, dir)?;
+        let job = client.verb("group", &[bootstrap, topic, topic, name], name, dir)?;
         Ok(Member { name: format!("{} {name}", client.as_str()), job })
     }
 
-    /// The partitions that it was given and not told to give back.
-    pub fn holds(&mut self, partitions: i32) -> Result<BTreeSet<i32>, String> {
+    /// Ends it without a word to the coordinator.
+    pub fn kill(self) {
+        drop(self.job);
+    }
+
+    /// Everything it printed so far.
+    pub fn lines(&mut self) -> Result<Vec<Line>, String> {
         if !self.job.is_running() {
             return Err(format!("{} has ended\n{}", self.name, self.job.stderr()));
         }
         // The last line may be half written.
         let text = self.job.stdout();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        Ok(groups::holdings(&groups::parse(whole)?, partitions))
+        groups::parse(whole)
+    }
+
+    /// The partitions that it was given and not told to give back.
+    pub fn holds(&mut self, partitions: i32) -> Result<BTreeSet<i32>, String> {
+        Ok(groups::holdings(&self.lines()?, partitions))
     }
 
     /// Tells it to commit and leave.

@@ -94,6 +94,11 @@ impl Client {
         !matches!(self, Client::Rskafka | Client::Kcat)
     }
 
+    /// Whether its program here can be a static member.
+    pub fn has_static_members(self) -> bool {
+        matches!(self, Client::Java | Client::Rdkafka)
+    }
+
     /// Whether it asks for records in a version that may carry zstd (KIP-110): rskafka does not.
     pub fn reads_zstd(self) -> bool {
         self != Client::Rskafka

@@ -42,6 +42,9 @@ final class Group implements ConsumerRebalanceListener {
         p.put("bootstrap.servers", bootstrap);
         p.put("group.id", group);
         p.put("client.id", member);
+        if (member.startsWith("static-")) {
+            p.put("group.instance.id", member);
+        }
         p.put("enable.auto.commit", "false");
         p.put("auto.offset.reset", "earliest");
         p.put("session.timeout.ms", "10000");
