@@ -68,7 +68,10 @@ async def produce(bootstrap, topic, client, count, codecs, rate):
 
 
 async def consume(bootstrap, topic):
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, check_crcs=True)
+    # Not its default, `latest`: the reset that `assign` starts may come back after the seek below.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, check_crcs=True
+    )
     await consumer.start()
     partitions = [TopicPartition(topic, p) for p in sorted(await partitions_of(bootstrap, topic))]
     consumer.assign(partitions)
