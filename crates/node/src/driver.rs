@@ -235,6 +235,7 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         Input::Create { .. } => InputKind::Open,
         Input::Remove { .. } => InputKind::Close,
         Input::Configure { .. }
+        | Input::Image { .. }
         | Input::Checkpoint { .. }
         | Input::HandOver
         | Input::DiskFull { .. }

@@ -269,7 +269,8 @@ impl Node {
         deadline: Duration,
     ) -> Result<machine::groups::Response, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let ask = Input::Coordinate { group, request: Box::new(request), reply };
+        let (request, image) = (Box::new(request), self.image());
+        let ask = Input::Coordinate { group, request, image, reply };
         if !self.plumbing.shards.of(group).ask(ask).await {
             return Err(shutting_down());
         }

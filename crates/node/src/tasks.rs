@@ -185,6 +185,9 @@ async fn reconcile(node: Arc<Node>, known: Vec<GroupId>) {
     let mut images = node.plumbing.image.subscribe();
     loop {
         let image = images.borrow_and_update().clone();
+        for shard in node.plumbing.shards.all() {
+            shard.tell(Input::Image { image: image.clone() }).await;
+        }
         bind_brokers(&node, &image, &mut bound);
         for (group, spec) in wanted(&node, &image) {
             let shard = node.plumbing.shards.of(group);

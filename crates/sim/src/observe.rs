@@ -29,6 +29,7 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::Create { spec } => ("creates", spec.group.0),
         Input::Remove { group } => ("removes", group.0),
         Input::Configure { group, .. } => ("configures", group.0),
+        Input::Image { .. } => ("hears_image", 0),
         Input::Checkpoint { .. } => ("marks", 0),
         Input::HandOver => ("hands_over", 0),
         Input::DiskFull { .. } => ("hears_disk", 0),

@@ -139,7 +139,7 @@ catalogue! {
         group_sessions_expired_total: Counter;
         /// Offsets that consumer groups committed here.
         group_offsets_committed_total: Counter;
-        /// Committed offsets forgotten after their retention.
+        /// Committed offsets forgotten after their retention, or with their topic.
         group_offsets_expired_total: Counter;
         /// Fetch reads, by where the bytes came from.
         fetch_reads_total: Counter [source: ReadSource];

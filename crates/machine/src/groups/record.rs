@@ -1,16 +1,22 @@
 //! Keys and values of `__consumer_offsets`, as Kafka writes them: OffsetCommitKey 1,
-//! OffsetCommitValue 3 (0 to 3 are read), GroupMetadataKey 2, GroupMetadataValue 3 (0 to 3 are
-//! read). A key or value of a later version is not ours to judge and is passed over.
+//! OffsetCommitValue 4 with a tagged field of our own (0 to 4 are read), GroupMetadataKey 2,
+//! GroupMetadataValue 3 (0 to 3 are read). A key or value of a later version is not ours to judge
+//! and is passed over.
 //!
 //! Invariant: any bytes are survived; every length is checked before it is believed.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use model::GroupId;
 
 use super::state::{CommittedOffset, StoredGroup, StoredMember};
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
 const VALUE: i16 = 3;
+/// The first OffsetCommitValue with tagged fields: readers pass over those they do not know.
+const TAGGED_OFFSET: i16 = 4;
+/// The raft group of the partition (u64); far above the tags Kafka will come to use.
+const RAFT_GROUP_TAG: u32 = 10_000;
 
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,16 +44,7 @@ impl Record {
         put_string(&mut key, group);
         put_string(&mut key, topic);
         key.put_i32(partition);
-        let value = value.map(|offset| {
-            let mut value = BytesMut::new();
-            value.put_i16(VALUE);
-            value.put_i64(offset.offset);
-            value.put_i32(offset.leader_epoch);
-            put_string(&mut value, &offset.metadata);
-            value.put_i64(offset.commit_ms);
-            value.freeze()
-        });
-        Record { key: key.freeze(), value }
+        Record { key: key.freeze(), value: value.map(offset_value) }
     }
 
     pub fn group(group: &str, value: Option<&StoredGroup>) -> Record {
@@ -56,6 +53,28 @@ impl Record {
         put_string(&mut key, group);
         Record { key: key.freeze(), value: value.map(group_value) }
     }
+}
+
+fn offset_value(offset: &CommittedOffset) -> Bytes {
+    let mut value = BytesMut::new();
+    let tagged = offset.raft_group.is_some();
+    value.put_i16(if tagged { TAGGED_OFFSET } else { VALUE });
+    value.put_i64(offset.offset);
+    value.put_i32(offset.leader_epoch);
+    if tagged {
+        put_uvarint(&mut value, offset.metadata.len() as u32 + 1);
+        value.extend_from_slice(offset.metadata.as_bytes());
+    } else {
+        put_string(&mut value, &offset.metadata);
+    }
+    value.put_i64(offset.commit_ms);
+    if let Some(GroupId(group)) = offset.raft_group {
+        for number in [1, RAFT_GROUP_TAG, size_of::<u64>() as u32] {
+            put_uvarint(&mut value, number);
+        }
+        value.put_u64(group);
+    }
+    value.freeze()
 }
 
 fn group_value(group: &StoredGroup) -> Bytes {
@@ -98,14 +117,16 @@ pub fn decode_key(bytes: &[u8]) -> Result<Option<Key>, &'static str> {
 pub fn decode_offset(bytes: &[u8]) -> Result<Option<CommittedOffset>, &'static str> {
     let mut reader = Reader { bytes };
     let version = reader.i16()?;
-    if !(0..=VALUE).contains(&version) {
+    if !(0..=TAGGED_OFFSET).contains(&version) {
         return Ok(None);
     }
+    let tagged = version == TAGGED_OFFSET;
     Ok(Some(CommittedOffset {
         offset: reader.i64()?,
         leader_epoch: if version >= 3 { reader.i32()? } else { -1 },
-        metadata: reader.string()?,
+        metadata: if tagged { reader.compact_string()? } else { reader.string()? },
         commit_ms: reader.i64()?,
+        raft_group: if tagged { reader.raft_group_tag()? } else { None },
     }))
 }
 
@@ -150,6 +171,14 @@ pub fn decode_group(bytes: &[u8]) -> Result<Option<StoredGroup>, &'static str> {
 fn put_string(out: &mut BytesMut, text: &str) {
     out.put_i16(i16::try_from(text.len()).expect("texts are bounded where they come in"));
     out.extend_from_slice(text.as_bytes());
+}
+
+fn put_uvarint(out: &mut BytesMut, mut number: u32) {
+    while number >= 0x80 {
+        out.put_u8(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.put_u8(number as u8);
 }
 
 fn put_nullable(out: &mut BytesMut, text: Option<&str>) {
@@ -205,6 +234,38 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Result<String, &'static str> {
         self.nullable()?.ok_or("null where a text belongs")
+    }
+
+    fn uvarint(&mut self) -> Result<u32, &'static str> {
+        let mut number = 0u32;
+        for shift in (0..32).step_by(7) {
+            let [byte] = self.array()?;
+            number |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err("a number without an end")
+    }
+
+    fn compact_string(&mut self) -> Result<String, &'static str> {
+        let length = self.uvarint()?.checked_sub(1).ok_or("null where a text belongs")?;
+        let text = std::str::from_utf8(self.take(length as usize)?).map_err(|_| "not UTF-8")?;
+        Ok(text.to_owned())
+    }
+
+    /// Of all tagged fields the one that is ours.
+    fn raft_group_tag(&mut self) -> Result<Option<GroupId>, &'static str> {
+        let mut found = None;
+        for _ in 0..self.uvarint()? {
+            // Bounded by the bytes, like everything here.
+            let (tag, length) = (self.uvarint()?, self.uvarint()?);
+            let mut field = Reader { bytes: self.take(length as usize)? };
+            if tag == RAFT_GROUP_TAG {
+                found = Some(GroupId(u64::from_be_bytes(field.array()?)));
+            }
+        }
+        Ok(found)
     }
 
     fn blob(&mut self) -> Result<Bytes, &'static str> {

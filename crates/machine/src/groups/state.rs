@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use model::GroupId;
 
 use super::record::{self, Key, Record};
+use crate::metadata::Image;
 
 /// One committed offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +18,16 @@ pub struct CommittedOffset {
     pub metadata: String,
     /// Milliseconds since 1970.
     pub commit_ms: i64,
+    /// The raft group of the partition it was committed for, which tells a topic from its
+    /// namesakes; `None`: written before it was told.
+    pub raft_group: Option<GroupId>,
+}
+
+impl CommittedOffset {
+    /// Its topic was deleted. A topic that `image` merely does not know may be a newer one.
+    pub fn is_orphan(&self, image: &Image) -> bool {
+        self.raft_group.is_some_and(|group| image.deleted_groups().contains(group))
+    }
 }
 
 /// A member as of the last completed rebalance.

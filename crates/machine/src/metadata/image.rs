@@ -232,6 +232,11 @@ impl Image {
         self.next_producer_id
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_version(&mut self, version: u64) {
+        self.version = version;
+    }
+
     pub(super) fn put_broker(&mut self, broker: Arc<BrokerRegistration>) {
         Arc::make_mut(&mut self.brokers).insert(broker.id, broker);
     }
@@ -250,7 +255,7 @@ impl Image {
     }
 
     /// Adds a topic, or replaces the one with the same id and name.
-    pub(super) fn put_topic(&mut self, topic: &Arc<Topic>) {
+    pub(crate) fn put_topic(&mut self, topic: &Arc<Topic>) {
         Arc::make_mut(&mut self.by_name).insert(topic.name.clone(), Arc::clone(topic));
         Arc::make_mut(&mut self.by_id).insert(topic.id, Arc::clone(topic));
         let by_group = Arc::make_mut(&mut self.by_group);
@@ -260,7 +265,7 @@ impl Image {
     }
 
     /// Removes a topic and names its groups as deleted.
-    pub(super) fn remove_topic(&mut self, topic: &Topic) {
+    pub(crate) fn remove_topic(&mut self, topic: &Topic) {
         Arc::make_mut(&mut self.by_name).remove(&topic.name);
         Arc::make_mut(&mut self.by_id).remove(&topic.id);
         let by_group = Arc::make_mut(&mut self.by_group);

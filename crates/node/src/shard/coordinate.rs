@@ -6,6 +6,7 @@
 
 use machine::groups::lead::Effects;
 use machine::groups::{Dropped, GroupsLead, Request, Response};
+use machine::metadata::Image;
 use machine::partition::Stamp;
 use model::{ErrorCode, Now, limits};
 
@@ -57,7 +58,14 @@ fn send<R>(replies: Vec<(R, Response)>, out: &mut Out<R>) {
 }
 
 impl<R> Member<R> {
-    pub(super) fn coordinate(&mut self, now: Now, request: Request, reply: R, out: &mut Out<R>) {
+    pub(super) fn coordinate(
+        &mut self,
+        now: Now,
+        image: &Image,
+        request: Request,
+        reply: R,
+        out: &mut Out<R>,
+    ) {
         let (Some(groups), Machine::Coordinator(machine)) = (&mut self.groups, &self.machine)
         else {
             let why = "another broker coordinates this group, or an election runs";
@@ -67,12 +75,13 @@ impl<R> Member<R> {
             let why = "the coordinator takes no requests now";
             return out.refuse(Some(reply), ErrorCode::CoordinatorNotAvailable, why);
         }
-        groups.request(now, machine.groups(), request, reply, &mut self.coordinating.effects);
+        let effects = &mut self.coordinating.effects;
+        groups.request(now, machine.groups(), image, request, reply, effects);
     }
 
-    pub(super) fn tick_groups(&mut self, now: Now) {
+    pub(super) fn tick_groups(&mut self, now: Now, image: &Image) {
         if let (Some(groups), Machine::Coordinator(machine)) = (&mut self.groups, &self.machine) {
-            groups.tick(now, machine.groups(), &mut self.coordinating.effects);
+            groups.tick(now, machine.groups(), image, &mut self.coordinating.effects);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What happens to a shard and what it wants done: plain data, carried by the driver and by the
 //! simulator alike. A reply handle `R` is only carried.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use consensus::{EntryFetch, Restored, eraftpb};
 use machine::config::TopicConfig;
@@ -57,7 +59,13 @@ pub enum Input<R> {
     Coordinate {
         group: GroupId,
         request: Box<groups::Request>,
+        /// At least as new as the one the request was made with.
+        image: Arc<metadata::Image>,
         reply: R,
+    },
+    /// Metadata moved: its newest image.
+    Image {
+        image: Arc<metadata::Image>,
     },
     /// An operator's question; see [`AdminAsk`].
     Admin {
@@ -307,7 +315,7 @@ pub struct Out<R> {
     /// Groups that panicked and may be rebuilt: to be answered with [`Input::Rebuild`].
     pub rebuilds: Vec<GroupId>,
     /// A newer metadata image, if one was applied.
-    pub image: Option<std::sync::Arc<metadata::Image>>,
+    pub image: Option<Arc<metadata::Image>>,
 }
 
 impl<R> Default for Out<R> {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use consensus::{Group, GroupConfig, GroupOut, Role};
 use machine::config::TopicConfig;
 use machine::groups::{GroupsConfig, GroupsLead};
+use machine::metadata::Image;
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId};
 use storage::{GroupBirth, JournalWrite, SegmentSummary};
 
@@ -196,11 +197,18 @@ impl<R> Member<R> {
     }
 
     /// `beats`: this tick is one on which leaders of the shard send heartbeats.
-    pub(super) fn tick(&mut self, cfg: &ShardConfig, now: Now, beats: bool, out: &mut Out<R>) {
+    pub(super) fn tick(
+        &mut self,
+        cfg: &ShardConfig,
+        now: Now,
+        image: &Image,
+        beats: bool,
+        out: &mut Out<R>,
+    ) {
         self.group.tick_in_step(now, beats);
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
-        self.tick_groups(now);
+        self.tick_groups(now, image);
         self.expire_trims(now, out);
         self.propose_trims(out);
         self.look_at_age(cfg, now);

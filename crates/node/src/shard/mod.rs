@@ -21,6 +21,7 @@ mod tests;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use consensus::{Restored, Timing};
 use machine::metadata;
@@ -73,6 +74,8 @@ pub struct Shard<R> {
     fallen: BTreeMap<GroupId, Fallen>,
     /// Boot time of each group's last rebuilding.
     rebuilt_ns: BTreeMap<GroupId, u64>,
+    /// The newest that was heard of.
+    image: Arc<metadata::Image>,
     disk_full: bool,
     handing_over: bool,
     /// As the last input was told.
@@ -91,6 +94,7 @@ impl<R> Shard<R> {
             quarantined: BTreeMap::new(),
             fallen: BTreeMap::new(),
             rebuilt_ns: BTreeMap::new(),
+            image: Arc::default(),
             disk_full: false,
             handing_over: false,
             now: Now::default(),
@@ -129,10 +133,12 @@ impl<R> Shard<R> {
                 }
                 None => self.refuse_unknown(group, Some(reply), out),
             },
-            Input::Coordinate { group, request, reply } => {
+            Input::Coordinate { group, request, image, reply } => {
+                self.see(image);
                 if self.members.contains_key(&group) {
+                    let image = Arc::clone(&self.image);
                     self.with(group, out, |member, _, out| {
-                        member.coordinate(now, *request, reply, out);
+                        member.coordinate(now, &image, *request, reply, out);
                     });
                 } else {
                     out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here");
@@ -145,6 +151,7 @@ impl<R> Shard<R> {
                 }
                 None => self.refuse_unknown(group, Some(reply), out),
             },
+            Input::Image { image } => self.see(image),
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);
             }
@@ -283,11 +290,19 @@ impl<R> Shard<R> {
             self.slots[(slot % WHEEL_SLOTS) as usize].iter().copied().collect();
         let keep = limits::LOG_VIEWS_KEEP_BYTES / self.members.len().max(1);
         let beats = (slot / WHEEL_SLOTS).is_multiple_of(limits::HEARTBEAT_TICKS as u64);
+        let image = Arc::clone(&self.image);
         for group in groups {
             self.with(group, out, |member, cfg, out| {
                 member.group.set_keep_bytes(keep);
-                member.tick(cfg, now, beats, out);
+                member.tick(cfg, now, &image, beats, out);
             });
+        }
+    }
+
+    /// Images come on several ways; an older one is no news.
+    fn see(&mut self, image: Arc<metadata::Image>) {
+        if image.version() > self.image.version() {
+            self.image = image;
         }
     }
 

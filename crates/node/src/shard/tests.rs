@@ -2,10 +2,11 @@
 //! of its batch, and when producers are forgotten.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use machine::BatchBuilder;
 use machine::config::TopicConfig;
-use model::{DirectoryId, RaftEntryType, TopicId};
+use model::{DirectoryId, LogEntry, RaftEntryType, TopicId};
 
 use super::*;
 
@@ -361,11 +362,42 @@ fn the_preferred_replica_takes_over_if_it_is_there() {
     assert!(quorum.voters.iter().all(|voter| voter.last_caught_up_ms > 0));
 }
 
+/// Metadata in which a topic `t` has so many partitions.
+fn image_of(id: TopicId, partitions: usize) -> Arc<metadata::Image> {
+    use metadata::{BrokerRegistration, Command, MetadataMachine, PlacedTopic};
+    let mut machine = MetadataMachine::new();
+    let mut lead = machine.lead();
+    let broker = Command::RegisterBroker(BrokerRegistration {
+        id: BrokerId(1),
+        directory: DirectoryId([1; 16]),
+        incarnation: model::Incarnation(1),
+        listeners: Vec::new(),
+        rack: None,
+        features: Default::default(),
+    });
+    let topic = Command::CreateTopic(PlacedTopic {
+        name: "t".into(),
+        id,
+        assignments: vec![vec![BrokerId(1)]; partitions],
+        configs: Default::default(),
+        created_ms: 0,
+    });
+    for (index, command) in (1..).zip([broker, topic]) {
+        let (context, data) = lead.stamp(&command);
+        let entry_type = RaftEntryType::Normal;
+        let entry = LogEntry { index, term: 1, context, data, entry_type };
+        machine.apply(&entry).unwrap();
+    }
+    machine.image()
+}
+
 #[test]
 fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
     use machine::groups::{Request, Response};
     let mut trio = Trio::of(GroupKind::Coordinator, 1);
     trio.serve();
+    let topic = TopicId([7; 16]);
+    let image = image_of(topic, 400);
     let commit = |partitions: usize| {
         let mut request = Request::Commit(Default::default());
         let Request::Commit(commit) = &mut request else { unreachable!() };
@@ -373,6 +405,7 @@ fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
         commit.generation_id_or_member_epoch = -1;
         commit.topics.push(Default::default());
         commit.topics[0].name = "t".into();
+        commit.topics[0].topic_id = topic;
         commit.topics[0].partitions.resize_with(partitions, Default::default);
         for (index, partition) in commit.topics[0].partitions.iter_mut().enumerate() {
             partition.partition_index = index as i32;
@@ -385,7 +418,8 @@ fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
         let now = trio.now();
         for (reply, partitions) in (first_reply..).zip(sizes) {
             let request = Box::new(commit(partitions));
-            let input = Input::Coordinate { group: GROUP, request, reply };
+            let image = Arc::clone(&image);
+            let input = Input::Coordinate { group: GROUP, request, image, reply };
             trio.shards[0].step(now, input, &mut Out::default());
         }
         trio.pass(200);

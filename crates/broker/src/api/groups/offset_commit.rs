@@ -1,4 +1,5 @@
-//! OffsetCommit. Partitions that do not exist are refused here; the rest is the coordinator's.
+//! OffsetCommit. Partitions that do not exist are refused here, and topics get their name and id;
+//! the rest is the coordinator's.
 
 use model::ErrorCode;
 use node::groups::{Request, Response};
@@ -50,6 +51,9 @@ impl Api for OffsetCommit {
             Err(code) => all(code),
         };
         for (topic, refused) in topics.iter_mut().zip(refused) {
+            if by_id {
+                topic.partitions.iter_mut().for_each(say_by_id);
+            }
             topic.partitions.extend(refused);
         }
         OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
@@ -61,7 +65,14 @@ impl Api for OffsetCommit {
     }
 }
 
-/// Names the topic and takes out the partitions that do not exist.
+/// A topic that went while its commit was under way, in the words of who names it by id.
+fn say_by_id(partition: &mut OffsetCommitResponsePartition) {
+    if partition.error_code == ErrorCode::UnknownTopicOrPartition {
+        partition.error_code = ErrorCode::UnknownTopicId;
+    }
+}
+
+/// Names the topic, both ways, and takes out the partitions that do not exist.
 fn take_unknown(
     image: &Image,
     topic: &mut OffsetCommitRequestTopic,
@@ -70,6 +81,7 @@ fn take_unknown(
     let found = topics::find(image, &topic.name, topic.topic_id, by_id);
     if let Ok(found) = found {
         topic.name.clone_from(&found.name);
+        topic.topic_id = found.id;
     }
     let judge = |partition: &OffsetCommitRequestPartition| match found {
         Ok(topic) => topics::partition(topic, partition.partition_index).err(),

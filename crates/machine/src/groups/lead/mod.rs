@@ -23,6 +23,7 @@ use wire::records::BatchBuilder;
 use super::protocol::{Request, Response};
 use super::record::Record;
 use super::state::Groups;
+use crate::metadata::{DeletedGroups, Image};
 pub use group::GroupState;
 use group::Live;
 
@@ -78,10 +79,17 @@ impl Append {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observed {
     RebalanceBegan(RebalanceReason),
-    RebalanceEnded { members: usize },
+    RebalanceEnded {
+        members: usize,
+    },
     SessionExpired,
-    OffsetsCommitted { offsets: usize },
-    OffsetsExpired { offsets: usize },
+    OffsetsCommitted {
+        offsets: usize,
+    },
+    /// After their retention, or because their topics were deleted.
+    OffsetsExpired {
+        offsets: usize,
+    },
 }
 
 /// Why a group rebalances.
@@ -145,6 +153,11 @@ pub struct GroupsLead<R> {
     /// Nothing happens by itself before this, boot nanoseconds.
     wake_ns: u64,
     expire_at_ns: u64,
+    /// The newest image looked at.
+    image_version: u64,
+    /// Of these nothing is left among the offsets.
+    swept: DeletedGroups,
+    sweep_at_ns: u64,
 }
 
 impl<R> GroupsLead<R> {
@@ -159,14 +172,18 @@ impl<R> GroupsLead<R> {
             next_token: 1,
             wake_ns: 0,
             expire_at_ns: now.boot_ns + limits::OFFSETS_EXPIRE_EVERY_MS * MS,
+            image_version: 0,
+            swept: DeletedGroups::default(),
+            sweep_at_ns: now.boot_ns,
         }
     }
 
-    /// Answers, or keeps the reply until it can.
+    /// Answers, or keeps the reply until it can. `image`: at least as new as what the asker knew.
     pub fn request(
         &mut self,
         now: Now,
         groups: &Groups,
+        image: &Image,
         request: Request,
         reply: R,
         out: &mut Effects<R>,
@@ -181,9 +198,10 @@ impl<R> GroupsLead<R> {
                 out.replies.push((reply, Response::Heartbeat(code)));
             }
             Request::Leave(request) => self.leave(now, request, reply, out),
-            Request::Commit(request) => self.commit(now, groups, request, reply, out),
+            Request::Commit(request) => self.commit(now, groups, image, request, reply, out),
             Request::Fetch(request) => {
-                out.replies.push((reply, Response::Fetch(queries::fetch(groups, request))));
+                let found = queries::fetch(groups, image, request);
+                out.replies.push((reply, Response::Fetch(found)));
             }
             Request::Describe { group } => {
                 let described = self.describe(groups, group);

@@ -17,12 +17,14 @@ use super::{Done, Effects, GroupsLead, Observed, queries};
 use crate::groups::protocol::Response;
 use crate::groups::record::Record;
 use crate::groups::state::{CommittedOffset, Groups};
+use crate::metadata::Image;
 
 impl<R> GroupsLead<R> {
     pub(super) fn commit(
         &mut self,
         now: Now,
         groups: &Groups,
+        image: &Image,
         request: OffsetCommitRequest,
         reply: R,
         out: &mut Effects<R>,
@@ -35,12 +37,17 @@ impl<R> GroupsLead<R> {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
+            // Gone since it was looked up: what would be kept is nobody's.
+            let found = image.topic_by_id(topic.topic_id);
             for asked in &topic.partitions {
                 let metadata = asked.committed_metadata.clone().unwrap_or_default();
-                let refused = match code {
-                    Some(code) => code,
-                    None if metadata.len() > max => ErrorCode::OffsetMetadataTooLarge,
-                    None => ErrorCode::None,
+                let index = usize::try_from(asked.partition_index).ok();
+                let of = found.zip(index).and_then(|(topic, at)| topic.partitions.get(at));
+                let refused = match (code, of) {
+                    (Some(code), _) => code,
+                    (None, None) => ErrorCode::UnknownTopicOrPartition,
+                    (None, Some(_)) if metadata.len() > max => ErrorCode::OffsetMetadataTooLarge,
+                    (None, Some(_)) => ErrorCode::None,
                 };
                 if refused == ErrorCode::None {
                     let offset = CommittedOffset {
@@ -48,6 +55,7 @@ impl<R> GroupsLead<R> {
                         leader_epoch: asked.committed_leader_epoch,
                         metadata,
                         commit_ms: now.wall_ms,
+                        raft_group: of.map(|partition| partition.group),
                     };
                     let partition = asked.partition_index;
                     records.push(Record::offset(group_id, &topic.name, partition, Some(&offset)));

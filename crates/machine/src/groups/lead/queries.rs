@@ -13,6 +13,7 @@ use wire::api::offset_fetch::{
 use super::GroupsLead;
 use super::group::{GroupState, Live};
 use crate::groups::state::{CommittedOffset, Groups};
+use crate::metadata::Image;
 
 const DEAD: &str = "Dead";
 
@@ -73,8 +74,13 @@ fn described<R>(group_id: String, live: &Live<R>) -> DescribedGroup {
     }
 }
 
-/// Committed offsets; -1 where there is none, as Kafka says it.
-pub(super) fn fetch(groups: &Groups, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+/// Committed offsets; -1 where there is none, as Kafka says it. What was committed for a topic
+/// that was deleted is none.
+pub(super) fn fetch(
+    groups: &Groups,
+    image: &Image,
+    asked: OffsetFetchRequestGroup,
+) -> OffsetFetchResponseGroup {
     let group_id = asked.group_id;
     let found = |partition_index, offset: Option<&CommittedOffset>| OffsetFetchResponsePartitions {
         partition_index,
@@ -87,7 +93,8 @@ pub(super) fn fetch(groups: &Groups, asked: OffsetFetchRequestGroup) -> OffsetFe
     match asked.topics {
         Some(asked) => topics.extend(asked.into_iter().map(|topic| {
             let partitions = topic.partition_indexes.iter().map(|partition| {
-                found(*partition, groups.offset(&group_id, &topic.name, *partition))
+                let offset = groups.offset(&group_id, &topic.name, *partition);
+                found(*partition, offset.filter(|offset| !offset.is_orphan(image)))
             });
             OffsetFetchResponseTopics {
                 partitions: partitions.collect(),
@@ -96,7 +103,8 @@ pub(super) fn fetch(groups: &Groups, asked: OffsetFetchRequestGroup) -> OffsetFe
             }
         })),
         None => {
-            for (topic, partition, offset) in groups.offsets(&group_id) {
+            let all = groups.offsets(&group_id);
+            for (topic, partition, offset) in all.filter(|(.., offset)| !offset.is_orphan(image)) {
                 if topics.last().is_none_or(|last| last.name != topic) {
                     let name = topic.to_owned();
                     topics.push(OffsetFetchResponseTopics { name, ..Default::default() });

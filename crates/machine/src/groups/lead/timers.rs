@@ -9,10 +9,15 @@ use super::group::GroupState;
 use super::{Done, Effects, GroupsLead, MS, Observed, RebalanceReason};
 use crate::groups::record::Record;
 use crate::groups::state::Groups;
+use crate::metadata::Image;
 
 impl<R> GroupsLead<R> {
     /// Called at every tick; costs nothing while no deadline has come.
-    pub fn tick(&mut self, now: Now, groups: &Groups, out: &mut Effects<R>) {
+    pub fn tick(&mut self, now: Now, groups: &Groups, image: &Image, out: &mut Effects<R>) {
+        if image.version() != self.image_version {
+            self.image_version = image.version();
+            self.wake_ns = self.wake_ns.min(self.sweep_at_ns);
+        }
         if now.boot_ns < self.wake_ns {
             return;
         }
@@ -26,7 +31,11 @@ impl<R> GroupsLead<R> {
             self.expire_at_ns = now.boot_ns + limits::OFFSETS_EXPIRE_EVERY_MS * MS;
             self.expire_offsets(now, groups, out);
         }
+        self.sweep(now, groups, image, out);
         self.wake_ns = self.next_deadline();
+        if self.swept != *image.deleted_groups() {
+            self.wake_ns = self.wake_ns.min(self.sweep_at_ns);
+        }
     }
 
     fn expire_members(&mut self, now: Now, group_id: &str, out: &mut Effects<R>) {
@@ -98,6 +107,36 @@ impl<R> GroupsLead<R> {
                 break;
             }
         }
+        if !records.is_empty() {
+            out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
+            self.append("", records, Done::Nothing, out);
+        }
+    }
+
+    /// Offsets of topics that were deleted go, as in Kafka. Nobody is told of them meanwhile, so
+    /// there is no hurry. They are looked through until nothing is found: what was proposed may
+    /// have been dropped.
+    fn sweep(&mut self, now: Now, groups: &Groups, image: &Image, out: &mut Effects<R>) {
+        if now.boot_ns < self.sweep_at_ns || self.swept == *image.deleted_groups() {
+            return;
+        }
+        self.sweep_at_ns = now.boot_ns + limits::OFFSETS_SWEEP_EVERY_MS * MS;
+        let moving: BTreeSet<&str> = self.pending.values().map(|p| p.group.as_str()).collect();
+        let orphans = groups.ids().flat_map(|id| {
+            let offsets = groups.offsets(id).filter(|(.., offset)| offset.is_orphan(image));
+            offsets.map(move |(topic, partition, _)| (id, topic, partition))
+        });
+        let mut orphans = orphans.peekable();
+        if orphans.peek().is_none() {
+            self.swept = image.deleted_groups().clone();
+            return;
+        }
+        // A commit on its way may be of the topic's namesake; a tombstone behind it would take it.
+        let orphans = orphans.filter(|(id, ..)| !moving.contains(id));
+        let records: Vec<Record> = orphans
+            .take(limits::OFFSETS_EXPIRED_AT_ONCE)
+            .map(|(id, topic, partition)| Record::offset(id, topic, partition, None))
+            .collect();
         if !records.is_empty() {
             out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
             self.append("", records, Done::Nothing, out);

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::groups::lead::GroupsConfig;
-use crate::groups::record::Record;
+use crate::groups::record::{Record, decode_offset};
 use crate::groups::{
     Caller, CommittedOffset, CoordinatorMachine, Dropped, Effects, Request, Response,
 };
@@ -167,7 +167,7 @@ fn commits_are_answered_when_applied_and_by_members_of_the_generation_only() {
         let ticket = world.commit(member, generation, 7);
         assert_eq!(world.committed(ticket), code, "{member} {generation}");
     }
-    let ticket = world.ask(commit(&first.member_id, 2, 43, &"x".repeat(5_000)));
+    let ticket = world.ask(commit(world.topic, &first.member_id, 2, 43, &"x".repeat(5_000)));
     assert_eq!(world.committed(ticket), ErrorCode::OffsetMetadataTooLarge);
     assert_eq!(world.fetched().0, 42);
 }
@@ -268,11 +268,24 @@ fn a_snapshot_is_the_whole_state_and_any_bytes_are_survived() {
 
 #[test]
 fn records_are_those_of_kafka() {
-    let offset = CommittedOffset { offset: 7, leader_epoch: 2, metadata: "m".into(), commit_ms: 9 };
+    let raft_group = None;
+    let metadata = "m".to_owned();
+    let offset = CommittedOffset { offset: 7, leader_epoch: 2, metadata, commit_ms: 9, raft_group };
     let record = Record::offset("g", "t", 1, Some(&offset));
     assert_eq!(&record.key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x01");
     let value = b"\0\x03\0\0\0\0\0\0\0\x07\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09";
     assert_eq!(record.value.as_deref(), Some(&value[..]));
+    // The flexible version, with one tagged field: 10,000, eight bytes.
+    let offset = CommittedOffset { raft_group: Some(model::GroupId(5)), ..offset };
+    let record = Record::offset("g", "t", 1, Some(&offset));
+    let value = b"\0\x04\0\0\0\0\0\0\0\x07\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09\
+        \x01\x90\x4e\x08\0\0\0\0\0\0\0\x05";
+    assert_eq!(record.value.as_deref(), Some(&value[..]));
+    assert_eq!(decode_offset(value), Ok(Some(offset.clone())));
+    // Tags of others are passed over.
+    let mut foreign = value.to_vec();
+    foreign.splice(24..25, *b"\x02\0\x01\xff");
+    assert_eq!(decode_offset(&foreign), Ok(Some(offset)));
     assert_eq!(Record::group("g", None).key[..], *b"\0\x02\0\x01g");
 }
 
@@ -302,7 +315,7 @@ fn no_text_is_taken_that_a_record_cannot_hold() {
     }
     let config = GroupsConfig { metadata_bytes_max: 100_000, ..GroupsConfig::default() };
     let mut world = World::new(config);
-    let ticket = world.ask(commit("", -1, 1, &long));
+    let ticket = world.ask(commit(world.topic, "", -1, 1, &long));
     assert_eq!(world.committed(ticket), ErrorCode::OffsetMetadataTooLarge);
 }
 
@@ -350,4 +363,68 @@ fn a_commit_under_way_is_not_forgotten_with_what_it_replaces() {
     world.now.wall_ms += world.config.retention_ms + 1;
     world.pass(model::limits::OFFSETS_EXPIRE_EVERY_MS + 1);
     assert_eq!(world.fetched().0, -1);
+}
+
+#[test]
+fn a_topic_does_not_inherit_the_offsets_of_its_deleted_namesake() {
+    let mut world = World::without_delay();
+    let (first, _) = two(&mut world);
+    let ticket = world.commit(&first.member_id, 2, 42);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    let old = world.topic;
+    world.recreate_topic();
+    assert_eq!(world.fetched().0, -1, "nobody is told of it, at once");
+    let ticket = world.ask(commit(old, &first.member_id, 2, 43, ""));
+    assert_eq!(world.committed(ticket), ErrorCode::UnknownTopicOrPartition, "it comes too late");
+    assert!(world.machine.groups().offset(GROUP, "t", 0).is_some());
+    world.pass(1_500);
+    assert_eq!(world.machine.groups().offset(GROUP, "t", 0), None, "it is dropped for good");
+    let ticket = world.commit(&first.member_id, 2, 7);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.pass(1_500);
+    assert_eq!(world.fetched().0, 7, "the namesake's own offset stays");
+}
+
+#[test]
+fn a_new_coordinator_drops_what_its_predecessor_left_of_a_deleted_topic() {
+    let mut world = World::without_delay();
+    let ticket = world.commit("", -1, 42);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.recreate_topic();
+    world.fail_over();
+    assert_eq!(world.fetched().0, -1);
+    world.pass(50);
+    assert!(world.machine.groups().is_empty());
+}
+
+#[test]
+fn a_tombstone_for_the_old_topic_does_not_take_a_commit_for_the_new_one() {
+    let mut world = World::without_delay();
+    let ticket = world.commit("", -1, 42);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.recreate_topic();
+    world.at_once = false;
+    let ticket = world.commit("", -1, 7);
+    world.pass(1_500);
+    world.apply_all();
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    world.at_once = true;
+    world.pass(1_500);
+    assert_eq!(world.fetched().0, 7, "an acknowledged commit is lost");
+}
+
+#[test]
+fn a_topic_the_coordinator_has_not_heard_of_yet_keeps_its_offsets() {
+    let mut world = World::without_delay();
+    world.recreate_topic();
+    let older = world.image.clone();
+    world.recreate_topic();
+    let ticket = world.commit("", -1, 42);
+    assert_eq!(world.committed(ticket), ErrorCode::None);
+    // The next coordinator is behind: it knows deleted topics, and not yet this one.
+    let newer = std::mem::replace(&mut world.image, older);
+    world.fail_over();
+    world.pass(1_500);
+    world.image = newer;
+    assert_eq!(world.fetched().0, 42);
 }

@@ -1,9 +1,10 @@
 //! A coordinator whose log is a list: what is appended is applied when the test says so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{ErrorCode, LogEntry, Now};
+use model::{ErrorCode, GroupId, LogEntry, Now, TopicId};
 use wire::api::heartbeat::HeartbeatRequest;
 use wire::api::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use wire::api::leave_group::LeaveGroupRequest;
@@ -15,6 +16,7 @@ use wire::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGr
 
 use crate::groups::lead::{Append, Effects, GroupsConfig, GroupsLead};
 use crate::groups::{Caller, CoordinatorMachine, Request, Response};
+use crate::metadata::{Image, Partition, Topic};
 use crate::partition::{PartitionLead, Stamp, StampConfig};
 
 pub const GROUP: &str = "readers";
@@ -33,13 +35,17 @@ pub struct World {
     /// Applies at once what is appended.
     pub at_once: bool,
     pub config: GroupsConfig,
+    /// It has one topic, `t`.
+    pub image: Image,
+    /// What clients take for the id of `t`.
+    pub topic: TopicId,
 }
 
 impl World {
     pub fn new(config: GroupsConfig) -> World {
         let machine = CoordinatorMachine::new();
         let now = Now { boot_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
-        World {
+        let mut world = World {
             lead: GroupsLead::new(machine.groups(), now, config.clone()),
             stamper: machine.partition().lead(1),
             machine,
@@ -51,11 +57,37 @@ impl World {
             answers: BTreeMap::new(),
             at_once: true,
             config,
-        }
+            image: Image::default(),
+            topic: TopicId::default(),
+        };
+        world.create_topic();
+        world
     }
 
     pub fn without_delay() -> World {
         World::new(GroupsConfig { initial_delay_ms: 0, ..GroupsConfig::default() })
+    }
+
+    fn create_topic(&mut self) {
+        let version = self.image.version() + 1;
+        let partition = Partition { index: 0, group: GroupId(100 + version), replicas: vec![] };
+        self.topic = TopicId([version as u8; 16]);
+        let topic = Topic {
+            name: "t".into(),
+            id: self.topic,
+            partitions: vec![partition],
+            configs: BTreeMap::new(),
+            created_ms: 0,
+        };
+        self.image.put_topic(&Arc::new(topic));
+        self.image.set_version(version);
+    }
+
+    /// `t` is deleted; another of its name takes its place.
+    pub fn recreate_topic(&mut self) {
+        let topic = self.image.topic("t").expect("there").clone();
+        self.image.remove_topic(&topic);
+        self.create_topic();
     }
 
     fn take(&mut self, effects: Effects<u64>) {
@@ -115,7 +147,7 @@ impl World {
         self.next += 1;
         let mut effects = Effects::default();
         let groups = self.machine.groups();
-        self.lead.request(self.now, groups, request, self.next, &mut effects);
+        self.lead.request(self.now, groups, &self.image, request, self.next, &mut effects);
         let ticket = self.next;
         self.take(effects);
         ticket
@@ -125,7 +157,7 @@ impl World {
         self.now.boot_ns += ms * 1_000_000;
         self.now.wall_ms += ms as i64;
         let mut effects = Effects::default();
-        self.lead.tick(self.now, self.machine.groups(), &mut effects);
+        self.lead.tick(self.now, self.machine.groups(), &self.image, &mut effects);
         self.take(effects);
     }
 
@@ -191,7 +223,7 @@ impl World {
     }
 
     pub fn commit(&mut self, member: &str, generation: i32, offset: i64) -> u64 {
-        self.ask(commit(member, generation, offset, "note"))
+        self.ask(commit(self.topic, member, generation, offset, "note"))
     }
 
     pub fn committed(&mut self, ticket: u64) -> ErrorCode {
@@ -243,7 +275,13 @@ pub fn join(member: &str, instance: Option<&str>, protocols: &[&str], unique: u6
     )
 }
 
-pub fn commit(member: &str, generation: i32, offset: i64, metadata: &str) -> Request {
+pub fn commit(
+    topic_id: TopicId,
+    member: &str,
+    generation: i32,
+    offset: i64,
+    metadata: &str,
+) -> Request {
     let partition = OffsetCommitRequestPartition {
         partition_index: 0,
         committed_offset: offset,
@@ -256,8 +294,8 @@ pub fn commit(member: &str, generation: i32, offset: i64, metadata: &str) -> Req
         member_id: member.into(),
         topics: vec![OffsetCommitRequestTopic {
             name: "t".into(),
+            topic_id,
             partitions: vec![partition],
-            ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
     })
