@@ -333,6 +333,8 @@ pub const GROUP_TEXT_BYTES_MAX: usize = 4_096;
 pub const GROUP_MEMBER_BYTES_MAX: usize = 1 << 20;
 /// How often offsets are looked through for those that nobody needs any more, milliseconds.
 pub const OFFSETS_EXPIRE_EVERY_MS: u64 = 600_000;
+/// Deleted topics whose names metadata remembers, for producers that live on over a re-created one.
+pub const DELETED_TOPIC_NAMES_MAX: usize = 1_024;
 /// How often offsets are looked through for those of deleted topics, while there may be some,
 /// milliseconds.
 pub const OFFSETS_SWEEP_EVERY_MS: u64 = 1_000;

@@ -420,6 +420,7 @@ pub fn metadata_spec(
         replica,
         replicas: replicas.collect(),
         learners: birth.learners(),
+        producers_before: 0,
         config,
     })
 }

@@ -246,6 +246,7 @@ fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
             replica: own.replica,
             replicas: replicas.collect(),
             learners: Vec::new(),
+            producers_before: topic.producers_before,
             config: TopicConfig::resolve(&topic.configs, &defaults)
                 .unwrap_or_else(|_| boot::default_config(&defaults)),
         };

@@ -53,6 +53,7 @@ impl World {
             replica: replica(group, b),
             replicas: replicas.collect(),
             learners: Vec::new(),
+            producers_before: 0,
             config: self.topic_config(group),
         }
     }

@@ -139,6 +139,7 @@ mod tests {
             partitions: (0..partitions).map(partition).collect(),
             configs: Default::default(),
             created_ms: 0,
+            producers_before: 0,
         })
     }
 

@@ -10,6 +10,7 @@ use model::{BrokerId, DirectoryId, GroupId, Incarnation, ReplicaId, TopicId};
 use serde::{Deserialize, Serialize};
 
 use super::ids;
+use super::namesakes::Namesakes;
 
 /// Where clients reach a broker under one listener name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,10 @@ pub struct Topic {
     /// Overrides only; see [`crate::config::TopicConfig::resolve`].
     pub configs: BTreeMap<String, String>,
     pub created_ms: i64,
+    /// Producers with ids below may have written to a deleted topic of this name, and go on here
+    /// at whatever sequence.
+    #[serde(default)]
+    pub producers_before: i64,
 }
 
 /// Groups whose topic was deleted, as ranges (first -> last): the committed reason, and the
@@ -132,6 +137,7 @@ pub struct Image {
     /// Configs of brokers, by broker; `None`: of all of them. None is empty.
     broker_configs: Arc<BTreeMap<Option<BrokerId>, BTreeMap<String, String>>>,
     pub(super) deleted: Arc<DeletedGroups>,
+    pub(super) namesakes: Arc<Namesakes>,
     pub(super) next_producer_id: i64,
     pub(super) next_group: u64,
     pub(super) next_replica: u64,
@@ -153,6 +159,7 @@ impl Default for Image {
             by_group: Arc::default(),
             broker_configs: Arc::default(),
             deleted: Arc::default(),
+            namesakes: Arc::default(),
             next_producer_id: 0,
             next_group: FIRST_GROUP,
             next_replica: FIRST_REPLICA,
@@ -266,6 +273,7 @@ impl Image {
 
     /// Removes a topic and names its groups as deleted.
     pub(crate) fn remove_topic(&mut self, topic: &Topic) {
+        Arc::make_mut(&mut self.namesakes).deleted(&topic.name, self.next_producer_id);
         Arc::make_mut(&mut self.by_name).remove(&topic.name);
         Arc::make_mut(&mut self.by_id).remove(&topic.id);
         let by_group = Arc::make_mut(&mut self.by_group);

@@ -205,7 +205,9 @@ fn create(image: &mut Image, placed: PlacedTopic) -> Result<Done, Response> {
     image.next_group += partitions.len() as u64;
     image.next_replica += used as u64;
     let PlacedTopic { name, id, configs, created_ms, .. } = placed;
-    let topic = Arc::new(Topic { name, id, partitions, configs, created_ms });
+    let producers_before = image.namesakes.producers_before(&name);
+    let topic = Topic { name, id, partitions, configs, created_ms, producers_before };
+    let topic = Arc::new(topic);
     image.put_topic(&topic);
     Ok((created(&topic), vec![Change::TopicCreated(topic)]))
 }

@@ -15,6 +15,7 @@ mod ids;
 mod image;
 mod machine;
 mod names;
+mod namesakes;
 mod placement;
 mod protocol;
 mod snapshot;

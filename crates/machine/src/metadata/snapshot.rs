@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MetadataMachine;
 use super::image::{BrokerRegistration, FIRST_GROUP, FIRST_REPLICA, Image, Topic};
+use super::namesakes::Namesakes;
 use crate::SnapshotError;
 
 const FORMAT: u16 = 1;
@@ -21,7 +22,7 @@ struct Head {
 }
 
 #[derive(Serialize, Deserialize)]
-struct State<B, T, C> {
+struct State<B, T, C, N> {
     v: u16,
     applied_index: u64,
     prefix: u32,
@@ -36,14 +37,21 @@ struct State<B, T, C> {
     /// Per broker, `None` for all of them.
     #[serde(default)]
     broker_configs: Vec<(Option<i32>, C)>,
+    /// Deleted topics by name; see [`Namesakes`].
+    #[serde(default)]
+    namesakes: N,
+    #[serde(default)]
+    namesakes_others: i64,
 }
 
 type Configs = BTreeMap<String, String>;
-type Restored = State<BrokerRegistration, Topic, Configs>;
+type Names = BTreeMap<String, i64>;
+type Restored = State<BrokerRegistration, Topic, Configs, Names>;
 
 pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
     let image = &machine.image;
-    let state: State<&BrokerRegistration, &Topic, &Configs> = State {
+    let (namesakes, namesakes_others) = image.namesakes.parts();
+    let state: State<&BrokerRegistration, &Topic, &Configs, &Names> = State {
         v: FORMAT,
         applied_index: machine.applied_index,
         prefix: machine.prefix.0,
@@ -59,6 +67,8 @@ pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
             .all_broker_configs()
             .map(|(broker, configs)| (broker.map(|id| id.0), configs))
             .collect(),
+        namesakes,
+        namesakes_others,
     };
     let mut out = serde_json::to_vec(&state).expect("no maps with keys that are not text");
     let crc = crc32c::crc32c(&out);
@@ -91,6 +101,8 @@ fn restore(state: Restored) -> Result<Image, String> {
     image.version = state.version;
     image.feature_level = state.feature_level;
     image.next_producer_id = next_producer_id;
+    let names = Namesakes::restore(state.namesakes, state.namesakes_others, next_producer_id)?;
+    image.namesakes = Arc::new(names);
     image.next_group = next_group;
     image.next_replica = next_replica;
     for broker in state.brokers {

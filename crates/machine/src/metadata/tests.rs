@@ -257,6 +257,35 @@ fn producer_ids_are_handed_out_once() {
 }
 
 #[test]
+fn a_re_created_topic_knows_which_producers_are_older_and_a_new_name_knows_none() {
+    let mut c = Cluster::new(&[None]);
+    let delete = |name: &str| Request::DeleteTopic(TopicRef::Name(name.into()));
+    let block = || Request::AllocateProducerIds { broker: BrokerId(1) };
+    c.ask(create("t", 1, 1, 1));
+    assert_eq!(c.topic("t").producers_before, 0);
+    c.ask(block());
+    c.ask(delete("t"));
+    // Who comes between deletion and creation never wrote to the old one.
+    c.ask(block());
+    c.machine = MetadataMachine::restore(&c.machine.snapshot()).unwrap();
+    c.ask(create("t", 2, 1, 1));
+    c.ask(create("u", 3, 1, 1));
+    assert_eq!(c.topic("t").producers_before, limits::PRODUCER_ID_BLOCK);
+    assert_eq!(c.topic("u").producers_before, 0);
+    // Names beyond the bound are no longer told apart: whoever is old may have written to any.
+    for at in 0..limits::DELETED_TOPIC_NAMES_MAX {
+        let name = format!("v{at}");
+        let mut wish = wish(&name, 0, 1, 1);
+        wish.id = TopicId((at as u128 + 100).to_be_bytes());
+        c.ask(Request::CreateTopic(wish));
+        c.ask(delete(&name));
+    }
+    c.ask(create("w", 4, 1, 1));
+    assert_eq!(c.topic("w").producers_before, limits::PRODUCER_ID_BLOCK);
+    assert_eq!(MetadataMachine::restore(&c.machine.snapshot()).unwrap(), c.machine);
+}
+
+#[test]
 fn configs_are_edited_one_by_one_and_in_log_order() {
     let mut c = Cluster::new(&[None]);
     c.ask(create("t", 1, 1, 1));

@@ -6,7 +6,7 @@ use wire::records::{BatchHeader, NO_TIMESTAMP};
 use super::control::Proposal;
 use super::epochs::{EpochEnd, Epochs};
 use super::lead::PartitionLead;
-use super::producers::{ProducerView, Producers};
+use super::producers::{NONE_FORGOTTEN, ProducerView, Producers};
 use super::snapshot;
 use crate::{ApplyError, SnapshotError, chain};
 
@@ -50,8 +50,14 @@ impl Default for PartitionMachine {
 }
 
 impl PartitionMachine {
-    /// The state before the first entry.
+    /// The state before the first entry, of a topic that never existed before.
     pub fn new() -> PartitionMachine {
+        PartitionMachine::of_topic(0)
+    }
+
+    /// The state before the first entry. Producers with ids below may have written to a deleted
+    /// topic of the same name; here they are as if forgotten.
+    pub fn of_topic(producers_before: i64) -> PartitionMachine {
         PartitionMachine {
             applied_index: 0,
             next_offset: 0,
@@ -60,7 +66,7 @@ impl PartitionMachine {
             max_timestamp: NO_TIMESTAMP,
             max_timestamp_offset: -1,
             epochs: Epochs::default(),
-            producers: Producers::default(),
+            producers: Producers::after(producers_before.saturating_sub(1).max(NONE_FORGOTTEN)),
         }
     }
 

@@ -16,7 +16,7 @@ use storage::SegmentEntry;
 use super::answer::Answer;
 use super::lead::{Deed, Half};
 use super::member::Member;
-use super::{Event, GroupKind, Out, SegmentWork, panic_text};
+use super::{Event, GroupKind, GroupSpec, Out, SegmentWork, panic_text};
 
 /// A group's replicated state.
 #[derive(Debug)]
@@ -36,10 +36,12 @@ enum Meaning {
 }
 
 impl Machine {
-    pub(super) fn restore(kind: GroupKind, snapshot: Option<&[u8]>) -> Result<Machine, String> {
+    pub(super) fn restore(spec: &GroupSpec, snapshot: Option<&[u8]>) -> Result<Machine, String> {
         let text = |error: machine::SnapshotError| error.to_string();
-        Ok(match (kind, snapshot) {
-            (GroupKind::Partition, None) => Machine::Partition(Box::new(PartitionMachine::new())),
+        Ok(match (spec.kind, snapshot) {
+            (GroupKind::Partition, None) => {
+                Machine::Partition(Box::new(PartitionMachine::of_topic(spec.producers_before)))
+            }
             (GroupKind::Partition, Some(bytes)) => {
                 Machine::Partition(Box::new(PartitionMachine::restore(bytes).map_err(text)?))
             }

@@ -110,7 +110,7 @@ impl<R> Member<R> {
         restored: RestoredGroup,
     ) -> Result<Member<R>, String> {
         let RestoredGroup { spec, log, machine, applied_term, in_journal, segments } = restored;
-        let machine = Machine::restore(spec.kind, machine.as_deref())?;
+        let machine = Machine::restore(&spec, machine.as_deref())?;
         let config = GroupConfig {
             group: spec.group,
             replica: spec.replica,

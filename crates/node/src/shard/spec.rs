@@ -57,6 +57,8 @@ pub struct GroupSpec {
     pub replicas: Vec<ReplicaRef>,
     /// Replicas that do not vote (metadata beyond five brokers).
     pub learners: Vec<ReplicaId>,
+    /// The topic's; see `machine::metadata::Topic`.
+    pub producers_before: i64,
     pub config: TopicConfig,
 }
 
@@ -69,6 +71,8 @@ struct BirthBody {
     /// (replica, broker, directory)
     replicas: Vec<(u64, i32, String)>,
     learners: Vec<u64>,
+    #[serde(default)]
+    producers_before: i64,
 }
 
 impl GroupSpec {
@@ -91,6 +95,7 @@ impl GroupSpec {
                 .map(|r| (r.replica.0, r.broker.0, r.directory.to_string()))
                 .collect(),
             learners: self.learners.iter().map(|r| r.0).collect(),
+            producers_before: self.producers_before,
         };
         let json = serde_json::to_vec(&body).expect("plain data encodes");
         GroupBirth { replica: self.replica, body: Bytes::from(json) }
@@ -128,6 +133,7 @@ impl GroupSpec {
             replica: birth.replica,
             replicas,
             learners: body.learners.into_iter().map(ReplicaId).collect(),
+            producers_before: body.producers_before,
             config,
         })
     }
@@ -229,11 +235,12 @@ mod tests {
             replica: ReplicaId(2),
             replicas: vec![replica(2), replica(1), replica(3)],
             learners: vec![ReplicaId(3)],
+            producers_before: 11,
             config: config(),
         };
         let back = GroupSpec::from_birth(spec.group, &spec.birth(), config()).unwrap();
         assert_eq!((back.name.as_str(), back.replica), ("orders-0", ReplicaId(2)));
-        assert_eq!(back.replicas, spec.replicas);
+        assert_eq!((back.replicas.clone(), back.producers_before), (spec.replicas.clone(), 11));
         assert_eq!(back.conf_state().voters, vec![1, 2]);
         let foreign = GroupBirth { replica: ReplicaId(1), body: Bytes::from_static(b"{}") };
         assert!(

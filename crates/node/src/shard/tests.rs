@@ -12,6 +12,8 @@ use super::*;
 
 const GROUP: GroupId = GroupId(7);
 const EXPIRATION_MS: u64 = 60_000;
+/// Producers below wrote to a deleted topic of the same name, perhaps.
+const PRODUCERS_BEFORE: i64 = 60;
 
 struct Trio {
     shards: Vec<Shard<u32>>,
@@ -71,6 +73,7 @@ impl Trio {
                 replica: own.replica,
                 replicas: replicas.clone(),
                 learners: Vec::new(),
+                producers_before: PRODUCERS_BEFORE,
                 config: config.clone(),
             };
             shard.step(trio.now(), Input::Create { spec: Box::new(spec) }, &mut Out::default());
@@ -225,6 +228,18 @@ fn a_retry_is_owed_as_many_copies_as_the_first() {
     trio.slow[2] = false;
     trio.pass(200);
     assert_eq!(trio.offset(2), Some(0));
+}
+
+#[test]
+fn a_producer_lives_on_over_a_topic_that_was_created_again() {
+    let mut trio = Trio::new(1);
+    trio.serve();
+    trio.produce(0, 1, PRODUCERS_BEFORE - 1, 5, -1);
+    assert_eq!(trio.offset(1), Some(0), "it goes on where it was");
+    trio.produce(0, 2, PRODUCERS_BEFORE, 5, -1);
+    assert_eq!(trio.offset(2), None, "it is new, and its first batch is missing");
+    trio.produce(0, 3, PRODUCERS_BEFORE - 1, 6, -1);
+    assert_eq!(trio.offset(3), Some(1));
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl World {
             partitions: vec![partition],
             configs: BTreeMap::new(),
             created_ms: 0,
+            producers_before: 0,
         };
         self.image.put_topic(&Arc::new(topic));
         self.image.set_version(version);

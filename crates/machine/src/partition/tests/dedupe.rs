@@ -63,6 +63,19 @@ fn a_new_producer_begins_at_zero_and_a_forgotten_one_anywhere() {
 }
 
 #[test]
+fn a_producer_older_than_a_re_created_topic_begins_anywhere_and_a_younger_one_at_zero() {
+    let mut leader = Leader::of(PartitionMachine::of_topic(8), 1);
+    assert_eq!(outcome(&leader.stamp(idempotent(8, 0, 3, 1))), "OUT_OF_ORDER_SEQUENCE_NUMBER");
+    assert_eq!(outcome(&leader.stamp(idempotent(7, 0, 3, 1))), "append 0-0");
+    assert_eq!(outcome(&leader.stamp(idempotent(7, 0, 5, 1))), "OUT_OF_ORDER_SEQUENCE_NUMBER");
+    assert_eq!(outcome(&leader.stamp(idempotent(7, 0, 3, 1))), "duplicate 0-0");
+    leader.apply();
+    leader.machine = PartitionMachine::restore(&leader.machine.snapshot()).unwrap();
+    leader.next_term(2);
+    assert_eq!(outcome(&leader.stamp(idempotent(6, 0, 9, 1))), "append 1-1");
+}
+
+#[test]
 fn snapshots_of_the_first_format_are_read_and_their_producers_may_be_anyone() {
     let mut leader = Leader::new(1);
     leader.stamp(idempotent(7, 0, 0, 1));
