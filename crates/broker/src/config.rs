@@ -31,6 +31,8 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     /// `offsets.topic.num.partitions`.
     pub offsets_partitions: i32,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_segment_bytes: u64,
     /// Brokers the cluster was formed from: internal topics get min(3, this) replicas.
     pub initial_brokers: usize,
 }
@@ -47,6 +49,7 @@ impl Default for BrokerConfig {
             num_partitions: 1,
             default_replication_factor: 1,
             offsets_partitions: 50,
+            offsets_segment_bytes: 100 << 20,
             initial_brokers: 1,
         }
     }

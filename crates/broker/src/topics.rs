@@ -88,7 +88,10 @@ pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
         partitions: -1,
         replication_factor: -1,
         assignments: Vec::new(),
-        configs: Default::default(),
+        configs: match of_groups {
+            true => [("segment.bytes".to_owned(), config.offsets_segment_bytes.to_string())].into(),
+            false => Default::default(),
+        },
         validate_only: false,
         default_partitions: match of_groups {
             true => config.offsets_partitions,
@@ -179,6 +182,14 @@ mod tests {
         assert_eq!(fence(7, 7), Ok(()));
         assert_eq!(fence(6, 7), Err(ErrorCode::FencedLeaderEpoch));
         assert_eq!(fence(8, 7), Err(ErrorCode::UnknownLeaderEpoch));
+    }
+
+    #[test]
+    fn the_topic_of_groups_has_segments_of_its_own_size() {
+        let config = BrokerConfig::default();
+        let of = |name| wish(&config, name).configs.get("segment.bytes").cloned();
+        assert_eq!(of(OFFSETS_TOPIC).as_deref(), Some("104857600"));
+        assert_eq!(of("orders"), None);
     }
 
     #[test]

@@ -289,6 +289,7 @@ fn broker_config(config: &Config) -> BrokerConfig {
         num_partitions: settings.num_partitions,
         default_replication_factor: i16::try_from(factor).expect("bounded by its check"),
         offsets_partitions: settings.offsets_topic_num_partitions,
+        offsets_segment_bytes: settings.offsets_topic_segment_bytes,
         initial_brokers: config.initial_brokers.len(),
     }
 }

@@ -103,13 +103,14 @@ fn wish(
     topic: &CreatableTopic,
     validate_only: bool,
 ) -> Result<CreateTopic, Refusal> {
+    let mut wish = topics::wish(config, &topic.name);
+    wish.configs.extend(configs(&topic.configs)?);
     Ok(CreateTopic {
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
         assignments: assignments(&topic.assignments)?,
-        configs: configs(&topic.configs)?,
         validate_only,
-        ..topics::wish(config, &topic.name)
+        ..wish
     })
 }
 
@@ -175,6 +176,20 @@ mod tests {
             assert_eq!(refusal.code, ErrorCode::InvalidReplicaAssignment);
         }
         assert!(assignments(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_asked_for_wins_over_the_defaults_of_the_topic_of_groups() {
+        let config = BrokerConfig::default();
+        let name = node::groups::OFFSETS_TOPIC;
+        let plain = CreatableTopic { name: name.into(), ..Default::default() };
+        let asked =
+            CreatableTopicConfig { name: "segment.bytes".into(), value: Some("1048576".into()) };
+        let own = CreatableTopic { configs: vec![asked], ..plain.clone() };
+        let bytes = |topic: &CreatableTopic| {
+            wish(&config, topic, false).unwrap().configs["segment.bytes"].clone()
+        };
+        assert_eq!((bytes(&plain).as_str(), bytes(&own).as_str()), ("104857600", "1048576"));
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub const BROKER_CONFIGS: &[BrokerConfigDef] = &[
     def("offset.metadata.max.bytes", Int, Some("4096"), AtStart),
     def("offsets.retention.minutes", Int, Some("10080"), AtStart),
     def("offsets.topic.num.partitions", Int, Some("50"), AtStart),
+    def("offsets.topic.segment.bytes", Int, Some("104857600"), AtStart),
     def("producer.id.expiration.ms", Int, Some("86400000"), AtStart),
     def("replica.lag.time.max.ms", Long, Some("30000"), AtStart),
     def("socket.request.max.bytes", Int, Some("104857600"), AtStart),
@@ -156,7 +157,7 @@ pub const UNSUPPORTED_BROKER_CONFIGS: &[(&str, &[&str])] = &[
         
         "offsets.commit.timeout.ms", "offsets.load.buffer.size", "offsets.retention.check.interval.ms",
         "offsets.topic.compression.codec", 
-        "offsets.topic.replication.factor", "offsets.topic.segment.bytes",
+        "offsets.topic.replication.factor",
     ]),
     ("it is not a setting here: the value is fixed", &[
         "cordoned.log.dirs", "delete.topic.enable", "fetch.max.bytes",

@@ -121,6 +121,10 @@ settings! {
         limits::PRODUCER_EXPIRATION_MS, Whole(1_000..=MS_MAX as u64);
     /// Partitions of `__consumer_offsets`, when the first consumer group of the cluster creates it.
     offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions", 50, Whole(1..=1_000);
+    /// Size of a segment of `__consumer_offsets`, when it is created; old segments go once all
+    /// replicas have passed them.
+    offsets_topic_segment_bytes: u64 =
+        "offsets.topic.segment.bytes", 100 << 20, Whole(1 << 20..=i32::MAX as u64);
     /// Time after which the offsets of a group without members are forgotten.
     offsets_retention_minutes: i64 = "offsets.retention.minutes", 7 * 24 * 60, Whole(1..=i64::from(i32::MAX));
     /// Bytes of the note that a consumer may commit beside an offset.
