@@ -190,6 +190,13 @@ impl Trio {
         self.settle();
     }
 
+    fn refused(&self, reply: u32) -> Option<ErrorCode> {
+        match self.answers.get(&reply) {
+            Some(Answer::Refused(refusal)) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
     fn offset(&self, reply: u32) -> Option<i64> {
         match self.answers.get(&reply) {
             Some(Answer::Produced(produced)) => Some(produced.base_offset),
@@ -237,7 +244,8 @@ fn a_producer_lives_on_over_a_topic_that_was_created_again() {
     trio.produce(0, 1, PRODUCERS_BEFORE - 1, 5, -1);
     assert_eq!(trio.offset(1), Some(0), "it goes on where it was");
     trio.produce(0, 2, PRODUCERS_BEFORE, 5, -1);
-    assert_eq!(trio.offset(2), None, "it is new, and its first batch is missing");
+    let overtaken = Some(ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(trio.refused(2), overtaken, "it is new, and its first batch is missing");
     trio.produce(0, 3, PRODUCERS_BEFORE - 1, 6, -1);
     assert_eq!(trio.offset(3), Some(1));
 }
