@@ -13,6 +13,7 @@ mod call;
 mod config;
 mod connection;
 mod dispatch;
+mod opening;
 mod responses;
 mod seats;
 mod serve;

@@ -24,6 +24,13 @@ pub const OPENED_BYTES_MIN: usize = 64 << 10;
 pub const OPENED_BLOCK_BYTES_MAX: usize = 32 << 20;
 /// History a zstd frame may ask to be kept (what RFC 8878 recommends to support).
 pub const OPENED_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// ... or only asked for, by a frame that then opens to no more than that: what Kafka's own
+/// decoder goes along with (zstd's level 22).
+pub const OPENED_WINDOW_ASKED_MAX: usize = 128 << 20;
+/// Compressed batches up to this size are opened where they are read, as long as they open to no
+/// more than [`OPENED_INLINE_BYTES_MAX`]: a millisecond. Others go to a thread for such work.
+pub const OPENED_INLINE_COMPRESSED_MAX: usize = 64 << 10;
+pub const OPENED_INLINE_BYTES_MAX: usize = 256 << 10;
 /// Compressed batches that are open at the same time. Their memory has this bound of its own
 /// and is no part of the budget: who waits for budget while it holds some waits in a circle.
 pub const OPENED_AT_ONCE_MAX: usize = 2;

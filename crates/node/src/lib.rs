@@ -21,6 +21,7 @@ mod mailbox;
 pub mod manifest;
 mod node;
 mod observe;
+mod opening;
 pub mod peer;
 mod peer_news;
 mod plumbing;

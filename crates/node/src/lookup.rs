@@ -1,13 +1,12 @@
 //! Look-ups by time in a published log.
 //!
 //! Invariants: no shard is asked; batches are found by their headers, and only the one that
-//! holds the answer is opened, on a thread for such work, at most
-//! [`limits::OPENED_AT_ONCE_MAX`] compressed ones at a time in this broker, whoever asks.
+//! holds the answer is opened.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{ErrorCode, limits};
+use model::ErrorCode;
 use telemetry::labels::LogEvent;
 use telemetry::log_limited;
 
@@ -68,24 +67,12 @@ impl Node {
     }
 
     async fn open(&self, batch: Bytes, timestamp_ms: i64) -> Result<Option<(i64, i64)>, ErrorCode> {
-        let permit = Arc::clone(&self.openers).acquire_owned().await;
-        let permit = permit.expect("the openers' semaphore is never closed");
-        // The thread keeps the permit: a client that leaves must not make room for another one.
-        let work = move || {
-            let found = machine::first_at_or_after(&batch, timestamp_ms);
-            drop(permit);
-            found.map_err(|error| (machine::base_offset_of(&batch), error))
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err((base_offset, error))) => {
-                let event = LogEvent::RequestFailed;
-                log_limited!(warn, event, base_offset, %error, "a batch does not open");
-                Err(error.code())
-            }
-            Err(_) => Err(ErrorCode::UnknownServerError),
-        }
+        let base_offset = machine::base_offset_of(&batch);
+        let work = move || machine::first_at_or_after(&batch, timestamp_ms);
+        self.opening(work).await?.map_err(|error| {
+            let event = LogEvent::RequestFailed;
+            log_limited!(warn, event, base_offset, %error, "a batch does not open");
+            error.code()
+        })
     }
 }
-
-const _: () = assert!(limits::OPENED_AT_ONCE_MAX > 0, "a batch can be opened");

@@ -17,13 +17,13 @@ use wire::api::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
-use wire::records::{BatchRules, validate};
+use wire::records::{BatchHeader, BatchRules, validate};
 use wire::{RequestFrame, WireError, encode_response};
 
 use crate::authorize::Authorized;
 use crate::call::{Call, Codes, Reply, Stamped};
 use crate::dispatch::Work;
-use crate::topics;
+use crate::{opening, topics};
 
 /// From this version on topics are identified by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
@@ -117,14 +117,17 @@ async fn queue_one(
 ) -> Part {
     let index = data.index;
     let records = data.records.unwrap_or_default();
-    let group = match admit(topic, index, &records, terms, image) {
-        Ok(group) => group,
+    let (group, header) = match admit(topic, index, &records, terms, image) {
+        Ok(admitted) => admitted,
         Err(refusal) => return Part { index, group: None, queued: Err(refusal) },
     };
     let node = &call.shared.node;
     // acks=0 would never hear of it from the partition.
     if let Err(code) = topics::served_here(node, group, ANY_EPOCH) {
         let refusal = Refusal { code, why: "this broker does not lead the partition".to_owned() };
+        return Part { index, group: Some(group), queued: Err(refusal) };
+    }
+    if let Err(refusal) = opening::check(node, &header, &records).await {
         return Part { index, group: Some(group), queued: Err(refusal) };
     }
     let share = charge.split(records.len().min(charge.bytes()));
@@ -141,7 +144,7 @@ fn admit(
     records: &[u8],
     terms: &Terms,
     image: &Image,
-) -> Result<GroupId, Refusal> {
+) -> Result<(GroupId, BatchHeader), Refusal> {
     let refuse = |code: ErrorCode, why: String| Refusal { code, why };
     if !matches!(terms.acks, -1..=1) {
         let why = format!("acks is {}, allowed are -1, 0 and 1", terms.acks);
@@ -155,7 +158,7 @@ fn admit(
     }
     let group = topics::partition(found, index).map_err(unknown)?.group;
     match validate(records, &terms.rules) {
-        Ok(_) => Ok(group),
+        Ok(header) => Ok((group, header)),
         Err(error) => Err(refuse(error.code(), error.to_string())),
     }
 }

@@ -13,7 +13,7 @@ use wire::api::metadata::MetadataRequest;
 use wire::records::{BatchBuilder, BatchHeader};
 use wire::{ApiSupport, encode_request, support};
 
-use crate::harness::{Client, Topic, batch, topic};
+use crate::harness::{Client, Topic, batch, topic, zstd_batch};
 
 /// A frame with the old request header.
 fn frame(key: i16, version: i16, body: impl FnOnce(&mut BytesMut)) -> Bytes {
@@ -153,10 +153,9 @@ fn trap_4_librdkafkas_versions_are_all_there() {
 #[test]
 fn trap_5_zstd_read_committed_and_transactions_need_their_versions() {
     let (topic, mut client) = (topic(1), Client::new());
-    let zstd = || BatchBuilder::new(0).attributes(4).raw(1, b"compressed").build();
-    let old = client.produce(6, &topic, -1, zstd());
+    let old = client.produce(6, &topic, -1, zstd_batch());
     assert_eq!(old.error_code, ErrorCode::UnsupportedCompressionType);
-    assert_eq!(client.produce(7, &topic, -1, zstd()).error_code, ErrorCode::None);
+    assert_eq!(client.produce(7, &topic, -1, zstd_batch()).error_code, ErrorCode::None);
     let old = client.fetch(9, &topic, 0);
     assert_eq!(old.error_code, ErrorCode::UnsupportedCompressionType);
     let new = client.fetch(11, &topic, 0);

@@ -17,7 +17,7 @@ use wire::api::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use wire::api::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
-use wire::records::BatchBuilder;
+use wire::records::{BATCH_HEADER_LEN, BatchBuilder};
 use wire::{Message, Request, decode_response, encode_request};
 
 pub const LISTENER: &str = "TEST";
@@ -208,4 +208,14 @@ pub fn fetch(version: i16, topic: &Topic, offset: i64) -> FetchRequest {
         partitions: vec![partition],
     };
     FetchRequest { max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
+}
+
+/// A batch of one record in a zstd frame of one block, which is stored as it is.
+pub fn zstd_batch() -> Bytes {
+    let plain = batch(&["v"]);
+    let records = &plain[BATCH_HEADER_LEN..];
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, records.len() as u8];
+    frame.extend_from_slice(&(((records.len() as u32) << 3) | 1).to_le_bytes()[..3]);
+    frame.extend_from_slice(records);
+    BatchBuilder::new(0).attributes(4).raw(1, &frame).build()
 }

@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use broker::BrokerConfig;
+use bytes::BytesMut;
 use model::ErrorCode;
 use telemetry::labels::{ConnectionOutcome, FrameRefusedWhy};
 use telemetry::metrics;
 use wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use wire::api::metadata::MetadataRequest;
-use wire::records::{BATCH_HEADER_LEN, BatchBuilder};
+use wire::records::{BATCH_HEADER_LEN, BatchBuilder, put_varint};
 use wire::{WireError, decode_request, encode_request, supported_versions};
 
 use crate::harness::{Client, Topic, batch, fetch, front, node, produce, topic};
@@ -203,8 +204,47 @@ fn a_time_inside_a_compressed_batch_is_found_exactly() {
     assert_eq!(by_time(&topic, START + 17), (ErrorCode::None, 17, START + 17));
     assert_eq!(by_time(&topic, -3), (ErrorCode::None, 49, START + 49));
     assert_eq!(by_time(&topic, START + 50).1, -1);
-    // Nobody looked into the next one when it came.
-    let broken = BatchBuilder::new(START + 100).attributes(1).raw(1, b"no gzip").build();
-    assert_eq!(Client::new().produce(9, &topic, -1, broken).error_code, ErrorCode::None);
-    assert_eq!(by_time(&topic, START + 100).0, ErrorCode::CorruptMessage);
+}
+
+#[test]
+fn records_that_do_not_open_are_refused_before_they_are_in_the_log() {
+    let (topic, mut client) = (topic(1), Client::new());
+    let gzip = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    let packed = |count, body: &[u8]| BatchBuilder::new(0).attributes(1).raw(count, body).build();
+    let sound = batch(&["a", "b", "c"]).slice(BATCH_HEADER_LEN..);
+    let mut damaged = gzip(&sound);
+    damaged[12] ^= 0x55;
+    // A well-formed record of 130 MiB of zeros, in 130 KiB.
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    let mut head = BytesMut::new();
+    put_varint(&mut head, 10 + (130 << 20));
+    head.extend_from_slice(&[0, 0, 0, 1]);
+    put_varint(&mut head, 130 << 20);
+    bomb.write_all(&head).unwrap();
+    (0..130).for_each(|_| bomb.write_all(&[0; 1 << 20]).unwrap());
+    bomb.write_all(&[0]).unwrap();
+    let bomb = bomb.finish().unwrap();
+    let cases = [
+        ("no gzip", packed(1, b"no gzip"), ErrorCode::CorruptMessage),
+        ("damaged", packed(3, &damaged), ErrorCode::CorruptMessage),
+        ("a record more", packed(4, &gzip(&sound)), ErrorCode::InvalidRecord),
+        ("a record less", packed(2, &gzip(&sound)), ErrorCode::InvalidRecord),
+        ("a bomb", packed(1, &bomb), ErrorCode::InvalidRecord),
+        ("half of a record", packed(3, &gzip(&sound[..20])), ErrorCode::InvalidRecord),
+    ];
+    for (what, batch, code) in cases {
+        let answer = client.produce(9, &topic, -1, batch);
+        assert_eq!((answer.error_code, answer.base_offset), (code, -1), "{what}");
+        let why = answer.error_message.unwrap();
+        assert_eq!(why.contains("open to more"), what == "a bomb", "{what}: {why}");
+    }
+    let stored = client.produce(9, &topic, -1, packed(3, &gzip(&sound)));
+    assert_eq!((stored.error_code, stored.base_offset), (ErrorCode::None, 0));
+    // Much more than is opened where it is read.
+    let long = gzip(&batch(&["x".repeat(900_000).as_str()])[BATCH_HEADER_LEN..]);
+    assert_eq!(client.produce(9, &topic, -1, packed(1, &long)).base_offset, 3);
 }

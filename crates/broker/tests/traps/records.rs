@@ -13,7 +13,7 @@ use wire::api::offset_for_leader_epoch::{
 use wire::api::produce::{PartitionProduceData, ProduceResponse};
 use wire::records::{BatchBuilder, BatchHeader, base_offset_of};
 
-use crate::harness::{Client, Topic, batch, fetch, produce, topic};
+use crate::harness::{Client, Topic, batch, fetch, produce, topic, zstd_batch};
 
 #[test]
 fn every_version_of_produce_and_fetch_carries_records() {
@@ -134,7 +134,7 @@ fn refused_batches_get_the_code_kafka_would_give() {
     let two = [&good[..], &good[..]].concat();
     assert_eq!(refuse(&mut client, 9, -1, two.into()), ErrorCode::InvalidRecord);
     assert_eq!(refuse(&mut client, 9, -1, Bytes::new()), ErrorCode::InvalidRecord);
-    let zstd = BatchBuilder::new(0).attributes(4).raw(1, b"compressed").build();
+    let zstd = zstd_batch();
     let old = refuse(&mut client, 6, -1, zstd.clone());
     assert_eq!(old, ErrorCode::UnsupportedCompressionType);
     assert_eq!(client.produce(7, &topic, -1, zstd).error_code, ErrorCode::None);

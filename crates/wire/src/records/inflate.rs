@@ -9,8 +9,8 @@
 use std::io::Read;
 
 use model::limits;
-use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::FrameDecoderError;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::{Compression, RecordError};
 
@@ -41,7 +41,7 @@ pub(super) fn bound(compressed: usize) -> usize {
 
 impl<'a> Inflate<'a> {
     pub fn new(bytes: &'a [u8], codec: Compression) -> Result<Inflate<'a>, RecordError> {
-        let left = match codec {
+        let mut left = match codec {
             Compression::None => bytes.len(),
             _ => bound(bytes.len()),
         };
@@ -50,10 +50,14 @@ impl<'a> Inflate<'a> {
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
             Compression::Snappy => Box::new(Snappy::new(bytes)?),
             Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(bytes)),
-            Compression::Zstd => Box::new(zstd(bytes)?),
+            Compression::Zstd => Box::new(Zstd::new(bytes, &mut left)?),
         };
         let buffer = vec![0; BUFFER_BYTES.min(left)];
         Ok(Inflate { source, codec, left, buffer, at: 0, end: 0 })
+    }
+
+    pub fn at_most(&mut self, bytes_max: usize) {
+        self.left = self.left.min(bytes_max);
     }
 
     /// The next byte; `None` at the end.
@@ -96,16 +100,56 @@ impl<'a> Inflate<'a> {
     }
 }
 
-fn zstd(
-    bytes: &[u8],
-) -> Result<StreamingDecoder<&[u8], ruzstd::decoding::FrameDecoder>, RecordError> {
-    let window = limits::OPENED_WINDOW_BYTES_MAX as u64;
-    StreamingDecoder::new_with_max_window_size(bytes, window).map_err(|error| match error {
-        FrameDecoderError::WindowSizeTooBig { .. } => {
-            RecordError::OpensTooLarge(Compression::Zstd.as_str())
+/// zstd frames, one after the other.
+struct Zstd<'a> {
+    frame: StreamingDecoder<&'a [u8], FrameDecoder>,
+    window_max: usize,
+}
+
+impl<'a> Zstd<'a> {
+    /// The highest levels ask for a history that this broker does not keep. They do so for small
+    /// bodies too: such a frame may open to as much as it keeps for others, so that the history
+    /// stays within the same bound.
+    fn new(bytes: &'a [u8], left: &mut usize) -> Result<Zstd<'a>, RecordError> {
+        let small = limits::OPENED_WINDOW_BYTES_MAX;
+        match zstd_frame(bytes, small) {
+            Ok(frame) => Ok(Zstd { frame, window_max: small }),
+            Err(RecordError::OpensTooLarge(_)) => {
+                let window_max = limits::OPENED_WINDOW_ASKED_MAX;
+                let frame = zstd_frame(bytes, window_max)?;
+                *left = (*left).min(small);
+                Ok(Zstd { frame, window_max })
+            }
+            Err(error) => Err(error),
         }
-        _ => RecordError::Codec(Compression::Zstd.as_str()),
-    })
+    }
+}
+
+impl Read for Zstd<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let read = self.frame.read(out)?;
+            let rest: &[u8] = self.frame.get_ref();
+            if read > 0 || rest.is_empty() {
+                return Ok(read);
+            }
+            self.frame = zstd_frame(rest, self.window_max).map_err(std::io::Error::other)?;
+        }
+    }
+}
+
+fn zstd_frame(
+    bytes: &[u8],
+    window_max: usize,
+) -> Result<StreamingDecoder<&[u8], FrameDecoder>, RecordError> {
+    StreamingDecoder::new_with_max_window_size(bytes, window_max as u64).map_err(
+        |error| match error {
+            FrameDecoderError::WindowSizeTooBig { .. } => {
+                RecordError::OpensTooLarge(Compression::Zstd.as_str())
+            }
+            _ => RecordError::Codec(Compression::Zstd.as_str()),
+        },
+    )
 }
 
 /// Snappy in both shapes that clients send: one bare block (librdkafka), or snappy-java's

@@ -2,7 +2,8 @@
 //!
 //! A batch is checked once, where it enters ([`validate`]), stamped in place by the leader
 //! ([`stamp`]) and from there its bytes are frozen: nothing re-encodes a batch. Compressed
-//! records are opened only for a question about one record ([`Opened`]), never to pass them on.
+//! records are opened to be checked, and for a question about one record ([`Opened`]), never to
+//! pass them on.
 //!
 //! Invariants: every length is compared with the bytes that remain before it is used; no byte
 //! sequence makes anything in here panic, except stamping what was never validated.
@@ -30,7 +31,7 @@ pub use header::{BatchHeader, Compression, TimestampType};
 pub use iter::{Record, RecordHeader, RecordHeaders, Records};
 pub use opened::{Opened, RecordAt};
 pub use stamp::{Stamping, base_offset_of, stamp};
-pub use validate::{BatchRules, validate};
+pub use validate::{BatchRules, validate, validate_compressed};
 
 use model::ErrorCode;
 

@@ -106,12 +106,15 @@ fn a_varint_that_never_ends_is_refused() {
 }
 
 #[test]
-fn compressed_records_are_not_opened_and_zstd_has_its_version() {
+fn compressed_records_have_a_check_of_their_own_and_zstd_has_its_version() {
     let zstd = BatchBuilder::new(0).attributes(4).raw(9, b"not really zstd").build();
     assert_eq!(validate(&zstd, &BatchRules::for_produce(6)), Err(RecordError::ZstdNotAllowed));
     let header = validate(&zstd, &BatchRules::for_produce(7)).unwrap();
     assert_eq!((header.compression(), header.records_count), (Some(Compression::Zstd), 9));
     assert!(Records::new(&zstd).is_err());
+    let broken = validate_compressed(&zstd, usize::MAX);
+    assert_eq!(broken, Err(RecordError::Codec("zstd")));
+    assert_eq!(broken.unwrap_err().code(), ErrorCode::CorruptMessage);
 }
 
 #[test]

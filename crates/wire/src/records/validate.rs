@@ -1,6 +1,7 @@
 //! What a batch must be before it may enter the log (kafka.md, trap 9).
 //!
-//! Invariant: a batch that passed can be stamped, applied and served without another check.
+//! Invariant: a batch that passed, compressed ones both halves, can be stamped, applied and served
+//! without another check.
 
 use super::*;
 
@@ -21,8 +22,9 @@ impl BatchRules {
 }
 
 /// Checks that `bytes` are exactly one sound v2 batch a client may write: length, magic, CRC,
-/// attributes, count, sequence and, when uncompressed, every record. Sizes are the topic's
-/// affair: see `max.message.bytes` where the batch is stamped.
+/// attributes, count, sequence and, when uncompressed, every record. A compressed batch needs
+/// [`validate_compressed`] as well, which takes long enough to choose where it is done. Sizes are
+/// the topic's affair: see `max.message.bytes` where the batch is stamped.
 pub fn validate(bytes: &[u8], rules: &BatchRules) -> Result<BatchHeader, RecordError> {
     let header = BatchHeader::parse(bytes)?;
     let total = header.total_len();
@@ -85,19 +87,33 @@ fn check_numbers(header: &BatchHeader) -> Result<(), RecordError> {
     }
 }
 
+/// Checks every record of a compressed batch that passed [`validate`]: as many as the header
+/// says, well formed, in order, nothing behind them. Opens at most `bytes_max` bytes of it;
+/// beyond that it is [`RecordError::OpensTooLarge`].
+pub fn validate_compressed(batch: &[u8], bytes_max: usize) -> Result<(), RecordError> {
+    let mut records = Opened::new(batch)?.at_most(bytes_max);
+    in_order(records.by_ref().map(|record| Ok(record?.offset_delta)))?;
+    records.finish()
+}
+
 fn check_records(bytes: &[u8], header: &BatchHeader) -> Result<(), RecordError> {
     let mut records = Records::new(bytes)?;
+    let count = in_order(records.by_ref().map(|record| Ok(record?.offset_delta)))?;
+    if records.remaining() != 0 {
+        return Err(RecordError::Record { at: count, why: "bytes after the last record" });
+    }
+    assert_eq!(count, header.records_count, "a record less without an error");
+    Ok(())
+}
+
+/// How many records there are, their offset deltas counting up from zero.
+fn in_order(deltas: impl Iterator<Item = Result<i32, RecordError>>) -> Result<i32, RecordError> {
     let mut expected = 0;
-    for record in records.by_ref() {
-        let record = record?;
-        if record.offset_delta != expected {
+    for delta in deltas {
+        if delta? != expected {
             return Err(RecordError::Record { at: expected, why: "offset delta out of order" });
         }
         expected += 1;
     }
-    if records.remaining() != 0 {
-        return Err(RecordError::Record { at: expected, why: "bytes after the last record" });
-    }
-    assert_eq!(expected, header.records_count, "a record less without an error");
-    Ok(())
+    Ok(expected)
 }
