@@ -358,34 +358,4 @@ mod tests {
             );
         }
     }
-
-    /// `cargo test --release -p wire cost -- --ignored --nocapture` with an optimised build.
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost_per_record() {
-        for size in [100, 1_024] {
-            let words: Vec<u8> = (0..size).map(|n| b"some words, repeated, "[n * 7 % 22]).collect();
-            let records = (1 << 20) / size as i32;
-            let batch = (0..records).fold(BatchBuilder::new(0), |batch, n| {
-                let value =
-                    [&words[..size - 8], &i64::from(n).wrapping_mul(0x9e37_79b9).to_be_bytes()];
-                batch.record(n.into(), None, Some(&value.concat()), &[])
-            });
-            let batch = batch.build();
-            for codec in CODECS {
-                let body = compress(codec, &batch[BATCH_HEADER_LEN..]);
-                let packed = packed(&batch, codec, &body);
-                let began = std::time::Instant::now();
-                const ROUNDS: u32 = 20;
-                for _ in 0..ROUNDS {
-                    validate(&packed, &BatchRules::for_produce(9)).unwrap();
-                    if codec != 0 {
-                        validate_compressed(&packed, usize::MAX).unwrap();
-                    }
-                }
-                let ns = began.elapsed().as_nanos() / u128::from(ROUNDS) / records as u128;
-                println!("{size} B, codec {codec}: {ns} ns per record, {} bytes", packed.len());
-            }
-        }
-    }
 }
