@@ -9,6 +9,7 @@ mod bench;
 mod cases;
 mod clients;
 mod cluster;
+mod fuzz;
 mod groups;
 mod job;
 mod kafka;
@@ -27,10 +28,11 @@ cargo xtask <command>
 
   verify [CHECK...]    format arrows tidy metrics pages clippy (all by default)
   fix                  mends what verify can mend by itself
-  test [PHASE...]      build unit sim clients admin steady failover shutdown dev (all of them by default)
+  test [PHASE...]      build unit sim clients admin steady hostile failover shutdown dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
   clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
+  fuzz [TARGET]        cargo-fuzz over every decoder of foreign bytes (--seconds N each, 60)
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
   bench [FLAGS]        Glasslog beside Apache Kafka: --only PARTS --rounds N --peer none|kafka
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         ["failover"] => test::failover(),
         ["clients"] => test::clients(false),
         ["clients", "--kafka"] => test::clients(true),
+        ["fuzz", ref args @ ..] => fuzz::run(args),
         ["kafka", ref properties @ ..] => kafka::serve(properties),
         ["bench", ref args @ ..] => bench::run(args),
         _ => Err(USAGE.to_owned()),

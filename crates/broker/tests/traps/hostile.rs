@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use broker::BrokerConfig;
 use bytes::BytesMut;
+use decoders::seeds::{self, Dice};
 use model::ErrorCode;
 use telemetry::labels::{ConnectionOutcome, FrameRefusedWhy};
 use telemetry::metrics;
 use wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use wire::api::metadata::MetadataRequest;
 use wire::records::{BATCH_HEADER_LEN, BatchBuilder, put_varint};
-use wire::{WireError, decode_request, encode_request, supported_versions};
+use wire::{encode_request, supported_versions};
 
 use crate::harness::{Client, Topic, batch, fetch, front, node, produce, topic};
 
@@ -21,74 +22,26 @@ use crate::harness::{Client, Topic, batch, fetch, front, node, produce, topic};
 const FRAMES: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// splitmix64: the same frames in every run.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-/// A sound request of any API and version, without knowing its fields: whatever the decoder
-/// still wants is given to it, small numbers above all, until it is content.
-fn some_request(draw: &mut Draw) -> Vec<u8> {
+fn some_request(dice: &mut Dice) -> Vec<u8> {
     let apis = supported_versions();
-    let api = apis[draw.below(apis.len())];
-    let version = api.min_served + draw.below((api.max - api.min_served + 1) as usize) as i16;
-    let mut frame = (api.key as i16).to_be_bytes().to_vec();
-    frame.extend(version.to_be_bytes());
-    frame.extend([0, 0, 0, 7, 0, 1, b'h']);
-    if api.is_flexible(version) {
-        frame.push(0);
-    }
-    for _ in 0..200 {
-        let checked = decode_request(frame.clone().into()).and_then(|request| request.check());
-        let Err(WireError::Truncated { needed, remaining }) = checked else { break };
-        let missing = (needed - remaining).min(64);
-        let mut bytes = vec![0; missing];
-        if let Some(last) = bytes.last_mut() {
-            *last = draw.below(4) as u8;
-        }
-        frame.extend(bytes);
-    }
-    frame
-}
-
-/// One to four lies, of the kinds that lengths and tags are told in.
-fn lie(frame: &mut Vec<u8>, draw: &mut Draw) {
-    for _ in 0..=draw.below(4) {
-        let at = draw.below(frame.len().max(1));
-        let end = (at + 4).min(frame.len());
-        match draw.below(7) {
-            0 => frame[at..end].fill(0xff),
-            1 => frame[at..end].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff][..end - at]),
-            2 => frame.truncate(at.max(1)),
-            3 => frame.insert(at, draw.next() as u8),
-            4 => frame.extend((0..draw.below(40)).map(|_| draw.next() as u8)),
-            5 => frame[at] |= 0x80,
-            _ => frame[at] = draw.next() as u8,
-        }
-    }
+    let api = &apis[dice.below(apis.len() as u64) as usize];
+    let versions = u64::from((api.max - api.min_served + 1).unsigned_abs());
+    seeds::request(api, api.min_served + dice.below(versions) as i16, dice)
 }
 
 fn malformed(seed: u64, known: &[Vec<u8>]) -> Vec<u8> {
-    let mut draw = Draw(seed);
-    let mut frame = match draw.below(4) {
-        0 => known[draw.below(known.len())].clone(),
-        1 => (0..1 + draw.below(80)).map(|_| draw.next() as u8).collect(),
-        _ => some_request(&mut draw),
+    let mut dice = Dice(seed);
+    let mut frame = match dice.below(4) {
+        0 => known[dice.below(known.len() as u64) as usize].clone(),
+        1 => {
+            let length = 1 + dice.below(80) as usize;
+            dice.bytes(length).to_vec()
+        }
+        _ => some_request(&mut dice),
     };
-    lie(&mut frame, &mut draw);
-    let length = match draw.below(12) {
-        0 => draw.next() as i32,
+    seeds::lie(&mut frame, &mut dice);
+    let length = match dice.below(12) {
+        0 => dice.roll() as i32,
         1 => frame.len() as i32 + 3,
         _ => frame.len() as i32,
     };

@@ -16,6 +16,7 @@ mod codec;
 mod evidence;
 mod fault;
 mod identity;
+mod judge;
 mod lane;
 mod link;
 mod server;
@@ -44,6 +45,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use identity::{Identity, PeerHello, Refusal};
+pub use judge::{decode_envelope, encode_envelope};
 use link::Link;
 use server::Registry;
 

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     ("client-rdkafka", &[]),
     ("client-rskafka", &[]),
+    ("decoders", &["model", "wire", "consensus", "storage", "node"]),
 ];
 
 /// Arrows that are open but need not be walked: `sim` may see whatever `node` sees, and
