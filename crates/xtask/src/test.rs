@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cases::{admin, clients, dev, failover, shutdown, steady};
+use crate::cases::{admin, clients, dev, failover, hostile, shutdown, steady};
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 9] =
-    ["build", "unit", "sim", "clients", "admin", "steady", "failover", "shutdown", "dev"];
+const PHASES: [&str; 10] = [
+    "build", "unit", "sim", "clients", "admin", "steady", "hostile", "failover", "shutdown", "dev",
+];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -61,6 +62,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("steady") {
         tally.phase("steady", |tally| steady::run(tally, STEADY_SECONDS));
+    }
+    if wanted("hostile") {
+        tally.phase("hostile", hostile::run);
     }
     if wanted("failover") {
         tally.phase("failover", |tally| failover::run(tally, failover::ROUNDS));

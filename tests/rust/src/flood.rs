@@ -52,7 +52,8 @@ impl Times {
     }
 
     fn quantile_us(&self, quantile: f64) -> f64 {
-        let wanted = (self.acked() as f64 * quantile) as u64;
+        let acked = self.acked();
+        let wanted = ((acked as f64 * quantile) as u64).min(acked.saturating_sub(1));
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
             seen += count.load(Ordering::Relaxed);

@@ -6,5 +6,6 @@ pub mod clients;
 pub mod dev;
 pub mod failover;
 pub mod groups;
+pub mod hostile;
 pub mod shutdown;
 pub mod steady;

@@ -55,6 +55,13 @@ impl Metrics {
             .collect()
     }
 
+    /// The sum over the series of `name` that carry `label`, as in `why="late"`; 0 without any.
+    pub fn labelled(&self, name: &str, label: &str) -> f64 {
+        let of_metric = |line: &&str| line.strip_prefix(name).is_some_and(|r| r.starts_with('{'));
+        let lines = self.0.lines().filter(of_metric).filter(|line| line.contains(label));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// The sum over all series; an error if the metric is not there, which is never "zero".
     pub fn sum(&self, name: &str) -> Result<f64, String> {
         let values = self.values(name);
@@ -85,5 +92,7 @@ mod tests {
         assert_eq!(metrics.max("a_total"), Ok(3.0));
         assert_eq!(metrics.sum("b"), Ok(4.0));
         assert!(metrics.sum("a").is_err());
+        let labelled = ["k=\"z\"", "k=\"none\""].map(|label| metrics.labelled("a_total", label));
+        assert_eq!(labelled, [3.0, 0.0]);
     }
 }
