@@ -1,3 +1,5 @@
+//! Fuzzes `decoders::TARGETS`' `envelope`; what it may not do stands there.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::run("envelope", data));

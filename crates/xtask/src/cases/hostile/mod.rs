@@ -29,9 +29,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// How long a client may be silent, or not read: so short that it shows within the phase.
 const IDLE_MS: &str = "connections.max.idle.ms = 8000";
 /// A record's way to its acknowledgement while 2,000 others mean harm. Measured on two cores that
-/// also compiled: 106 ms.
-const P99_MS_MAX: f64 = 250.0;
-const SLOWEST_MS_MAX: f64 = 3_000.0;
+/// also compiled: 106 ms. The bound tells harm from noise, not fast from slow.
+const P99_MS_MAX: f64 = 1_000.0;
+const SLOWEST_MS_MAX: f64 = 10_000.0;
 /// A broker's largest resident size: its budget of 64 MiB, two open batches with a block of 32 MiB
 /// each, and what it is made of, 2,000 connections included. Measured: 71 MiB.
 const RESIDENT_MIB_MAX: u64 = 192;
