@@ -15,6 +15,8 @@ const KEYS = 16;
 const QUIET_MS = 60_000;
 const SESSION_MS = 10_000;
 const TICK_MS = 20;
+const CONNECT_ATTEMPTS = 50;
+const CONNECT_PAUSE_MS = 200;
 
 codecs.install();
 
@@ -40,7 +42,7 @@ async function produce(bootstrap, topic, client, countText, codecNames, rateText
   for (let pass = 0; pass < names.length; pass++) {
     const end = Math.floor((count * (pass + 1)) / names.length);
     const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true });
-    await producer.connect();
+    await connected(producer);
     while (sequence < end) {
       const due = Math.min(end, Math.floor(((Date.now() - start) * rate) / 1000) + 1);
       const messages = [];
@@ -53,6 +55,20 @@ async function produce(bootstrap, topic, client, countText, codecNames, rateText
     await producer.disconnect();
   }
   console.error(`acked ${count}`);
+}
+
+// kafkajs retries a send whose connection breaks, but not the InitProducerId of an idempotent
+// producer's connect: a broker that dies in this moment is the program's to live with.
+async function connected(producer) {
+  for (let attempts = 1; ; attempts++) {
+    try {
+      return await producer.connect();
+    } catch (error) {
+      if (!error.retriable || attempts === CONNECT_ATTEMPTS) throw error;
+      console.error('connect', error.message);
+      await sleep(CONNECT_PAUSE_MS);
+    }
+  }
 }
 
 // A retry of kafkajs asks only the brokers that have not answered: a partition whose leadership
