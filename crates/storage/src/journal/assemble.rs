@@ -314,6 +314,11 @@ impl Journal {
 
     fn write_birth(&mut self, builder: &mut WriteBuilder, group: GroupId, birth: &GroupBirth) {
         let header = self.header(Kind::Birth, group);
+        if header.is_first() {
+            // What an earlier life of the group wrote is not of its log.
+            let state = self.groups.get_mut(&group).expect("a birth has its group");
+            state.pins.fences.push((0, header.lsn));
+        }
         builder.push(header, &[&birth.replica.0.to_le_bytes()], &birth.body);
         self.unsynced.promises.push((group, Promise::Birth, header.lsn));
     }

@@ -126,6 +126,10 @@ impl Evidence {
         }
         self.last_lsn = lsn;
         if header.group != OWN {
+            if header.is_first() {
+                // Another life of the group: what was before it has no part in it.
+                self.tracks.remove(&header.group);
+            }
             self.hear(header.group, header.sequence, lsn);
         }
         true

@@ -86,6 +86,11 @@ impl Header {
         (HEADER_BYTES as u64 + u64::from(self.payload_len)).next_multiple_of(8)
     }
 
+    /// True for the record that begins a group's life.
+    pub fn is_first(&self) -> bool {
+        self.kind == Kind::Birth && self.sequence == 1
+    }
+
     fn encode(&self, key: u64, at: u64) -> [u8; HEADER_BYTES] {
         let mut out = [0u8; HEADER_BYTES];
         out[4..8].copy_from_slice(&self.payload_crc.to_le_bytes());

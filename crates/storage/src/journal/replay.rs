@@ -61,6 +61,20 @@ impl Building {
         }
     }
 
+    /// Forgets an earlier life. A checkpoint that lists the group was made in the later one.
+    fn begin_again(&mut self, lsn: Lsn) {
+        self.entries.clear();
+        self.removed = false;
+        let covered = self.pins.covered;
+        let mut applied = self.pins.applied;
+        if lsn > covered {
+            (self.birth, self.suspect, self.hard_state) = (None, None, HardState::default());
+            applied = 0;
+        }
+        self.pins = GroupPins { applied, covered, last_index: applied, ..GroupPins::default() };
+        self.pins.fences.push((0, lsn));
+    }
+
     fn append(&mut self, header: &Header, entry: Option<LogEntry>) {
         self.entries.split_off(&header.index);
         self.pins.truncate(header.index, header.lsn);
@@ -197,7 +211,12 @@ impl Replay {
 
     fn apply(&mut self, header: &Header, body: Option<Body>) {
         let building = self.groups.entry(header.group).or_default();
-        building.sequence = building.sequence.max(header.sequence);
+        if header.sequence <= building.sequence {
+            // The sequence begins anew: the group was removed and created again.
+            building.begin_again(header.lsn);
+            self.marked.remove(&header.group);
+        }
+        building.sequence = header.sequence;
         let news = header.lsn > building.pins.covered;
         match (header.kind, body) {
             (Kind::Append, body) => {
@@ -222,7 +241,7 @@ impl Replay {
             (_, Some(Body::Suspect(damage))) if news => {
                 (building.suspect, building.pins.suspect) = (Some(damage), header.lsn);
             }
-            (_, Some(Body::Remove)) => {
+            (_, Some(Body::Remove)) if news => {
                 building.removed = true;
                 building.entries.clear();
                 let covered = building.pins.covered;

@@ -434,6 +434,62 @@ fn a_removed_group_is_forgotten_when_a_checkpoint_has_forgotten_it() {
 }
 
 #[test]
+fn a_group_that_was_removed_can_be_created_again() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let check = |rig: &Rig, first_bytes: usize, count: usize, what: &str| {
+        let (_, recovered) = rig.after_power_cut();
+        assert!(!recovered.damage.is_damaged(), "{what}: {:?}", recovered.damage);
+        let again = &recovered.groups[&A];
+        assert!(!again.removed && again.suspect.is_none(), "{what}: {:?}", again.suspect);
+        // This rig's checkpoints know one replica id only.
+        let kept = recovered.checkpoint.as_ref().is_some_and(|all| all.groups.contains_key(&A));
+        let replica = if kept { ReplicaId(9) } else { ReplicaId(10) };
+        assert_eq!(again.birth.as_ref().map(|birth| birth.replica), Some(replica), "{what}");
+        assert_eq!(again.entries.len(), count, "{what}");
+        assert!(again.entries.iter().all(|entry| entry.data.len() == first_bytes), "{what}");
+        assert_eq!(again.hard_state.term, 0, "{what}: the vote of another replica");
+        again.sequence
+    };
+    rig.append(A, 2, 1, 20, 100);
+    rig.vote(A, 3, 7);
+    let remove = JournalWrite { group: A, token: 4, remove: true, ..JournalWrite::default() };
+    rig.journal.enqueue(remove);
+    rig.run();
+    rig.checkpoint(&[(B, 0)]);
+    let birth = GroupBirth { replica: ReplicaId(10), body: Bytes::from_static(b"again") };
+    let create = Some(birth);
+    rig.journal.enqueue(JournalWrite { group: A, token: 1, create, ..JournalWrite::default() });
+    rig.run();
+    assert_eq!(check(&rig, 0, 0, "born"), 1);
+    rig.append(A, 2, 1, 3, 200);
+    rig.run();
+    check(&rig, 200, 3, "with entries");
+    rig.journal.idle();
+    rig.run();
+    assert_eq!(check(&rig, 200, 3, "behind a mark"), 4);
+    rig.checkpoint(&[(A, 1), (B, 0)]);
+    check(&rig, 200, 2, "in a checkpoint");
+    // Nothing of the earlier life is carried forward when its file makes room.
+    for token in 2..120 {
+        rig.append(B, token, token - 1, 1, 3000);
+        rig.run();
+        rig.checkpoint(&[(A, 1), (B, token - 1)]);
+    }
+    rig.run();
+    let moved = |event: &JournalEvent| matches!(event, JournalEvent::Moved { .. });
+    assert!(rig.events.iter().any(moved), "nothing was moved");
+    check(&rig, 200, 2, "moved out of the oldest file");
+    // The next life of the journal goes on from there.
+    let (disk, recovered) = rig.after_power_cut();
+    let journal = Journal::open(&recovered, config(SyncPolicy::Group), 5);
+    let mut next = Rig { disk, journal, events: Vec::new() };
+    next.run();
+    next.append(A, 9, 4, 2, 200);
+    next.run();
+    check(&next, 200, 4, "after a restart");
+}
+
+#[test]
 fn a_large_ready_is_cut_into_parts_and_reported_once() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);
     rig.append(A, 2, 1, 30, 4000);

@@ -39,7 +39,10 @@ impl Journal {
                 }
             }
         }
-        self.groups.retain(|group, state| state.pins.remove == Lsn(0) || listed.contains(group));
+        let over =
+            self.groups.extract_if(.., |id, it| it.pins.remove > Lsn(0) && !listed.contains(id));
+        let over: BTreeSet<GroupId> = over.map(|(group, _)| group).collect();
+        self.let_go(&over);
         self.free_files();
         let oldest = self.pool.live.front().map_or(Lsn(0), |file| file.first_lsn);
         for state in self.groups.values_mut() {
@@ -47,6 +50,15 @@ impl Journal {
         }
         self.move_below_seq = self.pool.live.back().map_or(0, |file| file.seq);
         self.begin_moving();
+    }
+
+    /// Nothing of these groups is needed any more; one of them may be created again.
+    fn let_go(&mut self, over: &BTreeSet<GroupId>) {
+        self.since_mark.retain(|group| !over.contains(group));
+        self.forward.retain(|forward| !over.contains(&forward.group));
+        for file in &mut self.pool.live {
+            file.max_index.retain(|group, _| !over.contains(group));
+        }
     }
 
     pub(super) fn free_files(&mut self) {

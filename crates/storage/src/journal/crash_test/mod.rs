@@ -136,11 +136,13 @@ fn second_life(
             base_log: log,
             base_state: found.hard_state,
             commit_max: found.hard_state.commit,
+            again: found.removed,
             ..History::default()
         };
         histories.insert(*group, history);
     }
-    let groups: Vec<GroupId> = histories.keys().copied().collect();
+    let living = recovered.groups.iter().filter(|(_, found)| !found.removed);
+    let groups: Vec<GroupId> = living.map(|(group, _)| *group).collect();
     let mut stage = Stage::open(world, histories, dice.roll(), SyncPolicy::Group);
     stage.run(usize::MAX);
     for _ in 0..4 {
@@ -235,6 +237,7 @@ fn flip_bits(stage: &Stage, flips: u64) -> Result<u64, String> {
 fn no_crash_loses_a_promise_or_invents_one() {
     let stage = workload(1, SyncPolicy::Group);
     assert!(stage.cuts > 5, "{} cuts", stage.cuts);
+    assert!(stage.rebirths > 1, "{} rebirths", stage.rebirths);
     assert!(stage.writes >= 200 && stage.truncated > 0, "{} writes", stage.writes);
     assert!(stage.recycled > 0 && stage.moved > 0, "{} {}", stage.recycled, stage.moved);
     let tally = crash_everywhere(&stage, 1, 8).unwrap_or_else(|why| panic!("seed 1: {why}"));

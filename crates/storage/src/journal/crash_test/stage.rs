@@ -12,6 +12,8 @@ use crate::testing::{Dice, SimDisk, World};
 
 pub(super) const FILE_BYTES: u64 = 12 * 4096;
 pub(super) const STRAGGLER: GroupId = GroupId(3);
+/// It is removed and created again.
+pub(super) const REBORN: GroupId = GroupId(4);
 
 pub(super) fn config() -> JournalConfig {
     config_with(SyncPolicy::Group)
@@ -39,6 +41,7 @@ pub(super) enum Step {
     Cut(u64),
     Entry(LogEntry),
     State(HardState),
+    Remove,
 }
 
 /// What one group may look like after a crash: the state after any prefix of its steps that
@@ -54,6 +57,8 @@ pub(super) struct History {
     /// Tokens under way and the step each one ends at.
     pub tokens: BTreeMap<u64, usize>,
     pub next_token: u64,
+    /// An earlier life was removed; its records may still be there.
+    pub again: bool,
 }
 
 impl History {
@@ -62,7 +67,7 @@ impl History {
         let (mut log, mut state) = (self.base_log.clone(), self.base_state);
         for step in &self.steps[..count] {
             match step {
-                Step::Birth => {}
+                Step::Birth | Step::Remove => {}
                 Step::Cut(from) => log.truncate(*from as usize - 1),
                 Step::Entry(entry) => {
                     log.truncate(entry.index as usize - 1);
@@ -82,7 +87,17 @@ impl History {
 
     /// `None` when `found` is one of the states a crash may leave.
     pub fn refuse(&self, applied: u64, found: &RecoveredGroup) -> Option<String> {
+        if found.removed && self.again && self.durable == 0 {
+            return None;
+        }
         for count in self.durable..=self.steps.len() {
+            let removed = matches!(self.steps[..count].last(), Some(Step::Remove));
+            if removed != found.removed {
+                continue;
+            }
+            if removed {
+                return None;
+            }
             let (log, state) = self.after(count);
             let expected = &log[(applied as usize).min(log.len())..];
             let vote = (state.term, state.vote) == (found.hard_state.term, found.hard_state.vote);
@@ -122,6 +137,7 @@ pub(super) struct Stage {
     pub recycled: u64,
     pub truncated: u64,
     pub cuts: u64,
+    pub rebirths: u64,
     pub writes: u64,
 }
 
@@ -149,6 +165,7 @@ impl Stage {
             recycled: 0,
             truncated: 0,
             cuts: 0,
+            rebirths: 0,
             writes: 0,
         }
     }
@@ -216,7 +233,8 @@ impl Stage {
         history.steps.extend(write.truncate_from.map(Step::Cut));
         history.steps.extend(write.entries.iter().cloned().map(Step::Entry));
         let bare = write.entries.is_empty() && write.truncate_from.is_none();
-        let note = bare && !write.urgent && write.create.is_none();
+        let note = bare && !write.urgent && !write.remove && write.create.is_none();
+        history.steps.extend(write.remove.then_some(Step::Remove));
         if let Some(state) = write.hard_state {
             history.commit_max = history.commit_max.max(state.commit);
             if !note {
@@ -279,6 +297,26 @@ impl Stage {
         }
     }
 
+    pub fn remove(&mut self, group: GroupId) {
+        self.enqueue(JournalWrite { group, remove: true, ..JournalWrite::default() });
+    }
+
+    pub fn lives(&self, group: GroupId) -> bool {
+        !matches!(self.histories[&group].steps.last(), Some(Step::Remove))
+    }
+
+    /// A group that a checkpoint has just forgotten begins again.
+    fn rebirth(&mut self, group: GroupId) {
+        let Some(history) = self.histories.get_mut(&group) else { return };
+        let over = matches!(history.steps.last(), Some(Step::Remove));
+        if over && history.durable == history.steps.len() {
+            let next_token = history.next_token;
+            *history = History { next_token, again: true, ..History::default() };
+            self.rebirths += 1;
+            self.create(group);
+        }
+    }
+
     /// A checkpoint in which the straggler applied nothing of late.
     pub fn checkpoint(&mut self, straggler_too: bool) {
         let mut checkpoint = Checkpoint::default();
@@ -307,6 +345,7 @@ impl Stage {
         let mut door = self.disk.another();
         checkpoint.write(&mut door, &meta()).expect("the disk works");
         self.journal.checkpointed(&covered);
+        self.rebirth(REBORN);
     }
 }
 
@@ -321,8 +360,8 @@ pub(super) fn entry(dice: &mut Dice, index: u64, term: u64) -> LogEntry {
     }
 }
 
-/// The recorded workload: at least 200 writes of 3 groups, truncations, recycled files, and
-/// entries of a straggling group written forward.
+/// The recorded workload: at least 200 writes of 3 groups, truncations, recycled files, entries
+/// of a straggling group written forward, and a fourth group that is removed and comes again.
 pub(super) fn workload(seed: u64, sync: SyncPolicy) -> Stage {
     let mut dice = Dice(seed);
     let mut stage = Stage::open(World::new(512), BTreeMap::new(), dice.roll(), sync);
@@ -331,6 +370,7 @@ pub(super) fn workload(seed: u64, sync: SyncPolicy) -> Stage {
     for group in 1..=3 {
         stage.create(GroupId(group));
     }
+    stage.create(REBORN);
     stage.run(usize::MAX);
     let mut round = 0;
     while stage.writes < 220 {
@@ -351,6 +391,12 @@ pub(super) fn workload(seed: u64, sync: SyncPolicy) -> Stage {
             if dice.chance(4) {
                 stage.run(1);
             }
+        }
+        stage.run(usize::MAX);
+        match round % 24 {
+            0..18 if round % 3 == 0 && stage.lives(REBORN) => stage.append(&mut dice, REBORN),
+            18 if stage.lives(REBORN) => stage.remove(REBORN),
+            _ => {}
         }
         stage.run(usize::MAX);
         if dice.chance(9) {
