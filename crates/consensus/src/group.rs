@@ -332,6 +332,11 @@ impl Group {
         self.transfer_leader(self.last_now, None);
     }
 
+    /// Takes back [`Group::hold`]: for a broker that was only drained.
+    pub fn unhold(&mut self) {
+        self.machine_held = false;
+    }
+
     /// The journal no longer trusts what this replica wrote: it is suspect from now on. It
     /// neither votes nor campaigns, and a leader has no lease and hands over; it still follows.
     pub fn distrust(&mut self) {

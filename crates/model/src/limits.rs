@@ -128,6 +128,12 @@ pub const TRANSFER_READ_BYTES: usize = 1 << 20;
 pub const MANIFEST_FILES_MAX: usize = 1_000_000;
 /// Voters one group can have; also the highest rank in the election stagger.
 pub const GROUP_VOTERS_MAX: usize = 16;
+/// A learner this many entries behind may become a voter.
+pub const LEARNER_LAG_ENTRIES_MAX: u64 = 64;
+/// Reports of departed replicas that wait to be told to metadata.
+pub const DEPARTED_MAX: usize = 1_024;
+/// A leader reports who left its group at most this often, milliseconds.
+pub const DEPARTED_REPORT_MS: u64 = 1_000;
 /// Reads of older entries one group has in flight for lagging followers.
 pub const GROUP_FETCHES_MAX: usize = 4;
 /// Followers that wait for the same read of older entries.

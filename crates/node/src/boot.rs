@@ -49,6 +49,7 @@ pub struct Loaded {
 pub fn load(
     cfg: &NodeConfig,
     defaults: &TopicDefaults,
+    directory: DirectoryId,
     last: LastShutdown,
     manifest: Option<&Manifest>,
 ) -> Result<Loaded, StartError> {
@@ -85,7 +86,7 @@ pub fn load(
         broken: Vec::new(),
         checkpoint,
     };
-    loaded.removed = strays(&mut loaded.disk, &recovered, &loaded.image)?;
+    loaded.removed = strays(&mut loaded.disk, &recovered, &loaded.image, directory)?;
     for (group, found) in std::mem::take(&mut recovered.groups) {
         if found.removed {
             loaded.removed.insert(group);
@@ -98,18 +99,22 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Segments of deleted groups that neither journal nor checkpoint knows any more: a death came
-/// between the checkpoint that left them out and their removal.
+/// Segments of groups that are deleted or belong elsewhere, and that neither journal nor
+/// checkpoint knows any more: a death came between the checkpoint that left them out and their
+/// removal.
 fn strays(
     disk: &mut RealDisk,
     recovered: &Recovered,
     image: &Image,
+    directory: DirectoryId,
 ) -> Result<BTreeSet<GroupId>, StartError> {
     let names = storage::segment::names(disk, &DiskPath::new(layout::PARTITIONS))?;
     let groups = names.iter().filter_map(|name| name.parse().ok().map(GroupId));
-    let deleted = image.deleted_groups();
-    Ok(groups
-        .filter(|group| !recovered.groups.contains_key(group) && deleted.contains(*group))
+    let unknown = groups.filter(|group| !recovered.groups.contains_key(group));
+    let elsewhere =
+        |group| image.partition_of(group).is_some_and(|(_, p)| p.on(directory).is_none());
+    Ok(unknown
+        .filter(|group| image.deleted_groups().contains(*group) || elsewhere(*group))
         .collect())
 }
 
@@ -389,6 +394,8 @@ fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u6
         retention_check_ms: cfg.retention_check_ms,
         groups: cfg.groups.clone(),
         producer_expiration_ms: cfg.producer_expiration_ms,
+        leader_rebalance: cfg.leader_rebalance,
+        leader_rebalance_ms: cfg.leader_rebalance_ms,
     }
 }
 
@@ -397,6 +404,39 @@ fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
+}
+
+/// The metadata group for a broker that came after its birth: an empty log, to be filled from
+/// the first entry on.
+pub fn joining_spec(
+    birth: &crate::formation::Birth,
+    broker: BrokerId,
+    directory: DirectoryId,
+    replica: model::ReplicaId,
+    config: TopicConfig,
+) -> GroupSpec {
+    let founders = birth.members.iter().filter(|member| member.broker != broker);
+    let mut replicas: Vec<_> = founders
+        .map(|member| crate::shard::ReplicaRef {
+            replica: member.replica,
+            broker: member.broker,
+            directory: member.directory,
+        })
+        .collect();
+    replicas.push(crate::shard::ReplicaRef { replica, broker, directory });
+    GroupSpec {
+        group: GroupId::METADATA,
+        kind: GroupKind::Metadata,
+        name: "metadata".into(),
+        topic: model::TopicId::ZERO,
+        partition: 0,
+        replica,
+        replicas,
+        founders: birth.voters(),
+        learners: birth.learners(),
+        producers_before: 0,
+        config,
+    }
 }
 
 /// The spec of the metadata group, from the cluster's birth record.
@@ -419,6 +459,7 @@ pub fn metadata_spec(
         partition: 0,
         replica,
         replicas: replicas.collect(),
+        founders: Vec::new(),
         learners: birth.learners(),
         producers_before: 0,
         config,

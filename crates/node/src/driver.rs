@@ -175,6 +175,9 @@ impl Driver {
             self.journal.push(JournalMail::Barrier(tell));
             self.plumbing.rebuild(group, quiet);
         }
+        for departed in out.departed.drain(..) {
+            self.plumbing.departed(departed);
+        }
         for (group, fetch) in out.fetches.drain(..) {
             self.plumbing.fetch_entries(group, fetch);
         }
@@ -229,15 +232,18 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         Input::Durable { .. } => InputKind::Durable,
         Input::Readable { .. } => InputKind::Segment,
         Input::Entries { .. } => InputKind::EntriesRead,
-        Input::PeerConnected { .. } | Input::PeerDisconnected { .. } | Input::PeerDied { .. } => {
-            InputKind::PeerState
-        }
+        Input::PeerConnected { .. }
+        | Input::PeerDisconnected { .. }
+        | Input::PeerDraining { .. }
+        | Input::PeerDied { .. } => InputKind::PeerState,
         Input::Create { .. } => InputKind::Open,
         Input::Remove { .. } => InputKind::Close,
         Input::Configure { .. }
         | Input::Image { .. }
         | Input::Checkpoint { .. }
         | Input::HandOver
+        | Input::Place { .. }
+        | Input::Undrain
         | Input::DiskFull { .. }
         | Input::Distrust { .. }
         | Input::Rebuild { .. } => InputKind::Control,

@@ -77,7 +77,14 @@ impl Inbound for Receiver {
             log_limited!(warn, LogEvent::PeerRefused, peer = from.0, "gossip that does not parse");
             return;
         };
-        self.plumbing.leaderships.set_draining(from, gossip.draining);
+        let draining = gossip.draining;
+        if self.plumbing.leaderships.set_draining(from, draining) {
+            for shard in self.plumbing.shards.all() {
+                let shard = shard.clone();
+                let input = Input::PeerDraining { broker: from, draining };
+                self.plumbing.runtime.spawn(async move { shard.tell(input).await });
+            }
+        }
         for news in gossip.news {
             self.plumbing.leaderships.hear(from, &news);
         }

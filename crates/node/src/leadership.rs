@@ -94,14 +94,10 @@ impl Leaderships {
         Some(Leadership { broker: known.broker, epoch: known.epoch as i32, isr: known.isr.clone() })
     }
 
-    /// A broker says whether it is on its way out.
-    pub fn set_draining(&self, broker: BrokerId, draining: bool) {
+    /// A broker says whether it is on its way out. True if that is new.
+    pub fn set_draining(&self, broker: BrokerId, draining: bool) -> bool {
         let mut all = self.draining.write();
-        if draining {
-            all.insert(broker)
-        } else {
-            all.remove(&broker)
-        };
+        if draining { all.insert(broker) } else { all.remove(&broker) }
     }
 
     pub fn is_draining(&self, broker: BrokerId) -> bool {

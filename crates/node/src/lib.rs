@@ -22,6 +22,7 @@ pub mod manifest;
 mod node;
 mod observe;
 mod opening;
+mod operate;
 pub mod peer;
 mod peer_news;
 mod plumbing;
@@ -48,6 +49,7 @@ pub use machine::metadata;
 pub use leadership::Leadership;
 pub use lookup::TimestampOffset;
 pub use node::{Ask, Node};
+pub use operate::{Draining, Emptying};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{

@@ -93,7 +93,8 @@ impl Node {
         let directory = data_dir.directory();
         let manifest = data_dir.read_manifest()?;
         let begun = clock::mono_ns();
-        let loaded = boot::load(&cfg, &defaults, data_dir.last_shutdown(), manifest.as_ref())?;
+        let loaded =
+            boot::load(&cfg, &defaults, directory, data_dir.last_shutdown(), manifest.as_ref())?;
         metrics().recovery_seconds.set((clock::mono_ns() - begun) as i64);
         metrics().journal_limit_bytes.set(cfg.journal_bytes_max as i64);
         data_dir.mark_running()?;
@@ -121,8 +122,10 @@ impl Node {
         let broken = loaded.broken.clone();
         // A group that cannot be put together is known all the same: it made promises, and
         // must not be formed anew.
-        let restored = loaded.restored.iter().map(|group| group.spec.group);
-        let known: Vec<GroupId> = restored.chain(broken.iter().map(|(group, _)| *group)).collect();
+        let restored = loaded.restored.iter().map(|group| (group.spec.group, group.spec.replica));
+        let broken_ones = broken.iter().map(|(group, _)| (*group, model::ReplicaId(u64::MAX)));
+        let known: Vec<_> = restored.chain(broken_ones).collect();
+        let removed = loaded.removed.clone();
         let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing, hosted)?;
         let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
         let budget = Budget::new(cfg.memory_budget_bytes);
@@ -144,7 +147,7 @@ impl Node {
         });
         let peers = runtime.block_on(node.start_peers(hellos))?;
         node.plumbing.set_peers(peers);
-        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, known);
+        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, known, removed);
         Ok(node)
     }
 
@@ -312,8 +315,7 @@ impl Node {
 
     async fn metadata_once(&self, request: &Request, ends: Instant) -> Result<Response, Refusal> {
         let Some(leader) = self.leader(GroupId::METADATA) else {
-            let why = "the metadata group has no leader yet".into();
-            return Err(Refusal { code: ErrorCode::NotController, why });
+            return self.metadata_anywhere(request, ends).await;
         };
         if leader.broker == self.cfg.broker {
             return match self.metadata_here(request.clone()).await {
@@ -323,8 +325,44 @@ impl Node {
             };
         }
         let left = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
-        let question = Question::Metadata(request.clone());
-        match self.ask_peer(leader.broker, &question, left).await? {
+        self.metadata_at(leader.broker, request, left).await
+    }
+
+    /// Nobody told this broker who leads the metadata: peers gossip to whom they know, and one
+    /// that is not registered yet is known to nobody. Whoever leads answers.
+    async fn metadata_anywhere(
+        &self,
+        request: &Request,
+        ends: Instant,
+    ) -> Result<Response, Refusal> {
+        let why = "the metadata group has no leader yet".to_owned();
+        let mut last = Refusal { code: ErrorCode::NotController, why };
+        let Some(peers) = self.plumbing.peers() else { return Err(last) };
+        for peer in peers.connected() {
+            let left = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
+            match self.metadata_at(peer, request, left).await {
+                // Unknown: it may have led, and taken it.
+                Err(refusal)
+                    if matches!(
+                        refusal.code,
+                        ErrorCode::NotController | ErrorCode::RequestTimedOut
+                    ) =>
+                {
+                    last = refusal;
+                }
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    async fn metadata_at(
+        &self,
+        broker: BrokerId,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Response, Refusal> {
+        match self.ask_peer(broker, &Question::Metadata(request.clone()), within).await? {
             Answer::Metadata(response) => Ok(response),
             other => Err(unexpected(&other)),
         }

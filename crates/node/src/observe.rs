@@ -9,9 +9,9 @@ use model::{GroupId, Now, limits};
 use storage::{Journal, JournalEvent, OpId, OpKind};
 use telemetry::labels::{
     BlockedBy, BufferStage, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel,
-    InputKind, Invariant, IoOp, LeaderChangeReason, LogEvent, MessageOutcome, MessageRefusal,
-    MessageType as MessageLabel, PanicRoom, Phase, RaftRole, RebalanceWhy, SnapshotOutcome,
-    SuspectReason,
+    InputKind, Invariant, IoOp, LeaderChangeReason, LogEvent, MembershipStep, MessageOutcome,
+    MessageRefusal, MessageType as MessageLabel, PanicRoom, Phase, RaftRole, RebalanceWhy,
+    SnapshotOutcome, StepOutcome, SuspectReason,
 };
 use telemetry::{Beat, clock, log_limited, metrics};
 
@@ -113,6 +113,13 @@ impl Observer {
                     group = group.0,
                     "group rebuilt from the journal"
                 );
+            }
+            Event::MembershipStep { group, kind, outcome } => {
+                let step = MembershipStep::from_name(kind).unwrap_or(MembershipStep::Other);
+                let end = StepOutcome::from_name(outcome).unwrap_or(StepOutcome::Other);
+                metrics().raft_membership_steps_total.at(step, end).inc();
+                let group = group.0;
+                log_limited!(info, LogEvent::MembershipChanged, group, kind, outcome, "a step");
             }
             Event::UnknownGroup { .. } => {
                 metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();

@@ -4,7 +4,7 @@
 //! Invariants: publishing never waits for a reader; a fatal error is the last line on stderr
 //! and the process ends with code 70.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,20 +12,19 @@ use std::sync::{Arc, OnceLock};
 
 use consensus::EntryFetch;
 use machine::metadata::Image;
-use model::{BrokerId, GroupId};
+use model::{BrokerId, GroupId, limits};
 use storage::{RealReader, SegmentList};
 use telemetry::labels::{DropKind, FatalReason, LockClass, LogEvent};
 use telemetry::{Lock, RwLock, log_limited, metrics};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::boot;
-
 use crate::gauges::Gauges;
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::peer::{Peers, RaftItem};
 use crate::settings::NodeConfig;
-use crate::shard::{Input, MemberStatus, RaftOut, ViewUpdate};
+use crate::shard::{Departed, Input, MemberStatus, RaftOut, ViewUpdate};
 use crate::view::{PartitionView, TailBudget};
 
 /// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
@@ -46,6 +45,10 @@ pub struct Plumbing {
     pub image: watch::Sender<Arc<Image>>,
     peers: OnceLock<Peers>,
     news: mpsc::Sender<News>,
+    departed: Lock<Vec<Departed>>,
+    /// Groups of which nothing is on this disk any more, until the reconciling task took them.
+    forgotten: Lock<BTreeSet<GroupId>>,
+    forgot: Notify,
     fetches: Arc<Semaphore>,
     quarantined: Lock<BTreeMap<usize, BTreeMap<GroupId, String>>>,
     journal_full: Lock<Option<&'static str>>,
@@ -74,6 +77,9 @@ impl Plumbing {
             image: watch::Sender::new(image),
             peers: OnceLock::new(),
             news,
+            departed: Lock::new(LockClass::Debug, Vec::new()),
+            forgotten: Lock::new(LockClass::Debug, BTreeSet::new()),
+            forgot: Notify::new(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             quarantined: Lock::new(LockClass::Debug, BTreeMap::new()),
             journal_full: Lock::new(LockClass::Debug, None),
@@ -159,6 +165,26 @@ impl Plumbing {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// A group's leader says who left it; a task tells metadata. What does not fit is said again.
+    pub fn departed(&self, departed: Departed) {
+        let mut all = self.departed.lock();
+        if all.len() < limits::DEPARTED_MAX {
+            all.push(departed);
+        }
+    }
+
+    pub fn take_departed(&self) -> Vec<Departed> {
+        std::mem::take(&mut *self.departed.lock())
+    }
+
+    /// Takes back [`Plumbing::set_draining`].
+    pub fn set_undrained(&self) {
+        self.draining.store(false, Ordering::Release);
+        if let Some(peers) = self.peers() {
+            peers.broadcast(leadership::encode(false, &[]));
+        }
+    }
+
     pub fn publish_image(&self, image: Arc<Image>) {
         self.image.send_replace(image);
     }
@@ -171,9 +197,24 @@ impl Plumbing {
         self.view_or_new(group).set_status(status);
     }
 
+    /// Nothing of the group is on this disk any more. Who leads it elsewhere is remembered,
+    /// unless it is deleted.
     pub fn forget(&self, group: GroupId) {
         self.views.write().remove(&group);
-        self.leaderships.forget(group);
+        if self.image.borrow().deleted_groups().contains(group) {
+            self.leaderships.forget(group);
+        }
+        self.forgotten.lock().insert(group);
+        self.forgot.notify_one();
+    }
+
+    /// Waits until a group was forgotten; one task asks.
+    pub async fn forgotten(&self) {
+        self.forgot.notified().await;
+    }
+
+    pub fn take_forgotten(&self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut *self.forgotten.lock())
     }
 
     pub fn set_quarantined(&self, shard: usize, groups: &BTreeMap<GroupId, String>) {

@@ -32,6 +32,8 @@ pub enum SegmentMail {
 
 /// A checkpoint at least this often while anything changes: it bounds a restart's replay.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// One that forgets removed groups comes sooner: their files go, and they may come back.
+const FORGET_AFTER: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(200);
 
 struct Open {
@@ -139,6 +141,9 @@ impl SegmentThread {
             self.publish();
             let age = self.checkpointed_at.elapsed().as_nanos() as i64;
             metrics().checkpoint_age_seconds.set(age);
+            if !self.deleted.is_empty() {
+                checkpoint_at = checkpoint_at.min(Instant::now() + FORGET_AFTER);
+            }
             if Instant::now() >= checkpoint_at {
                 checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
                 if self.changed {

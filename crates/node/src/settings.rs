@@ -50,6 +50,10 @@ pub struct NodeConfig {
     pub groups: machine::groups::GroupsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
+    /// `auto.leader.rebalance.enable`.
+    pub leader_rebalance: bool,
+    /// `leader.imbalance.check.interval.seconds`, in milliseconds.
+    pub leader_rebalance_ms: u64,
     /// New records are refused below this many free bytes.
     pub disk_reserve_bytes: u64,
 }
@@ -75,6 +79,8 @@ impl NodeConfig {
             retention_check_ms: 10_000,
             groups: Default::default(),
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
+            leader_rebalance: true,
+            leader_rebalance_ms: 30_000,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
         }
     }

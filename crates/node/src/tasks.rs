@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use machine::config::TopicConfig;
-use machine::metadata::{BrokerRegistration, Image, Request, Response};
-use model::{ClusterId, GroupId};
+use machine::metadata::{self, BrokerRegistration, Image, Placing, Replica, Request, Response};
+use model::{BrokerId, ClusterId, DirectoryId, GroupId, ReplicaId, limits};
 use telemetry::labels::{BudgetPool, BufferStage, Lane, LogEvent};
 use telemetry::{log_limited, metrics};
 use tokio::runtime::Handle;
@@ -17,16 +17,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::boot;
-use crate::formation::{Birth, Formation, FormationInput, FormationOutput, Founder};
+use crate::formation::{Birth, BirthMember, Formation, FormationInput, FormationOutput, Founder};
 use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
-use crate::shard::{GroupKind, GroupSpec, Input, ReplicaRef};
+use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
 
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const LED_LOOK: Duration = Duration::from_millis(20);
 const LED_WAIT_MAX: Duration = Duration::from_secs(10);
+/// One attempt to change a placement.
+const PLACE_MAX: Duration = Duration::from_secs(5);
 const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// News gathered before they leave together.
 const GOSSIP_BATCH: usize = 512;
@@ -39,10 +41,12 @@ pub(crate) fn spawn_all(
     birth: Option<Birth>,
     hellos: mpsc::Receiver<PeerHello>,
     news: mpsc::Receiver<News>,
-    known: Vec<GroupId>,
+    known: Vec<(GroupId, ReplicaId)>,
+    removed: BTreeSet<GroupId>,
 ) {
     runtime.spawn(form(node.clone(), birth, hellos));
-    runtime.spawn(reconcile(node.clone(), known));
+    runtime.spawn(reconcile(node.clone(), known, removed));
+    runtime.spawn(tell_departed(node.clone()));
     runtime.spawn(gossip(node.clone(), news));
     runtime.spawn(watch_space(node.clone()));
 }
@@ -107,29 +111,33 @@ async fn carry_out(node: &Arc<Node>, formation: &mut Formation, outputs: Vec<For
 /// The cluster exists: bind its disks, open the metadata group, register.
 async fn born(node: &Arc<Node>, birth: &Birth) {
     log_limited!(info, LogEvent::Formation, cluster = %birth.cluster, "cluster formed");
-    if let Some(peers) = node.plumbing.peers() {
-        for member in &birth.members {
+    let own = node.identity.directory();
+    // One that came later learns the disks from metadata: founders may have been replaced.
+    let founder = birth.replica_of(own).is_some();
+    if let Some(peers) = node.plumbing.peers().filter(|_| founder) {
+        let image = node.image();
+        let moved = |m: &&BirthMember| image.broker(m.broker).is_some();
+        for member in birth.members.iter().filter(|member| !moved(member)) {
             peers.bind(member.broker, member.directory);
         }
     }
-    let own = node.identity.directory();
     let config = boot::default_config(&node.defaults);
-    if birth.replica_of(own).is_some()
-        && let Some(spec) = boot::metadata_spec(birth, node.cfg.broker, config)
-    {
+    tokio::spawn(adopt_quorum(node.clone(), birth.clone()));
+    if founder && let Some(spec) = boot::metadata_spec(birth, node.cfg.broker, config) {
         let spec = Box::new(spec);
         node.plumbing.shards.of(GroupId::METADATA).tell(Input::Create { spec }).await;
     }
-    tokio::spawn(register(node.clone()));
+    tokio::spawn(register(node.clone(), (!founder).then(|| birth.clone())));
 }
 
 /// Tells the cluster where this broker listens, until it is heard.
-async fn register(node: Arc<Node>) {
+async fn register(node: Arc<Node>, joins: Option<Birth>) {
     let registration = BrokerRegistration {
         id: node.cfg.broker,
         directory: node.identity.directory(),
         incarnation: node.identity.incarnation(),
         listeners: node.cfg.listeners.clone(),
+        peer_address: Some(own_peer_address(&node)),
         rack: node.cfg.rack.clone(),
         features: BTreeMap::new(),
     };
@@ -146,6 +154,9 @@ async fn register(node: Arc<Node>) {
             }
         }
         tokio::time::sleep(REGISTER_RETRY).await;
+    }
+    if let Some(birth) = joins {
+        join_quorum(&node, &birth).await;
     }
     let mut image = node.plumbing.image.subscribe();
     let (own, incarnation) = (node.cfg.broker, node.identity.incarnation());
@@ -177,11 +188,101 @@ async fn wait_led(node: &Node) {
     }
 }
 
+/// Where peers reach this broker.
+fn own_peer_address(node: &Node) -> String {
+    let cfg = &node.cfg;
+    if let Some(own) = cfg.peers.iter().find(|peer| peer.id == cfg.broker) {
+        return own.address.clone();
+    }
+    // A wildcard is no address: peers find the host where clients do.
+    let (host, port) = cfg.peer_listen.rsplit_once(':').unwrap_or((&cfg.peer_listen, "0"));
+    let wildcard = matches!(host, "" | "0.0.0.0" | "[::]" | "::");
+    match cfg.listeners.first().filter(|_| wildcard) {
+        Some(listener) => format!("{}:{port}", listener.host),
+        None => cfg.peer_listen.clone(),
+    }
+}
+
+/// A broker that is not in the birth record: its replica of the metadata group is placed by the
+/// registration; here it is opened, and waits to be added.
+async fn join_quorum(node: &Arc<Node>, birth: &Birth) {
+    let directory = node.identity.directory();
+    let replica = loop {
+        let request = Request::QuorumReplica { directory };
+        match node.metadata(request, Duration::from_secs(10)).await {
+            Ok(Response::QuorumReplica { replica }) => break replica,
+            Ok(other) => {
+                let why = other.rejection().map(|(_, why)| why.to_owned()).unwrap_or_default();
+                *node.waiting_for.lock() = vec![why];
+            }
+            Err(refusal) => *node.waiting_for.lock() = vec![refusal.why],
+        }
+        tokio::time::sleep(REGISTER_RETRY).await;
+    };
+    *node.waiting_for.lock() = vec!["the metadata, as a new replica".into()];
+    let config = boot::default_config(&node.defaults);
+    let spec = Box::new(boot::joining_spec(birth, node.cfg.broker, directory, replica, config));
+    node.plumbing.shards.of(GroupId::METADATA).tell(Input::Create { spec }).await;
+}
+
+/// The first leader of the metadata group writes down where it was born.
+async fn adopt_quorum(node: Arc<Node>, birth: Birth) {
+    let replicas = birth.members.iter().map(|member| Replica {
+        broker: member.broker,
+        replica: member.replica,
+        directory: member.directory,
+    });
+    let replicas: Vec<Replica> = replicas.collect();
+    while node.image().quorum().replicas.is_empty() {
+        let leads = node.leader(GroupId::METADATA).is_some_and(|l| l.broker == node.cfg.broker);
+        if leads {
+            let adopt = Placing::AdoptQuorum { replicas: replicas.clone() };
+            if let Err(refusal) = node.metadata(Request::Place(adopt), PLACE_MAX).await {
+                telemetry::tracing::debug!(why = refusal.why, "quorum not written down yet");
+            }
+        }
+        tokio::time::sleep(REGISTER_RETRY).await;
+    }
+}
+
+/// Leaders of this broker say who left their groups; an emptied broker is unregistered by the
+/// leader of the metadata.
+async fn tell_departed(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(REGISTER_RETRY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for Departed { group, epoch, replicas } in node.plumbing.take_departed() {
+            let gone = Placing::Gone { group, epoch, replicas };
+            if let Err(refusal) = node.metadata(Request::Place(gone), PLACE_MAX).await {
+                // Its leader says it again.
+                telemetry::tracing::debug!(why = refusal.why, "departed replicas not told");
+            }
+        }
+        let image = node.image();
+        let leads = node.leader(GroupId::METADATA).is_some_and(|l| l.broker == node.cfg.broker);
+        for broker in image.leaving().iter().copied().filter(|_| leads) {
+            if metadata::partitions_on(&image, broker) == 0 {
+                let unregister = Request::Place(Placing::Unregister { broker });
+                if let Err(refusal) = node.metadata(unregister, PLACE_MAX).await {
+                    telemetry::tracing::debug!(why = refusal.why, "not unregistered yet");
+                }
+            }
+        }
+    }
+}
+
 /// Opens, configures and removes this broker's replicas as metadata says.
-async fn reconcile(node: Arc<Node>, known: Vec<GroupId>) {
+async fn reconcile(
+    node: Arc<Node>,
+    known: Vec<(GroupId, ReplicaId)>,
+    mut removed: BTreeSet<GroupId>,
+) {
     let mut open: BTreeMap<GroupId, Option<TopicConfig>> =
-        known.into_iter().map(|group| (group, None)).collect();
-    let mut bound = BTreeSet::new();
+        known.iter().map(|(group, _)| (*group, None)).collect();
+    let mut replicas: BTreeMap<GroupId, ReplicaId> = known.into_iter().collect();
+    let mut placed: BTreeMap<GroupId, u64> = BTreeMap::new();
+    let mut bound = BTreeMap::new();
     let mut images = node.plumbing.image.subscribe();
     loop {
         let image = images.borrow_and_update().clone();
@@ -189,8 +290,14 @@ async fn reconcile(node: Arc<Node>, known: Vec<GroupId>) {
             shard.tell(Input::Image { image: image.clone() }).await;
         }
         bind_brokers(&node, &image, &mut bound);
+        node.plumbing.take_forgotten().iter().for_each(|group| _ = removed.remove(group));
         for (group, spec) in wanted(&node, &image) {
+            if removed.contains(&group) {
+                // It left and comes back: first its files and records go.
+                continue;
+            }
             let shard = node.plumbing.shards.of(group);
+            replicas.entry(group).or_insert(spec.replica);
             let config = spec.config.clone();
             match open.get(&group) {
                 None => shard.tell(Input::Create { spec: Box::new(spec) }).await,
@@ -201,23 +308,92 @@ async fn reconcile(node: Arc<Node>, known: Vec<GroupId>) {
             };
             open.insert(group, Some(config));
         }
+        place_groups(&node, &image, &open, &mut placed).await;
+        let moved: Vec<GroupId> =
+            open.keys().copied().filter(|g| left(&node, &image, *g, &replicas)).collect();
+        for group in moved {
+            open.remove(&group);
+            replicas.remove(&group);
+            removed.insert(group);
+            log_limited!(info, LogEvent::GroupDeleted, group = group.0, "replica left this broker");
+            node.plumbing.shards.of(group).tell(Input::Remove { group }).await;
+        }
         let deleted = image.deleted_groups();
         let gone: Vec<GroupId> = open.keys().copied().filter(|g| deleted.contains(*g)).collect();
         for group in gone {
             open.remove(&group);
+            removed.insert(group);
             node.plumbing.shards.of(group).tell(Input::Remove { group }).await;
         }
-        if images.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = images.changed() => if changed.is_err() { return },
+            () = node.plumbing.forgotten() => {}
         }
     }
 }
 
+/// Every open group hears where metadata wants its replicas, once per change.
+async fn place_groups(
+    node: &Node,
+    image: &Image,
+    open: &BTreeMap<GroupId, Option<TopicConfig>>,
+    placed: &mut BTreeMap<GroupId, u64>,
+) {
+    for group in open.keys().copied().chain([GroupId::METADATA]) {
+        let Some(target) = image.placement_of(group).filter(|p| !p.replicas.is_empty()) else {
+            continue;
+        };
+        if placed.insert(group, target.epoch) == Some(target.epoch) {
+            continue;
+        }
+        let voters = match group {
+            GroupId::METADATA => limits::METADATA_VOTERS_MAX.min(target.replicas.len()),
+            _ => target.replicas.len(),
+        };
+        let placement = Placement {
+            replicas: target.replicas.iter().map(replica_ref).collect(),
+            voters,
+            removing: target.removing.iter().map(replica_ref).collect(),
+            epoch: target.epoch,
+        };
+        let placement = Box::new(placement);
+        node.plumbing.shards.of(group).tell(Input::Place { group, placement }).await;
+    }
+}
+
+/// Metadata knew our replica and says, by the word of the group's leader, that it is a member no
+/// more. An image that is older than the replica says nothing.
+fn left(
+    node: &Node,
+    image: &Image,
+    group: GroupId,
+    replicas: &BTreeMap<GroupId, ReplicaId>,
+) -> bool {
+    let Some((_, partition)) = image.partition_of(group) else { return false };
+    let Some(own) = replicas.get(&group).filter(|own| own.0 < image.next_replica()) else {
+        return false;
+    };
+    let mut all = partition.replicas.iter().chain(&partition.removing);
+    group != GroupId::METADATA
+        && partition.on(node.identity.directory()).is_none()
+        && !all.any(|replica| replica.replica == *own)
+}
+
+fn replica_ref(replica: &Replica) -> ReplicaRef {
+    let Replica { broker, replica, directory } = *replica;
+    ReplicaRef { replica, broker, directory }
+}
+
 /// Registered disks are bound, so that another disk under a known id is named.
-fn bind_brokers(node: &Node, image: &Image, bound: &mut BTreeSet<model::DirectoryId>) {
+fn bind_brokers(node: &Node, image: &Image, bound: &mut BTreeMap<BrokerId, DirectoryId>) {
     let Some(peers) = node.plumbing.peers() else { return };
     for broker in image.brokers() {
-        if bound.insert(broker.directory) {
+        if bound.insert(broker.id, broker.directory) != Some(broker.directory) {
+            if let Some(address) = &broker.peer_address
+                && let Err(error) = peers.add(broker.id, address)
+            {
+                log_limited!(error, LogEvent::PeerRefused, peer = broker.id.0, %error, "no link");
+            }
             peers.bind(broker.id, broker.directory);
         }
     }
@@ -232,11 +408,7 @@ fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
         let Some(own) = partition.replicas.iter().find(|r| r.directory == directory) else {
             continue;
         };
-        let replicas = partition.replicas.iter().map(|replica| ReplicaRef {
-            replica: replica.replica,
-            broker: replica.broker,
-            directory: replica.directory,
-        });
+        let replicas = partition.replicas.iter().chain(&partition.removing).map(replica_ref);
         let spec = GroupSpec {
             group: partition.group,
             kind: GroupKind::of_topic(&topic.name),
@@ -245,6 +417,7 @@ fn wanted(node: &Node, image: &Arc<Image>) -> Vec<(GroupId, GroupSpec)> {
             partition: partition.index,
             replica: own.replica,
             replicas: replicas.collect(),
+            founders: partition.founders(),
             learners: Vec::new(),
             producers_before: topic.producers_before,
             config: TopicConfig::resolve(&topic.configs, &defaults)

@@ -3,8 +3,8 @@
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
 //! connection or another runtime; what may meet a held lock is asked on a spare thread and
-//! given up in bounded time. So this answers while every broker thread hangs. Nothing here
-//! changes the broker.
+//! given up in bounded time. So this answers while every broker thread hangs. Only POST below
+//! `/admin` changes anything.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,7 +15,8 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use model::BrokerId;
 use node::{GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -53,6 +54,18 @@ pub trait Source: Send + Sync + 'static {
     fn state(&self) -> NodeState;
     /// `None` before the node runs.
     fn groups(&self) -> Option<NodeStatus>;
+    /// Does what an operator asks; where it stands, or why it cannot be.
+    fn operate(&self, order: Order) -> Result<Value, String>;
+}
+
+/// What an operator can ask of a broker. Each may be repeated, to see how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Move every replica off a broker, then forget it.
+    Decommission(BrokerId),
+    /// Hand every leadership over and take none.
+    Drain,
+    Undrain,
 }
 
 /// `/readyz`.
@@ -100,6 +113,8 @@ impl GroupsSummary {
 /// for one of them.
 const ASKING_MAX: usize = 4;
 const ASK_MAX: Duration = Duration::from_secs(1);
+/// How long an order may take to be answered; its end is not waited for.
+const ORDER_MAX: Duration = Duration::from_secs(15);
 
 /// Asks the broker for its state on a thread that may hang, and gives up in bounded time.
 async fn ask<T: Send + 'static>(
@@ -152,13 +167,17 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/debug/groups", get(groups))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
+        .route("/admin/decommission", post(decommission))
+        .route("/admin/drain", post(drain))
+        .route("/admin/undrain", post(undrain))
         .with_state(source)
 }
 
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n/debug/stalls\n"
+    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n/debug/stalls\n\
+      POST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
 async fn metrics() -> impl IntoResponse {
@@ -213,6 +232,35 @@ async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Resp
 /// What stands still and because of whom, then what stood still lately.
 async fn stalls() -> Json<Value> {
     Json(json!({ "stalls": telemetry::stall::records() }))
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct DecommissionQuery {
+    broker: i32,
+}
+
+async fn decommission(source: Shared, Query(query): Query<DecommissionQuery>) -> Response {
+    operate(source, Order::Decommission(BrokerId(query.broker))).await
+}
+
+async fn drain(source: Shared) -> Response {
+    operate(source, Order::Drain).await
+}
+
+async fn undrain(source: Shared) -> Response {
+    operate(source, Order::Undrain).await
+}
+
+/// 200 and where it stands, 409 and why it cannot be, 503 when nobody answers in time.
+async fn operate(State(source): Shared, order: Order) -> Response {
+    let asked = tokio::task::spawn_blocking(move || source.operate(order));
+    match tokio::time::timeout(ORDER_MAX, asked).await {
+        Ok(Ok(Ok(page))) => Json(page).into_response(),
+        Ok(Ok(Err(why))) => (StatusCode::CONFLICT, Json(json!({ "error": why }))).into_response(),
+        Ok(Err(_)) | Err(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
+        }
+    }
 }
 
 async fn loops() -> Json<Value> {
@@ -283,6 +331,13 @@ mod tests {
                 quarantined: Vec::new(),
             })
         }
+
+        fn operate(&self, order: Order) -> Result<Value, String> {
+            match order {
+                Order::Decommission(BrokerId(1)) => Err("add a broker first".into()),
+                order => Ok(json!({ "order": format!("{order:?}") })),
+            }
+        }
     }
 
     fn served(phase: BootPhase, hangs: bool) -> String {
@@ -323,6 +378,20 @@ mod tests {
         assert!(loops["loops"].is_array());
         let stalls: Value = serde_json::from_slice(&page("/debug/stalls").await.1).unwrap();
         assert!(stalls["stalls"].is_array());
+    }
+
+    #[tokio::test]
+    async fn orders_are_answered_or_refused_and_never_given_by_a_get() {
+        let address = served(BootPhase::Ready, false);
+        let post = async |path: &str| http::post(&address, path).await.unwrap();
+        let (status, body) = post("/admin/decommission?broker=1").await;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, body), (409, json!({"error": "add a broker first"})));
+        let (status, body) = post("/admin/drain").await;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, body), (200, json!({"order": "Drain"})));
+        assert_eq!(post("/admin/decommission").await.0, 400);
+        assert_eq!(http::get(&address, "/admin/drain").await.unwrap().0, 405);
     }
 
     #[tokio::test]

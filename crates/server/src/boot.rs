@@ -19,13 +19,14 @@ use model::{BrokerId, SyncPolicy};
 use node::groups::GroupsConfig;
 use node::metadata::Listener;
 use node::{Hurry, InitialBroker, Node, NodeConfig};
+use serde_json::Value;
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging::{self, LogFormat};
 use telemetry::{Beat, log_limited};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, BootPhase, NodeState, Source};
+use crate::admin::{self, BootPhase, NodeState, Order, Source};
 use crate::cli::ServerOptions;
 use crate::config::Config;
 use crate::config::keys::Settings;
@@ -254,6 +255,8 @@ fn node_config(config: &Config) -> NodeConfig {
         defaults: config.given.clone(),
         cluster_id: settings.cluster_id,
         replica_lag_ms_max: settings.replica_lag_time_max_ms,
+        leader_rebalance: settings.auto_leader_rebalance_enable,
+        leader_rebalance_ms: settings.leader_imbalance_check_interval_seconds * 1_000,
         retention_check_ms: settings.log_retention_check_interval_ms,
         producer_expiration_ms: settings.producer_id_expiration_ms,
         groups: groups_config(settings),
@@ -316,5 +319,17 @@ impl Source for Published {
 
     fn groups(&self) -> Option<node::NodeStatus> {
         self.node.get().map(|node| node.status())
+    }
+
+    fn operate(&self, order: Order) -> Result<Value, String> {
+        let node = self.node.get().ok_or("the broker is starting")?;
+        let page = match order {
+            Order::Decommission(broker) => {
+                serde_json::to_value(node.wait_for(node.decommission(broker))?)
+            }
+            Order::Drain => serde_json::to_value(node.wait_for(node.drain())),
+            Order::Undrain => serde_json::to_value(node.wait_for(node.undrain())),
+        };
+        page.map_err(|error| error.to_string())
     }
 }

@@ -20,6 +20,12 @@ pub enum Command {
     Server(ServerOptions),
     /// Run a cluster of broker processes on this machine, and show it.
     Dev(DevOptions),
+    /// Move every replica off a broker, then forget it. Repeat it to go on after an interruption.
+    Decommission(DecommissionOptions),
+    /// Hand a broker's leaderships over; it takes none until `undrain` or a restart.
+    Drain(OrderOptions),
+    /// Let a drained broker lead again.
+    Undrain(OrderOptions),
     /// Print every configuration key with its meaning and default, as a configuration file.
     Config,
 }
@@ -32,6 +38,22 @@ pub struct ServerOptions {
     /// Die when this process dies (`glasslog dev` passes its own id).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent_pid: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct OrderOptions {
+    /// Admin HTTP of a running broker.
+    #[arg(long, default_value = "127.0.0.1:9292", value_name = "HOST:PORT")]
+    pub admin: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DecommissionOptions {
+    /// The broker to empty; dead or alive.
+    #[arg(long, value_name = "ID")]
+    pub broker: i32,
+    #[command(flatten)]
+    pub order: OrderOptions,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,31 +1,48 @@
-//! One bounded GET to a broker's admin HTTP: what the commands that look at brokers need.
+//! One bounded GET or POST to a broker's admin HTTP: what the commands about brokers need.
 //!
 //! Invariants: an answer takes bounded time and bounded memory, whatever the other side does.
 
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use model::limits;
 use tokio::net::TcpStream;
 
 /// Status and body of `path` at `address` (`host:port`); an error is one line.
 pub async fn get(address: &str, path: &str) -> Result<(u16, Bytes), String> {
-    let limit = Duration::from_millis(limits::DEV_POLL_MS_MAX);
-    match tokio::time::timeout(limit, exchange(address, path)).await {
+    within(Duration::from_millis(limits::DEV_POLL_MS_MAX), Method::GET, address, path).await
+}
+
+/// The same for an order, which may take as long as admin HTTP gives it.
+pub async fn post(address: &str, path: &str) -> Result<(u16, Bytes), String> {
+    within(POST_MAX, Method::POST, address, path).await
+}
+
+const POST_MAX: Duration = Duration::from_secs(20);
+
+async fn within(
+    limit: Duration,
+    method: Method,
+    address: &str,
+    path: &str,
+) -> Result<(u16, Bytes), String> {
+    match tokio::time::timeout(limit, exchange(method, address, path)).await {
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
     }
 }
 
-async fn exchange(address: &str, path: &str) -> Result<(u16, Bytes), String> {
+async fn exchange(method: Method, address: &str, path: &str) -> Result<(u16, Bytes), String> {
     let stream = TcpStream::connect(address).await.map_err(|e| crate::error::plain(&e))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(hyper::header::HOST, address)
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;

@@ -12,6 +12,7 @@ mod dev;
 mod error;
 mod http;
 mod lifeline;
+mod orders;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Server(options) => boot::run(&options),
         Command::Dev(options) => dev::run(&options),
+        Command::Decommission(options) => orders::decommission(&options),
+        Command::Drain(options) => orders::drain(&options),
+        Command::Undrain(options) => orders::undrain(&options),
         Command::Config => {
             print!("{}", config::reference());
             Ok(())

@@ -52,6 +52,7 @@ impl World {
             partition: 0,
             replica: replica(group, b),
             replicas: replicas.collect(),
+            founders: Vec::new(),
             learners: Vec::new(),
             producers_before: 0,
             config: self.topic_config(group),
@@ -133,6 +134,8 @@ impl World {
             timing: consensus::Timing::default(),
             replica_lag_ms_max: 1_000,
             groups: Default::default(),
+            leader_rebalance: false,
+            leader_rebalance_ms: 0,
             retention_check_ms: 200,
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
         });

@@ -26,6 +26,7 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::PeerConnected { .. } => ("hears_connected", 0),
         Input::PeerDisconnected { .. } => ("hears_disconnected", 0),
         Input::PeerDied { .. } => ("hears_death", 0),
+        Input::PeerDraining { .. } => ("hears_draining", 0),
         Input::Create { spec } => ("creates", spec.group.0),
         Input::Remove { group } => ("removes", group.0),
         Input::Configure { group, .. } => ("configures", group.0),
@@ -34,6 +35,8 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::HandOver => ("hands_over", 0),
         Input::DiskFull { .. } => ("hears_disk", 0),
         Input::Distrust { group } => ("distrusts", group.0),
+        Input::Place { group, .. } => ("places", group.0),
+        Input::Undrain => ("undrains", 0),
         Input::Rebuild { group, .. } => ("rebuilds", group.0),
     }
 }
@@ -96,6 +99,9 @@ impl World {
             }
             Event::ProposalDropped { group, .. } => {
                 self.note(who, "proposal_dropped", &[("group", group.0)]);
+            }
+            Event::MembershipStep { group, .. } => {
+                self.note(who, "membership", &[("group", group.0)]);
             }
             Event::Applied { .. }
             | Event::Committed { .. }

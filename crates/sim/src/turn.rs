@@ -144,6 +144,7 @@ impl World {
             }
         }
         if steps > 5 {
+            out.departed.clear();
             for (group, fetch) in out.fetches.drain(..) {
                 self.fetch_entries(b, group, fetch);
             }

@@ -208,6 +208,8 @@ catalogue! {
         raft_messages_refused_total: Counter [why: MessageRefusal];
         /// Entries sent to followers.
         raft_entries_sent_total: Counter;
+        /// Steps of leaders towards the membership metadata wants.
+        raft_membership_steps_total: Counter [step: MembershipStep, outcome: StepOutcome];
         /// Proposals raft dropped; their stamps were rolled back.
         raft_proposals_dropped_total: Counter;
         /// Appends in which a leader of a later term replaced entries.

@@ -561,6 +561,8 @@ label_enum! {
     pub enum LockClass {
         Formation = "formation",
         Lifecycle = "lifecycle",
+        /// Links to peers, by broker.
+        Links = "links",
         Peers = "peers",
         PeerQueue = "peer_queue",
         Router = "router",
@@ -604,6 +606,34 @@ label_enum! {
         TimedOut = "timed_out",
         /// The follower had it already.
         Ignored = "ignored",
+    }
+}
+
+label_enum! {
+    /// A leader's step towards the membership that metadata wants.
+    pub enum MembershipStep {
+        AddLearner = "add_learner",
+        RemoveLearner = "remove_learner",
+        /// Through a joint state: learners become voters, voters leave.
+        SwapVoters = "swap_voters",
+        /// Leadership goes back to the preferred replica.
+        Prefer = "prefer",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// What became of a step: proposed, or why not.
+    pub enum StepOutcome {
+        Proposed = "proposed",
+        NotLeader = "not_leader",
+        /// An earlier change is not finished.
+        Busy = "busy",
+        Dropped = "dropped",
+        RemovesLeader = "removes_leader",
+        Unfit = "unfit",
+        Voters = "voters",
+        Other = "other",
     }
 }
 

@@ -8,13 +8,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cases::{admin, clients, dev, failover, hostile, shutdown, steady};
+use crate::cases::{admin, clients, dev, failover, hostile, membership, shutdown, steady};
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 10] = [
-    "build", "unit", "sim", "clients", "admin", "steady", "hostile", "failover", "shutdown", "dev",
+const PHASES: [&str; 11] = [
+    "build",
+    "unit",
+    "sim",
+    "clients",
+    "admin",
+    "steady",
+    "hostile",
+    "failover",
+    "shutdown",
+    "membership",
+    "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
@@ -71,6 +81,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("shutdown") {
         tally.phase("shutdown", shutdown::run);
+    }
+    if wanted("membership") {
+        tally.phase("membership", membership::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

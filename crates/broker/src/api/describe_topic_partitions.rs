@@ -131,8 +131,7 @@ mod tests {
     use node::metadata::Partition;
 
     fn topic(name: &str, partitions: i32) -> Arc<Topic> {
-        let partition =
-            |index| Partition { index, group: GroupId(index as u64), replicas: Vec::new() };
+        let partition = |index| Partition::new(index, GroupId(index as u64), Vec::new());
         Arc::new(Topic {
             name: name.into(),
             id: TopicId::ZERO,

@@ -35,6 +35,17 @@ pub fn decide(
         Request::AlterConfigs { resource, change, validate_only } => {
             decide_configs::alter(image, resource, change, validate_only)
         }
+        Request::Place(placing) => super::reassign::decide(image, placing, alive),
+        Request::QuorumReplica { directory } => {
+            let own = image.quorum().replicas.iter().find(|r| r.directory == directory);
+            Err(match own {
+                Some(own) => Response::QuorumReplica { replica: own.replica },
+                None => Response::rejected(
+                    ErrorCode::NotController,
+                    "no replica of the metadata group is placed on this disk yet",
+                ),
+            })
+        }
         Request::AddPartitions(wish) => decide_partitions::add(image, wish, alive),
     }
 }
@@ -53,6 +64,9 @@ fn register(image: &Image, broker: BrokerRegistration) -> Result<Command, Respon
         listeners.iter().find(|l| too_long(&l.name) || too_long(&l.host) || l.port == 0)
     {
         return invalid(format!("listener {}://{}:{}", bad.name, bad.host, bad.port));
+    }
+    if broker.peer_address.as_ref().is_some_and(too_long) {
+        return invalid(format!("peer address of broker {}", broker.id));
     }
     if broker.rack.as_ref().is_some_and(too_long) {
         return invalid(format!("rack of broker {}", broker.id));

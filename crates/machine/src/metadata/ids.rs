@@ -45,6 +45,32 @@ number!(incarnation, Incarnation);
 text!(directory, DirectoryId);
 text!(topic, TopicId);
 
+/// Lists of replica ids.
+pub(super) mod replicas {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(list: &[ReplicaId], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|id| id.0))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ReplicaId>, D::Error> {
+        Ok(Vec::<u64>::deserialize(from)?.into_iter().map(ReplicaId).collect())
+    }
+}
+
+/// Lists of broker ids.
+pub(super) mod brokers {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(list: &[BrokerId], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|id| id.0))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<BrokerId>, D::Error> {
+        Ok(Vec::<i32>::deserialize(from)?.into_iter().map(BrokerId).collect())
+    }
+}
+
 /// Replica assignments: per partition the brokers, first is preferred.
 pub(super) mod assignments {
     use super::*;

@@ -31,6 +31,9 @@ pub struct BrokerRegistration {
     #[serde(with = "ids::incarnation")]
     pub incarnation: Incarnation,
     pub listeners: Vec<Listener>,
+    /// `host:port` of its peer listener, for brokers that no configuration names.
+    #[serde(default)]
+    pub peer_address: Option<String>,
     #[serde(default)]
     pub rack: Option<String>,
     /// Feature name -> highest level this broker supports.
@@ -57,6 +60,41 @@ pub struct Partition {
     pub group: GroupId,
     /// The target placement; the first is the preferred leader.
     pub replicas: Vec<Replica>,
+    /// Voters of the group's first membership, once the placement differs from it: a replica
+    /// that comes later replays the log from there. Empty: `replicas` are they.
+    #[serde(default, with = "ids::replicas", skip_serializing_if = "Vec::is_empty")]
+    pub founders: Vec<ReplicaId>,
+    /// Replaced or moved away, and perhaps members of the group still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<Replica>,
+    /// Counts changes of the placement, so that a late report is told from a current one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+}
+
+fn is_zero(epoch: &u64) -> bool {
+    *epoch == 0
+}
+
+impl Partition {
+    /// A partition as it is born.
+    pub fn new(index: i32, group: GroupId, replicas: Vec<Replica>) -> Partition {
+        let (founders, removing) = (Vec::new(), Vec::new());
+        Partition { index, group, replicas, founders, removing, epoch: 0 }
+    }
+
+    /// Voters of the first membership.
+    pub fn founders(&self) -> Vec<ReplicaId> {
+        match self.founders.is_empty() {
+            true => self.replicas.iter().map(|replica| replica.replica).collect(),
+            false => self.founders.clone(),
+        }
+    }
+
+    /// The replica that belongs on this disk: `None` in neither list.
+    pub fn on(&self, directory: DirectoryId) -> Option<&Replica> {
+        self.replicas.iter().chain(&self.removing).find(|r| r.directory == directory)
+    }
 }
 
 /// One topic.
@@ -138,6 +176,10 @@ pub struct Image {
     broker_configs: Arc<BTreeMap<Option<BrokerId>, BTreeMap<String, String>>>,
     pub(super) deleted: Arc<DeletedGroups>,
     pub(super) namesakes: Arc<Namesakes>,
+    /// The metadata group's own placement; without replicas until its first leader said it.
+    pub(super) quorum: Arc<Partition>,
+    /// Brokers that are being emptied: they get no new replica.
+    pub(super) leaving: Arc<std::collections::BTreeSet<BrokerId>>,
     pub(super) next_producer_id: i64,
     pub(super) next_group: u64,
     pub(super) next_replica: u64,
@@ -160,6 +202,8 @@ impl Default for Image {
             broker_configs: Arc::default(),
             deleted: Arc::default(),
             namesakes: Arc::default(),
+            quorum: Arc::new(Partition::new(0, GroupId::METADATA, Vec::new())),
+            leaving: Arc::default(),
             next_producer_id: 0,
             next_group: FIRST_GROUP,
             next_replica: FIRST_REPLICA,
@@ -234,6 +278,29 @@ impl Image {
         &self.deleted
     }
 
+    /// The metadata group's own placement. The first `limits::METADATA_VOTERS_MAX` vote.
+    pub fn quorum(&self) -> &Partition {
+        &self.quorum
+    }
+
+    /// Brokers that are being emptied.
+    pub fn leaving(&self) -> &std::collections::BTreeSet<BrokerId> {
+        &self.leaving
+    }
+
+    /// Replica ids below it were handed out at or before this image.
+    pub fn next_replica(&self) -> u64 {
+        self.next_replica
+    }
+
+    /// The placement of any group, the metadata group included.
+    pub fn placement_of(&self, group: GroupId) -> Option<&Partition> {
+        match group {
+            GroupId::METADATA => Some(&*self.quorum),
+            group => self.partition_of(group).map(|(_, partition)| partition),
+        }
+    }
+
     /// The next producer id a block will begin with.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
@@ -259,6 +326,11 @@ impl Image {
         } else {
             all.insert(broker, configs);
         }
+    }
+
+    pub(super) fn remove_broker(&mut self, id: BrokerId) {
+        Arc::make_mut(&mut self.brokers).remove(&id);
+        Arc::make_mut(&mut self.leaving).remove(&id);
     }
 
     /// Adds a topic, or replaces the one with the same id and name.

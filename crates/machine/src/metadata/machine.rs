@@ -14,6 +14,7 @@ use super::decide::created;
 use super::image::{BrokerRegistration, Image, Partition, Replica, Topic};
 use super::names::collision;
 use super::protocol::{self, Command, PlacedTopic, Response};
+use super::reassign;
 use super::snapshot;
 use crate::chain::{self, Mark};
 use crate::{ApplyError, SnapshotError};
@@ -28,6 +29,8 @@ pub enum Change {
     PartitionsAdded(Arc<Topic>),
     /// `None`: of all brokers.
     BrokerConfigsChanged(Option<BrokerId>),
+    /// Where replicas belong, or which brokers there are.
+    PlacementChanged,
 }
 
 /// The replicated metadata.
@@ -144,6 +147,7 @@ fn run(image: &mut Image, command: Command, version: u64) -> Result<Done, Respon
         Command::RegisterBroker(broker) => {
             let broker = Arc::new(broker);
             image.put_broker(Arc::clone(&broker));
+            reassign::settle(image, &broker);
             Ok((Response::BrokerRegistered, vec![Change::BrokerRegistered(broker)]))
         }
         Command::CreateTopic(topic) => create(image, topic),
@@ -161,6 +165,7 @@ fn run(image: &mut Image, command: Command, version: u64) -> Result<Done, Respon
             image.next_producer_id = next;
             Ok((Response::ProducerIds { first, count }, Vec::new()))
         }
+        Command::Place(placing) => reassign::run(image, placing),
         Command::AlterTopicConfigs { id, change } => {
             let topic = image.topic_by_id(id).ok_or_else(|| unknown(id))?;
             let configs = change.apply(&topic.configs);
@@ -264,7 +269,7 @@ fn partitions(
             replicas.push(Replica { broker: *id, replica, directory: broker.directory });
         }
         let group = GroupId(image.next_group + at as u64);
-        partitions.push(Partition { index: first + at as i32, group, replicas });
+        partitions.push(Partition::new(first + at as i32, group, replicas));
     }
     Ok(partitions)
 }

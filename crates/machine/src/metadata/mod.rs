@@ -18,6 +18,7 @@ mod names;
 mod namesakes;
 mod placement;
 mod protocol;
+mod reassign;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use protocol::{
     Response, TopicRef, decode_command, decode_request, decode_response, encode_command,
     encode_request, encode_response,
 };
+pub use reassign::{Move, Placing, partitions_on, replicas_on};

@@ -61,10 +61,12 @@ fn seats<'a>(image: &'a Image, alive: &dyn Fn(BrokerId) -> bool, seed: u64) -> V
             *replicas += 1;
         }
     }
-    let count = image.brokers().len();
+    let takes = |id: BrokerId| !image.leaving().contains(&id);
+    let count = image.brokers().filter(|broker| takes(broker.id)).count();
     let shift = (seed % count.max(1) as u64) as usize;
     image
         .brokers()
+        .filter(|broker| takes(broker.id))
         .enumerate()
         .map(|(at, broker)| {
             let (cluster_leaders, cluster_replicas) =

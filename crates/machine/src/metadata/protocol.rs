@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ids;
 use super::image::BrokerRegistration;
+use super::reassign::Placing;
 use crate::config::ConfigChange;
 
 const FORMAT: u16 = 1;
@@ -70,6 +71,13 @@ pub enum Request {
         validate_only: bool,
     },
     AddPartitions(AddPartitions),
+    /// Changes where replicas belong.
+    Place(Placing),
+    /// Which replica of the metadata group belongs on this disk.
+    QuorumReplica {
+        #[serde(with = "ids::directory")]
+        directory: model::DirectoryId,
+    },
 }
 
 /// What has configs of its own.
@@ -111,6 +119,8 @@ impl Request {
             Request::AllocateProducerIds { .. } => "allocate_producer_ids",
             Request::AlterConfigs { .. } => "alter_configs",
             Request::AddPartitions(_) => "add_partitions",
+            Request::Place(_) => "place",
+            Request::QuorumReplica { .. } => "quorum_replica",
         }
     }
 }
@@ -143,6 +153,7 @@ pub enum Command {
         broker: BrokerId,
         count: i64,
     },
+    Place(Placing),
     AlterTopicConfigs {
         #[serde(with = "ids::topic")]
         id: TopicId,
@@ -195,6 +206,12 @@ pub enum Response {
         #[serde(with = "ids::topic")]
         id: TopicId,
         total: i32,
+    },
+    /// The placement is as asked.
+    Placed,
+    QuorumReplica {
+        #[serde(with = "ids::replica")]
+        replica: model::ReplicaId,
     },
     /// Kafka's code and a text for the user.
     Rejected {

@@ -42,6 +42,11 @@ struct State<B, T, C, N> {
     namesakes: N,
     #[serde(default)]
     namesakes_others: i64,
+    /// The metadata group's own placement.
+    #[serde(default)]
+    quorum: Option<super::image::Partition>,
+    #[serde(default)]
+    leaving: Vec<i32>,
 }
 
 type Configs = BTreeMap<String, String>;
@@ -69,6 +74,8 @@ pub(super) fn encode(machine: &MetadataMachine) -> Vec<u8> {
             .collect(),
         namesakes,
         namesakes_others,
+        quorum: (!image.quorum.replicas.is_empty()).then(|| image.quorum().clone()),
+        leaving: image.leaving.iter().map(|broker| broker.0).collect(),
     };
     let mut out = serde_json::to_vec(&state).expect("no maps with keys that are not text");
     let crc = crc32c::crc32c(&out);
@@ -111,6 +118,15 @@ fn restore(state: Restored) -> Result<Image, String> {
         }
         image.put_broker(Arc::new(broker));
     }
+    if let Some(quorum) = state.quorum {
+        let unknown = |replica: &super::image::Replica| replica.replica.0 >= next_replica;
+        let all = quorum.replicas.iter().chain(&quorum.removing);
+        if quorum.group != GroupId::METADATA || all.into_iter().any(unknown) {
+            return Err("the metadata group's placement".into());
+        }
+        image.quorum = Arc::new(quorum);
+    }
+    image.leaving = Arc::new(state.leaving.into_iter().map(model::BrokerId).collect());
     let deleted = Arc::make_mut(&mut image.deleted);
     for (first, last) in state.deleted_groups {
         if first < FIRST_GROUP || last >= next_group || !deleted.restore(first, last) {
@@ -151,7 +167,7 @@ fn check(image: &Image, topic: &Topic, replicas: &mut BTreeSet<u64>) -> Result<(
         if i64::from(partition.index) != at as i64 || partition.replicas.is_empty() {
             return Err(format!("partition {} of topic {name}", partition.index));
         }
-        for replica in &partition.replicas {
+        for replica in partition.replicas.iter().chain(&partition.removing) {
             let id = replica.replica.0;
             if !(FIRST_REPLICA..image.next_replica).contains(&id) || !replicas.insert(id) {
                 return Err(format!("replica {id} of topic {name}"));

@@ -85,6 +85,7 @@ fn broker(id: i32, rack: Option<&str>) -> BrokerRegistration {
         directory: DirectoryId([id as u8; 16]),
         incarnation: Incarnation(u64::MAX - id as u64),
         listeners: vec![Listener { name: "PLAIN".into(), host: "h".into(), port: 9092 }],
+        peer_address: None,
         rack: rack.map(Into::into),
         features: BTreeMap::new(),
     }

@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use consensus::eraftpb;
 use model::{BrokerId, DirectoryId, GroupId, ReplicaId, limits};
-use telemetry::Lock;
 use telemetry::labels::LockClass;
+use telemetry::{Lock, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -178,7 +178,9 @@ pub struct PeerStatus {
 
 /// The running transport.
 pub struct Peers {
-    links: BTreeMap<BrokerId, Arc<Link>>,
+    links: RwLock<BTreeMap<BrokerId, Arc<Link>>>,
+    identity: Identity,
+    inbound: Arc<dyn Inbound>,
     registry: Arc<Registry>,
     listen: SocketAddr,
     /// Dropping it ends every task.
@@ -198,13 +200,37 @@ impl Peers {
             let link = Link::new(broker, address, cfg.identity.clone(), inbound.clone())?;
             links.insert(broker, Arc::new(link));
         }
-        let registry = Arc::new(Registry::new(cfg.identity, inbound));
+        let identity = cfg.identity.clone();
+        let registry = Arc::new(Registry::new(cfg.identity, inbound.clone()));
         let (listen, server_task) =
             server::serve(&cfg.listen, registry.clone(), stopped.clone()).await?;
         let mut tasks = vec![server_task];
         tasks.extend(links.values().map(|link| tokio::spawn(link.clone().keep(stopped.clone()))));
         let tasks = Lock::new(LockClass::Peers, tasks);
-        Ok(Peers { links, registry, listen, stop, tasks })
+        let links = RwLock::new(LockClass::Links, links);
+        Ok(Peers { links, identity, inbound, registry, listen, stop, tasks })
+    }
+
+    /// A broker no configuration named: a link to it is kept from now on. Known ones keep the
+    /// address they have. Call it on a tokio runtime.
+    pub fn add(&self, broker: BrokerId, address: &str) -> Result<(), PeerError> {
+        if broker == self.identity.broker() || self.link(broker).is_some() {
+            return Ok(());
+        }
+        let (identity, inbound) = (self.identity.clone(), self.inbound.clone());
+        let link = Arc::new(Link::new(broker, address.to_owned(), identity, inbound)?);
+        self.links.write().insert(broker, link.clone());
+        let task = tokio::spawn(link.keep(self.stop.subscribe()));
+        self.tasks.lock().push(task);
+        Ok(())
+    }
+
+    fn link(&self, broker: BrokerId) -> Option<Arc<Link>> {
+        self.links.read().get(&broker).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Link>> {
+        self.links.read().values().cloned().collect()
     }
 
     /// Queues a raft message. Never blocks; an error hands the message back (no link, a full
@@ -212,7 +238,7 @@ impl Peers {
     /// counting it in `peer_dropped_total`.
     #[allow(clippy::result_large_err)] // the caller gets its own message back
     pub fn send(&self, to: BrokerId, item: RaftItem) -> Result<(), RaftItem> {
-        match self.links.get(&to) {
+        match self.link(to) {
             Some(link) => link.send(item),
             None => Err(item),
         }
@@ -220,14 +246,14 @@ impl Peers {
 
     /// Queues gossip for one peer; dropped if its control lane is full or down.
     pub fn gossip(&self, to: BrokerId, body: Bytes) {
-        if let Some(link) = self.links.get(&to) {
+        if let Some(link) = self.link(to) {
             link.gossip(body);
         }
     }
 
     /// Queues gossip for every connected peer.
     pub fn broadcast(&self, body: Bytes) {
-        for link in self.links.values() {
+        for link in self.all() {
             link.gossip(body.clone());
         }
     }
@@ -239,7 +265,7 @@ impl Peers {
         body: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
-        let link = self.links.get(&to).ok_or(CallError::NotConnected(to))?;
+        let link = self.link(to).ok_or(CallError::NotConnected(to))?;
         link.call(body, deadline).await
     }
 
@@ -248,24 +274,24 @@ impl Peers {
     /// broker with a new disk can join.
     pub fn bind(&self, broker: BrokerId, directory: DirectoryId) {
         self.registry.bind(broker, directory);
-        if let Some(link) = self.links.get(&broker) {
+        if let Some(link) = self.link(broker) {
             link.bind(directory);
         }
     }
 
     /// Peers to which our link is up.
     pub fn connected(&self) -> Vec<BrokerId> {
-        self.links.values().filter(|l| l.is_connected()).map(|l| l.broker()).collect()
+        self.all().iter().filter(|l| l.is_connected()).map(|l| l.broker()).collect()
     }
 
     /// Whether our link to this peer is up; as cheap as a look into a table of a few links.
     pub fn is_connected(&self, broker: BrokerId) -> bool {
-        self.links.get(&broker).is_some_and(|link| link.is_connected())
+        self.link(broker).is_some_and(|link| link.is_connected())
     }
 
     /// Every configured peer, by broker id.
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.links.values().map(|link| link.status()).collect()
+        self.all().iter().map(|link| link.status()).collect()
     }
 
     /// Where this broker listens; tells the port if the configuration said 0.

@@ -6,13 +6,13 @@
 //! a replica that is in sync and heard from.
 
 use machine::partition::Proposal;
-use model::{BrokerId, ErrorCode, Now};
+use model::{BrokerId, ErrorCode, Now, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
 use super::lead::{Deed, Pending};
 use super::member::Member;
-use super::{GroupKind, Out, QUEUE_MAX, ShardConfig};
+use super::{GroupKind, Out, QUEUE_MAX, ReplicaRef, ShardConfig};
 
 /// A question for a group's leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,8 +194,7 @@ impl<R> Member<R> {
         cfg: &ShardConfig,
         now: Now,
     ) -> Result<AdminAnswer, (ErrorCode, String)> {
-        let preferred = self.spec.replicas.first().map(|replica| (replica.replica, replica.broker));
-        let Some((replica, broker)) = preferred else {
+        let Some(ReplicaRef { replica, broker, .. }) = self.preferred() else {
             return Err((ErrorCode::PreferredLeaderNotAvailable, "no replicas".into()));
         };
         if replica == self.spec.replica {
@@ -221,28 +220,29 @@ impl<R> Member<R> {
             boot_ns.map_or(-1, |boot_ns| now.wall_ms - now.ms_since(boot_ns) as i64)
         };
         let progress = self.group.progress();
-        let learners = &self.spec.learners;
-        let (mut voters, mut observers) = (Vec::new(), Vec::new());
-        for replica in &self.spec.replicas {
+        let describe = |replica: ReplicaId| {
+            let broker = self.broker_of(replica).unwrap_or(BrokerId(-1));
+            let directory = self.placed(replica).map(|placed| placed.directory.to_string());
             let mut state = QuorumReplica {
-                broker: replica.broker.0,
-                directory: replica.directory.to_string(),
+                broker: broker.0,
+                directory: directory.unwrap_or_default(),
                 log_end: -1,
                 last_fetch_ms: -1,
                 last_caught_up_ms: -1,
             };
-            if replica.replica == self.spec.replica {
+            if replica == self.spec.replica {
                 state.log_end = offset(self.group.last_index());
                 (state.last_fetch_ms, state.last_caught_up_ms) = (now.wall_ms, now.wall_ms);
-            } else if let Some(peer) = progress.iter().find(|p| p.replica == replica.replica) {
+            } else if let Some(peer) = progress.iter().find(|peer| peer.replica == replica) {
                 state.log_end = offset(peer.matched);
                 state.last_fetch_ms = at(peer.contact_ns);
                 state.last_caught_up_ms = at(peer.caught_up_ns);
             }
-            let list =
-                if learners.contains(&replica.replica) { &mut observers } else { &mut voters };
-            list.push(state);
-        }
+            state
+        };
+        let voters = self.voting().into_iter().map(describe).collect();
+        let learners = self.group.learners().iter().map(|id| ReplicaId(*id));
+        let observers = learners.map(describe).collect();
         let BrokerId(leader) = self.broker_of(self.spec.replica).unwrap_or(BrokerId(-1));
         QuorumStatus {
             leader,

@@ -14,6 +14,7 @@ use storage::{JournalWrite, SegmentEntry, SegmentSummary};
 use super::admin::AdminAsk;
 use super::answer::{Answer, Refusal};
 use super::checkpoint::GroupMark;
+use super::membership::{Departed, Placement};
 use super::spec::{GroupKind, GroupSpec};
 use crate::budget::Charge;
 
@@ -107,6 +108,11 @@ pub enum Input<R> {
     PeerDied {
         broker: BrokerId,
     },
+    /// A peer takes no leadership, or takes it again.
+    PeerDraining {
+        broker: BrokerId,
+        draining: bool,
+    },
     Create {
         spec: Box<GroupSpec>,
     },
@@ -117,6 +123,13 @@ pub enum Input<R> {
         group: GroupId,
         config: Box<TopicConfig>,
     },
+    /// Where metadata wants a group's replicas.
+    Place {
+        group: GroupId,
+        placement: Box<Placement>,
+    },
+    /// Take leaderships again after a [`Input::HandOver`].
+    Undrain,
     /// Emit a mark of every group changed since the last one.
     Checkpoint {
         id: u64,
@@ -236,6 +249,12 @@ pub struct MemberStatus {
     pub pending: usize,
     pub queued: usize,
     pub lease_remaining_ms: Option<u64>,
+    /// The membership as applied; `outgoing` is not empty in a joint state.
+    pub voters: Vec<u64>,
+    pub outgoing: Vec<u64>,
+    pub learners: Vec<u64>,
+    /// Replicas metadata wants, the preferred first.
+    pub target: Vec<u64>,
 }
 
 /// Observations of the shard itself; those of consensus are carried along.
@@ -284,6 +303,12 @@ pub enum Event {
     Rebuilt {
         group: GroupId,
     },
+    /// A leader takes a step towards the placement; closed labels.
+    MembershipStep {
+        group: GroupId,
+        kind: &'static str,
+        outcome: &'static str,
+    },
     UnknownGroup {
         group: GroupId,
     },
@@ -314,6 +339,8 @@ pub struct Out<R> {
     pub fetches: Vec<(GroupId, EntryFetch)>,
     /// Groups that panicked and may be rebuilt: to be answered with [`Input::Rebuild`].
     pub rebuilds: Vec<GroupId>,
+    /// Who left a group, for metadata to know.
+    pub departed: Vec<Departed>,
     /// A newer metadata image, if one was applied.
     pub image: Option<Arc<metadata::Image>>,
 }
@@ -329,6 +356,7 @@ impl<R> Default for Out<R> {
             segments: Vec::new(),
             fetches: Vec::new(),
             rebuilds: Vec::new(),
+            departed: Vec::new(),
             image: None,
         }
     }

@@ -340,9 +340,9 @@ impl<R> Member<R> {
         if acks == 1 {
             return self.durable_index >= index;
         }
-        let replicas = self.spec.replicas.len();
-        let copies = self.config.min_insync_replicas.min(replicas);
-        copies <= replicas / 2 + 1 || self.group.copies(index) >= copies
+        let voters = self.group.voters().len();
+        let copies = self.config.min_insync_replicas.min(voters);
+        copies <= voters / 2 + 1 || self.group.copies(index) >= copies
     }
 
     /// acks=1 and acks=0: our own fsync is enough.

@@ -42,6 +42,13 @@ pub struct Member<R> {
     pub group: Group,
     pub(super) machine: Machine,
     pub(super) config: TopicConfig,
+    /// Where metadata wants the replicas, once it said so.
+    pub(super) placement: Option<super::Placement>,
+    /// Replicas whose broker only their messages told.
+    pub(super) heard: Vec<(ReplicaId, BrokerId)>,
+    pub(super) reported_ns: u64,
+    /// Since when the preferred replica could lead; 0: it could not lately.
+    pub(super) preferred_since_ns: u64,
     pub(super) lead: Option<Lead>,
     /// Not stamped yet, in arrival order.
     pub(super) queued: VecDeque<ProduceInput<R>>,
@@ -101,6 +108,7 @@ pub(super) struct Fallen {
     pub applied_term: u64,
     pub segments: Vec<SegmentSummary>,
     pub last_token: u64,
+    pub placement: Option<super::Placement>,
 }
 
 impl<R> Member<R> {
@@ -127,6 +135,10 @@ impl<R> Member<R> {
             spec,
             group,
             machine,
+            placement: None,
+            heard: Vec::new(),
+            reported_ns: 0,
+            preferred_since_ns: 0,
             lead: None,
             queued: VecDeque::new(),
             pending: VecDeque::new(),
@@ -180,20 +192,15 @@ impl<R> Member<R> {
         self.published
     }
 
-    pub(super) fn broker_of(&self, replica: ReplicaId) -> Option<BrokerId> {
-        self.spec.replicas.iter().find(|r| r.replica == replica).map(|r| r.broker)
-    }
-
-    pub(super) fn replica_on(&self, broker: BrokerId) -> Option<ReplicaId> {
-        self.spec.replicas.iter().find(|r| r.broker == broker).map(|r| r.replica)
-    }
-
     pub(super) fn in_journal(&self) -> bool {
         self.birth.is_none()
     }
 
-    pub(super) fn leads_others(&self) -> bool {
-        self.group.role() == Role::Leader && self.spec.replicas.len() > 1
+    /// The broker takes leaderships again; a machine that stands still does not.
+    pub(super) fn unhold(&mut self) {
+        if self.held.is_none() {
+            self.group.unhold();
+        }
     }
 
     /// `beats`: this tick is one on which leaders of the shard send heartbeats.
@@ -275,13 +282,13 @@ impl<R> Member<R> {
     }
 
     pub(super) fn peer_died(&mut self, now: Now, broker: BrokerId) {
-        if let Some(replica) = self.replica_on(broker) {
+        for replica in self.replicas_on(broker) {
             self.group.peer_died(now, replica);
         }
     }
 
     pub(super) fn peer_alive(&mut self, now: Now, broker: BrokerId) {
-        if let Some(replica) = self.replica_on(broker) {
+        for replica in self.replicas_on(broker) {
             self.group.peer_alive(now, replica);
         }
     }
@@ -292,13 +299,14 @@ impl<R> Member<R> {
         connected: &BTreeSet<BrokerId>,
         own: BrokerId,
     ) {
-        let voters = self.spec.replicas.iter().filter(|r| !self.spec.learners.contains(&r.replica));
-        let (mut all, mut there) = (0, 0);
-        for voter in voters {
-            all += 1;
-            there += usize::from(voter.broker == own || connected.contains(&voter.broker));
-        }
-        self.group.majority_connected(now, there > all / 2);
+        let here = |id: &&u64| {
+            let broker = self.broker_of(ReplicaId(**id));
+            broker.is_some_and(|broker| broker == own || connected.contains(&broker))
+        };
+        let most = |ids: &[u64]| ids.iter().filter(here).count() > ids.len() / 2;
+        let outgoing = self.group.outgoing();
+        let there = most(self.group.voters()) && (outgoing.is_empty() || most(outgoing));
+        self.group.majority_connected(now, there);
     }
 
     pub(super) fn distrust(&mut self) {
@@ -454,6 +462,7 @@ impl<R> Member<R> {
         let mut isr: Vec<BrokerId> =
             in_sync.into_iter().filter_map(|replica| self.broker_of(replica)).collect();
         isr.sort_unstable();
+        isr.dedup();
         if isr != self.last_isr {
             self.last_isr.clone_from(&isr);
             self.publish(Vec::new(), out);
@@ -462,7 +471,7 @@ impl<R> Member<R> {
     }
 
     pub(super) fn status(&self, now: Now) -> MemberStatus {
-        MemberStatus {
+        let mut status = MemberStatus {
             name: self.spec.name.clone(),
             replica: self.spec.replica.0,
             role: self.group.role().as_str(),
@@ -475,7 +484,7 @@ impl<R> Member<R> {
             acked: self.acked,
             durable: self.durable_index,
             isr: self.last_isr.len(),
-            replicas: self.spec.replicas.len(),
+            replicas: self.placement.as_ref().map_or(&self.spec.replicas, |p| &p.replicas).len(),
             min_insync_replicas: self.config.min_insync_replicas,
             partition: self.spec.kind != GroupKind::Metadata,
             peer_lag: self.group.last_index().saturating_sub(match self.group.role() {
@@ -489,7 +498,10 @@ impl<R> Member<R> {
             pending: self.pending.len(),
             queued: self.queued.len(),
             lease_remaining_ms: self.group.lease_remaining_ms(now),
-        }
+            ..MemberStatus::default()
+        };
+        self.membership_status(&mut status);
+        status
     }
 
     /// Where this replica ends, for the shutdown manifest. `durable_token`: what the journal made
@@ -524,6 +536,7 @@ impl<R> Member<R> {
             applied_term: self.applied_term,
             segments: self.segments,
             last_token: self.last_token,
+            placement: self.placement,
         })
     }
 

@@ -14,6 +14,7 @@ mod guard;
 mod io;
 mod lead;
 mod member;
+mod membership;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
@@ -37,12 +38,15 @@ pub use io::{
     Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork, ViewUpdate,
 };
 use member::{Fallen, Member};
+pub use membership::{Departed, Placement};
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 
 /// Groups tick in this many slots, so that heartbeats spread and coalesce per slot and peer.
 pub const WHEEL_SLOTS: u64 = 5;
 /// Groups that the first slot takes before the others get any.
 const SLOT_GROUPS_MIN: usize = 64;
+/// The token of a group's removal: behind it comes nothing.
+const REMOVED: u64 = u64::MAX;
 
 /// What every group of a shard shares.
 pub struct ShardConfig {
@@ -59,6 +63,11 @@ pub struct ShardConfig {
     pub groups: machine::groups::GroupsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
+    /// `auto.leader.rebalance.enable`.
+    pub leader_rebalance: bool,
+    /// `leader.imbalance.check.interval.seconds`, milliseconds: how long the preferred replica
+    /// must have been in sync before it gets leadership back.
+    pub leader_rebalance_ms: u64,
 }
 
 /// All groups of one thread.
@@ -70,6 +79,8 @@ pub struct Shard<R> {
     dirty: BTreeSet<GroupId>,
     connected: BTreeSet<BrokerId>,
     dead: BTreeSet<BrokerId>,
+    /// Peers that take no leadership.
+    draining: BTreeSet<BrokerId>,
     quarantined: BTreeMap<GroupId, String>,
     fallen: BTreeMap<GroupId, Fallen>,
     /// Boot time of each group's last rebuilding.
@@ -91,6 +102,7 @@ impl<R> Shard<R> {
             dirty: BTreeSet::new(),
             connected: BTreeSet::new(),
             dead: BTreeSet::new(),
+            draining: BTreeSet::new(),
             quarantined: BTreeMap::new(),
             fallen: BTreeMap::new(),
             rebuilt_ns: BTreeMap::new(),
@@ -157,6 +169,10 @@ impl<R> Shard<R> {
             }
             Input::Durable { done, written_ns } => {
                 for (group, token) in done {
+                    if token == REMOVED {
+                        out.segments.push(SegmentWork::Delete { group });
+                        continue;
+                    }
                     self.with(group, out, |member, _, out| {
                         member.persisted(now, token, written_ns, out);
                     });
@@ -173,11 +189,29 @@ impl<R> Shard<R> {
                 self.connected.remove(&broker);
                 self.tell_majorities(now, out);
             }
+            Input::PeerDraining { broker, draining } => {
+                if draining {
+                    self.draining.insert(broker)
+                } else {
+                    self.draining.remove(&broker)
+                };
+            }
             Input::PeerDied { broker } => self.peer_died(now, broker, out),
             Input::Create { spec } => self.create(now, *spec, out),
             Input::Remove { group } => self.remove(group, out),
             Input::Configure { group, config } => {
                 self.with(group, out, |member, _, out| member.configure(*config, out));
+            }
+            Input::Place { group, placement } => {
+                let connected = self.connected.clone();
+                self.with(group, out, |member, cfg, _| {
+                    member.place(*placement);
+                    member.tell_majority(now, &connected, cfg.broker);
+                });
+            }
+            Input::Undrain => {
+                self.handing_over = false;
+                self.each(out, |member, _, _| member.unhold());
             }
             Input::Checkpoint { id } => self.checkpoint(id, out),
             Input::HandOver => {
@@ -291,10 +325,15 @@ impl<R> Shard<R> {
         let keep = limits::LOG_VIEWS_KEEP_BYTES / self.members.len().max(1);
         let beats = (slot / WHEEL_SLOTS).is_multiple_of(limits::HEARTBEAT_TICKS as u64);
         let image = Arc::clone(&self.image);
+        let handing_over = self.handing_over;
+        let draining = self.draining.clone();
         for group in groups {
             self.with(group, out, |member, cfg, out| {
                 member.group.set_keep_bytes(keep);
                 member.tick(cfg, now, &image, beats, out);
+                if !handing_over {
+                    member.look_at_membership(cfg, now, &draining, out);
+                }
             });
         }
     }
@@ -315,7 +354,7 @@ impl<R> Shard<R> {
             }
             self.with(group, out, |member, _, _| {
                 // A replica id speaks only from the broker it is bound to.
-                if member.broker_of(sender) == Some(from) && member.replica() == to {
+                if member.replica() == to && member.speaks_from(sender, from) {
                     member.group.receive(now, sender, message);
                 }
             });
@@ -365,15 +404,27 @@ impl<R> Shard<R> {
         self.quarantined.remove(&group);
         self.slots.iter_mut().for_each(|slot| _ = slot.remove(&group));
         self.dirty.remove(&group);
+        // One that waits to be rebuilt is not.
+        let mut in_journal = self.fallen.remove(&group).is_some();
         if let Some(mut member) = self.members.remove(&group) {
-            member.refuse_all(ErrorCode::UnknownTopicOrPartition, "the topic was deleted", out);
-            if member.in_journal() {
-                let remove =
-                    JournalWrite { group, token: u64::MAX, remove: true, ..Default::default() };
-                out.journal.push(remove);
-            }
+            member.refuse_all(
+                ErrorCode::UnknownTopicOrPartition,
+                "the replica is no longer placed here",
+                out,
+            );
+            in_journal |= member.in_journal();
         }
-        out.segments.push(SegmentWork::Delete { group });
+        if in_journal {
+            // Files go once that is on disk.
+            out.journal.push(JournalWrite {
+                group,
+                token: REMOVED,
+                remove: true,
+                ..Default::default()
+            });
+        } else {
+            out.segments.push(SegmentWork::Delete { group });
+        }
     }
 
     fn checkpoint(&mut self, id: u64, out: &mut Out<R>) {
@@ -457,7 +508,7 @@ impl<R> Shard<R> {
             }
         };
         self.rebuilt_ns.insert(group, now.boot_ns);
-        let last_token = fallen.last_token;
+        let (last_token, placement) = (fallen.last_token, fallen.placement);
         let restored = RestoredGroup {
             log: Restored { applied: fallen.applied, ..log },
             machine: Some(fallen.machine),
@@ -470,6 +521,7 @@ impl<R> Shard<R> {
         self.restore(now, restored, out);
         if let Some(member) = self.members.get_mut(&group) {
             member.continue_tokens(last_token);
+            placement.into_iter().for_each(|placement| member.place(placement));
             out.events.push(Event::Rebuilt { group });
         }
     }

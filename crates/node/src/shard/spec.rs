@@ -55,6 +55,9 @@ pub struct GroupSpec {
     pub replica: ReplicaId,
     /// First is preferred.
     pub replicas: Vec<ReplicaRef>,
+    /// Voters of the group's first membership, for a replica that comes later and replays the
+    /// log from there. Empty: `replicas` are they.
+    pub founders: Vec<ReplicaId>,
     /// Replicas that do not vote (metadata beyond five brokers).
     pub learners: Vec<ReplicaId>,
     /// The topic's; see `machine::metadata::Topic`.
@@ -73,12 +76,17 @@ struct BirthBody {
     learners: Vec<u64>,
     #[serde(default)]
     producers_before: i64,
+    #[serde(default)]
+    founders: Vec<u64>,
 }
 
 impl GroupSpec {
     pub fn conf_state(&self) -> ConfState {
         let voters = self.replicas.iter().map(|r| r.replica).filter(|r| !self.learners.contains(r));
         let mut voters: Vec<u64> = voters.map(|replica| replica.0).collect();
+        if !self.founders.is_empty() {
+            voters = self.founders.iter().map(|replica| replica.0).collect();
+        }
         voters.sort_unstable();
         let learners = self.learners.iter().map(|replica| replica.0).collect();
         ConfState { voters, learners, ..ConfState::default() }
@@ -96,6 +104,7 @@ impl GroupSpec {
                 .collect(),
             learners: self.learners.iter().map(|r| r.0).collect(),
             producers_before: self.producers_before,
+            founders: self.founders.iter().map(|r| r.0).collect(),
         };
         let json = serde_json::to_vec(&body).expect("plain data encodes");
         GroupBirth { replica: self.replica, body: Bytes::from(json) }
@@ -134,6 +143,7 @@ impl GroupSpec {
             replicas,
             learners: body.learners.into_iter().map(ReplicaId).collect(),
             producers_before: body.producers_before,
+            founders: body.founders.into_iter().map(ReplicaId).collect(),
             config,
         })
     }
@@ -196,10 +206,13 @@ impl RestoredGroup {
         })
     }
 
-    /// A group that is formed now.
+    /// A group that is formed now, or that this replica joins with an empty log.
     pub fn new(spec: GroupSpec) -> RestoredGroup {
-        let log =
-            Restored { conf_state: spec.conf_state(), new_group: true, ..Restored::default() };
+        let conf_state = spec.conf_state();
+        let own = spec.replica.0;
+        // One that comes later is no part of the group's formation: it waits to be added.
+        let new_group = conf_state.voters.contains(&own) || conf_state.learners.contains(&own);
+        let log = Restored { conf_state, new_group, ..Restored::default() };
         RestoredGroup {
             spec,
             log,
@@ -234,6 +247,7 @@ mod tests {
             partition: 0,
             replica: ReplicaId(2),
             replicas: vec![replica(2), replica(1), replica(3)],
+            founders: Vec::new(),
             learners: vec![ReplicaId(3)],
             producers_before: 11,
             config: config(),

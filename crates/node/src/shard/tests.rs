@@ -63,6 +63,8 @@ impl Trio {
                 retention_check_ms: 1_000,
                 groups: Default::default(),
                 producer_expiration_ms: EXPIRATION_MS,
+                leader_rebalance: false,
+                leader_rebalance_ms: 0,
             });
             let spec = GroupSpec {
                 group: GROUP,
@@ -72,6 +74,7 @@ impl Trio {
                 partition: 0,
                 replica: own.replica,
                 replicas: replicas.clone(),
+                founders: Vec::new(),
                 learners: Vec::new(),
                 producers_before: PRODUCERS_BEFORE,
                 config: config.clone(),
@@ -395,6 +398,7 @@ fn image_of(id: TopicId, partitions: usize) -> Arc<metadata::Image> {
         directory: DirectoryId([1; 16]),
         incarnation: model::Incarnation(1),
         listeners: Vec::new(),
+        peer_address: None,
         rack: None,
         features: Default::default(),
     });

@@ -80,8 +80,9 @@ settings! {
     log_dir: PathBuf = "log.dir", "/var/lib/glasslog", Directory;
     /// Where this broker listens for its peers (raft and forwarded requests).
     peer_listener: Address = "peer.listener", ":9192", Bind;
-    /// The brokers the cluster is formed from, this one included, the same list on each:
-    /// id@host:port of their peer listeners. Empty: a cluster of this broker alone.
+    /// The brokers the cluster is formed from, the same list on each: id@host:port of their
+    /// peer listeners. A broker that is not among them joins. Empty: a cluster of this broker
+    /// alone.
     initial_brokers: Vec<InitialBroker> = "initial.brokers", "", broker_list();
     /// Id the cluster must have; a broker of another one is refused. Empty: any.
     cluster_id: Option<ClusterId> = "cluster.id", "", Maybe(Parsed::<ClusterId>::new("32 hexadecimal digits"));
@@ -112,6 +113,11 @@ settings! {
     log_retention_hours: i64 = "log.retention.hours", 168, Unlimited(0..=MS_MAX / 3_600_000);
     /// Size of a partition above which its oldest segments are deleted. -1: no limit.
     log_retention_bytes: i64 = "log.retention.bytes", -1, Unlimited(0..=i64::MAX);
+    /// Give leadership back to the first replica of a partition once it is in sync again.
+    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable", true, Flag;
+    /// How long that replica must have been in sync before it leads again.
+    leader_imbalance_check_interval_seconds: u64 =
+        "leader.imbalance.check.interval.seconds", 30, Whole(1..=86_400);
     /// How often leaders look for segments to delete.
     log_retention_check_interval_ms: u64 =
         "log.retention.check.interval.ms", 10_000, Whole(100..=86_400_000);

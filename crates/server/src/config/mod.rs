@@ -4,8 +4,7 @@
 //! between keys (here). Both report every problem they find, one line each.
 //!
 //! Invariant: a [`Config`] that exists is possible as far as one machine can know: its
-//! listeners do not collide, every listener is advertised under its name, and this broker is
-//! among the initial ones.
+//! listeners do not collide, and every listener is advertised under its name.
 
 pub mod check;
 pub mod endpoint;
@@ -65,7 +64,7 @@ impl Config {
         };
         check_listeners(&settings, &mut problems);
         check_advertised(&settings, &advertised, &mut problems);
-        check_initial_brokers(&settings, &initial_brokers, &mut problems);
+        check_initial_brokers(&initial_brokers, &mut problems);
         check_sizes(&settings, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -174,17 +173,8 @@ fn check_advertised(settings: &Settings, advertised: &[Listener], problems: &mut
     }
 }
 
-fn check_initial_brokers(
-    settings: &Settings,
-    brokers: &[InitialBroker],
-    problems: &mut Vec<String>,
-) {
-    if !brokers.iter().any(|broker| broker.id.0 == settings.node_id) {
-        problems.push(format!(
-            "initial.brokers does not hold this broker, node.id {}; every broker has the same list",
-            settings.node_id
-        ));
-    }
+/// A broker that is not in the list joins the cluster these formed.
+fn check_initial_brokers(brokers: &[InitialBroker], problems: &mut Vec<String>) {
     for (at, broker) in brokers.iter().enumerate() {
         if brokers[..at].iter().any(|other| other.id == broker.id) {
             problems.push(format!("initial.brokers: broker {} is given twice", broker.id));

@@ -116,10 +116,11 @@ fn listeners_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn the_initial_brokers_hold_this_one_once() {
+fn the_initial_brokers_are_named_once_and_others_may_join_them() {
     let three = "'initial.brokers' = ['1@a:9192', '2@b:9192', '3@c:9192']";
     assert_eq!(parse(three).unwrap().replication_factor(), 3);
-    assert!(problem(&format!("{three}\n'node.id' = 4")).contains("node.id 4"));
+    let joins = parse(&format!("{three}\n'node.id' = 4")).unwrap();
+    assert!(joins.initial_brokers.iter().all(|broker| broker.id.0 != 4));
     assert!(problem("'initial.brokers' = '1@a:1,1@b:1'").contains("broker 1 is given twice"));
     assert!(problem("'initial.brokers' = '1@a:1,2@a:1'").contains("a:1 is given twice"));
     assert_eq!(parse("'initial.brokers' = '1@a:1,2@b:1'").unwrap().replication_factor(), 2);

@@ -7,5 +7,6 @@ pub mod dev;
 pub mod failover;
 pub mod groups;
 pub mod hostile;
+pub mod membership;
 pub mod shutdown;
 pub mod steady;

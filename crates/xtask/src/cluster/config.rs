@@ -14,6 +14,8 @@ pub fn text(cluster: &Cluster, broker: &Broker, extra: &[&str]) -> String {
     let peers: Vec<String> = cluster
         .brokers
         .iter()
+        // Whoever is added later joins what these formed.
+        .take(super::BROKERS)
         .map(|other| format!("\"{}@127.0.0.1:{}\"", other.id, other.ports.peer))
         .collect();
     format!(

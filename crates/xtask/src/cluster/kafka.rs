@@ -22,6 +22,7 @@ pub struct Partition {
     pub error: i16,
     pub leader: i32,
     pub replicas: Vec<i32>,
+    pub isr: Vec<i32>,
 }
 
 /// A connection to one broker.
@@ -65,8 +66,8 @@ impl Kafka {
             }
             for _ in 0..r.i32()? {
                 let (error, index, leader) = (r.i16()?, r.i32()?, r.i32()?);
-                let (replicas, _isr) = (r.i32s()?, r.i32s()?);
-                found.push(Partition { index, error, leader, replicas });
+                let (replicas, isr) = (r.i32s()?, r.i32s()?);
+                found.push(Partition { index, error, leader, replicas, isr });
             }
         }
         found.sort_by_key(|partition| partition.index);

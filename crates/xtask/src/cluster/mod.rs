@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use http::Metrics;
 use kafka::{Kafka, Partition};
+use serde_json::Value;
 
+use crate::job::Job;
 use crate::kafka as apache;
 use crate::{job, workspace};
 
@@ -148,6 +150,49 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// One more broker, which joins what the first three formed, with `extra` lines of its own.
+    /// Returns its id.
+    pub fn add(&mut self, extra: &[&str]) -> Result<i32, String> {
+        let id = i32::try_from(self.brokers.len()).expect("a few") + 1;
+        let ports = free_ports(3)?;
+        let ports = Ports { kafka: ports[0], peer: ports[1], admin: ports[2] };
+        let broker = Broker { id, ports, process: None };
+        let path = self.config_file(id);
+        fs::write(&path, config::text(self, &broker, extra))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        self.brokers.push(broker);
+        self.launch(id)?;
+        Ok(id)
+    }
+
+    /// Removes the data directory of a broker that does not run.
+    pub fn wipe(&self, id: i32) -> Result<(), String> {
+        let dir = self.data_dir(id);
+        fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))
+    }
+
+    /// The groups of every running broker as its `/debug/groups` tells them, by broker.
+    pub fn groups(&self) -> Result<Vec<(i32, Vec<Value>)>, String> {
+        let running = self.brokers.iter().filter(|b| b.process.is_some());
+        running
+            .map(|broker| match http::get(broker.ports.admin, "/debug/groups")? {
+                (200, body) => {
+                    let page: Value =
+                        serde_json::from_str(&body).map_err(|error| error.to_string())?;
+                    Ok((broker.id, page["groups"].as_array().cloned().unwrap_or_default()))
+                }
+                (status, _) => Err(format!("/debug/groups of broker {}: {status}", broker.id)),
+            })
+            .collect()
+    }
+
+    /// Runs `glasslog` with these words and a broker's admin listener; what it prints.
+    pub fn order(&self, id: i32, words: &[&str], limit: Duration) -> Result<String, String> {
+        let mut command = Command::new(workspace::program("glasslog"));
+        command.args(words).arg("--admin").arg(format!("127.0.0.1:{}", self.ports(id).admin));
+        Job::spawn(&format!("{}-{id}", words.join("-")), command, &self.dir)?.wait(limit)
+    }
+
     /// The brokers' ids.
     pub fn ids(&self) -> Vec<i32> {
         self.brokers.iter().map(|broker| broker.id).collect()
@@ -174,7 +219,7 @@ impl Cluster {
         self.dir.join(format!("data-{id}"))
     }
 
-    fn config_file(&self, id: i32) -> PathBuf {
+    pub fn config_file(&self, id: i32) -> PathBuf {
         self.dir.join(format!("broker-{id}.toml"))
     }
 

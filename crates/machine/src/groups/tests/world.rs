@@ -70,7 +70,7 @@ impl World {
 
     fn create_topic(&mut self) {
         let version = self.image.version() + 1;
-        let partition = Partition { index: 0, group: GroupId(100 + version), replicas: vec![] };
+        let partition = Partition::new(0, GroupId(100 + version), Vec::new());
         self.topic = TopicId([version as u8; 16]);
         let topic = Topic {
             name: "t".into(),
