@@ -80,6 +80,14 @@ static ROUTES: &[(ApiKey, Route)] = &[
         ApiKey::IncrementalAlterConfigs,
         Route::InTurn(in_turn::<api::incremental_alter_configs::IncrementalAlterConfigs>),
     ),
+    (
+        ApiKey::AlterPartitionReassignments,
+        Route::InTurn(in_turn::<api::alter_partition_reassignments::AlterPartitionReassignments>),
+    ),
+    (
+        ApiKey::ListPartitionReassignments,
+        Route::InTurn(in_turn::<api::list_partition_reassignments::ListPartitionReassignments>),
+    ),
     (ApiKey::OffsetDelete, Route::InTurn(in_turn::<api::groups::offset_delete::OffsetDelete>)),
     (ApiKey::DescribeQuorum, Route::InTurn(in_turn::<api::describe_quorum::DescribeQuorum>)),
     (ApiKey::DescribeCluster, Route::InTurn(in_turn::<api::describe_cluster::DescribeCluster>)),

@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod dispatch;
 mod opening;
+mod reassignments;
 mod responses;
 mod seats;
 mod serve;

@@ -8,12 +8,15 @@ use std::ops::{RangeFrom, RangeInclusive};
 use model::ApiKey;
 
 use crate::api::{
-    alter_configs::AlterConfigsRequest, create_partitions::CreatePartitionsRequest,
-    delete_records::DeleteRecordsRequest, describe_log_dirs::DescribeLogDirsRequest,
-    describe_producers::DescribeProducersRequest, describe_quorum::DescribeQuorumRequest,
+    alter_configs::AlterConfigsRequest,
+    alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+    create_partitions::CreatePartitionsRequest, delete_records::DeleteRecordsRequest,
+    describe_log_dirs::DescribeLogDirsRequest, describe_producers::DescribeProducersRequest,
+    describe_quorum::DescribeQuorumRequest,
     describe_topic_partitions::DescribeTopicPartitionsRequest, elect_leaders::ElectLeadersRequest,
     incremental_alter_configs::IncrementalAlterConfigsRequest,
     list_config_resources::ListConfigResourcesRequest,
+    list_partition_reassignments::ListPartitionReassignmentsRequest,
 };
 use crate::api::{
     api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
@@ -115,6 +118,8 @@ static SUPPORTED: &[ApiSupport] = &[
     of::<DeleteGroupsRequest>(),
     of::<ElectLeadersRequest>(),
     of::<IncrementalAlterConfigsRequest>(),
+    of::<AlterPartitionReassignmentsRequest>(),
+    of::<ListPartitionReassignmentsRequest>(),
     of::<OffsetDeleteRequest>(),
     of::<DescribeQuorumRequest>(),
     of::<DescribeClusterRequest>(),

@@ -157,6 +157,7 @@ macro_rules! every_message {
             offset_fetch OffsetFetchRequest OffsetFetchResponse,
             sync_group SyncGroupRequest SyncGroupResponse,
             alter_configs AlterConfigsRequest AlterConfigsResponse,
+            alter_partition_reassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
             create_partitions CreatePartitionsRequest CreatePartitionsResponse,
             delete_records DeleteRecordsRequest DeleteRecordsResponse,
             describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
@@ -166,6 +167,7 @@ macro_rules! every_message {
             elect_leaders ElectLeadersRequest ElectLeadersResponse,
             incremental_alter_configs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
             list_config_resources ListConfigResourcesRequest ListConfigResourcesResponse,
+            list_partition_reassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
         }
     };
     ($check:ident $($module:ident $request:ident $response:ident,)*) => {

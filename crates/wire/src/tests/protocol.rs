@@ -42,6 +42,8 @@ fn the_table_contains_what_every_client_speaks() {
         (ApiKey::CreatePartitions, 0, 1),
         (ApiKey::ElectLeaders, 0, 2),
         (ApiKey::IncrementalAlterConfigs, 0, 1),
+        (ApiKey::AlterPartitionReassignments, 0, 1),
+        (ApiKey::ListPartitionReassignments, 0, 0),
         (ApiKey::DescribeQuorum, 0, 2),
         (ApiKey::DescribeProducers, 0, 0),
         (ApiKey::ListConfigResources, 0, 1),

@@ -1,5 +1,6 @@
 //! An operator at work: kafka-python's admin client goes through the admin surface, then Kafka's
-//! own tools describe a topic, and hand leadership back to a broker that was killed and is back.
+//! own tools describe a topic, hand leadership back to a broker that was killed and is back, and
+//! move replicas.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ const TOPIC: &str = "operated";
 const PARTITIONS: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(120);
 const ELECTION_LIMIT: Duration = Duration::from_secs(30);
+const MOVE_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(tally: &mut Tally) {
     let mut cluster = None;
@@ -38,6 +40,10 @@ pub fn run(tally: &mut Tally) {
             tally.check("kafka-leader-election brings a broker back to work", || {
                 elect(&mut cluster)
             });
+            tally
+                .check("kafka-reassign-partitions takes a replica away and brings it back", || {
+                    reassign(&cluster)
+                });
         }
     }
     if tally.failed == failed {
@@ -94,4 +100,59 @@ fn elect(cluster: &mut Cluster) -> Result<String, String> {
         runs += 1;
     }
     Ok(format!("every preferred replica leads after {runs} runs"))
+}
+
+/// The first partition loses its last replica, gets it back, and is led by another broker first.
+fn reassign(cluster: &Cluster) -> Result<String, String> {
+    let replicas = |cluster: &Cluster| -> Result<Vec<i32>, String> {
+        let all = cluster.partitions(TOPIC)?;
+        let first = all.into_iter().next().ok_or("no partition")?;
+        let isr = first.isr.len();
+        if isr == first.replicas.len() { Ok(first.replicas) } else { Err(format!("{isr} in sync")) }
+    };
+    let before = replicas(cluster)?;
+    let mut turned = before.clone();
+    turned.rotate_left(1);
+    let mut runs = 0;
+    for wanted in [&before[..2], &before, &turned] {
+        runs += move_to(cluster, wanted)?;
+        let began = Instant::now();
+        while replicas(cluster).as_deref() != Ok(wanted) {
+            if began.elapsed() > MOVE_LIMIT {
+                return Err(format!("not on {wanted:?}: {:?}", cluster.partitions(TOPIC)?));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(format!("3 moves, {runs} looks until they were complete"))
+}
+
+/// Asks for a move, then looks until the tool calls it complete; how often it had to look.
+fn move_to(cluster: &Cluster, brokers: &[i32]) -> Result<u32, String> {
+    let file = cluster.dir().join("reassignment.json");
+    let text = format!(
+        r#"{{"version":1,"partitions":[{{"topic":"{TOPIC}","partition":0,"replicas":{brokers:?}}}]}}"#
+    );
+    std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let file = file.display().to_string();
+    let tool = |what| {
+        let arguments = ["--reassignment-json-file", file.as_str(), what];
+        tool(cluster, "reassign.ReassignPartitionsCommand", &arguments)
+    };
+    let said = tool("--execute")?;
+    if !said.contains("Successfully started partition reassignment") {
+        return Err(said);
+    }
+    let began = Instant::now();
+    let mut runs = 0;
+    loop {
+        let said = tool("--verify")?;
+        runs += 1;
+        if said.contains("is completed") && !said.contains("still in progress") {
+            return Ok(runs);
+        }
+        if began.elapsed() > MOVE_LIMIT {
+            return Err(said);
+        }
+    }
 }
