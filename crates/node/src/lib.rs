@@ -29,6 +29,7 @@ mod plumbing;
 mod question;
 #[cfg(test)]
 mod rebuild_tests;
+pub mod recover;
 mod segment_thread;
 mod settings;
 pub mod shard;

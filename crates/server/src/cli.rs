@@ -26,6 +26,8 @@ pub enum Command {
     Drain(OrderOptions),
     /// Let a drained broker lead again.
     Undrain(OrderOptions),
+    /// After a majority is gone for good: say what is lost, and let the survivors go on without it.
+    Recover(RecoverOptions),
     /// Print every configuration key with its meaning and default, as a configuration file.
     Config,
 }
@@ -54,6 +56,25 @@ pub struct DecommissionOptions {
     pub broker: i32,
     #[command(flatten)]
     pub order: OrderOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverOptions {
+    /// The configuration file of a surviving broker, which must not be running.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The brokers that never come back. Never start one of them with its old data again.
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', required = true)]
+    pub lost: Vec<i32>,
+    /// Write what this broker has to a file, for the recovery of other survivors.
+    #[arg(long, value_name = "FILE")]
+    pub survey: Option<PathBuf>,
+    /// The survey of another survivor; may be repeated.
+    #[arg(long = "with", value_name = "FILE")]
+    pub others: Vec<PathBuf>,
+    /// Do it. Without this nothing is changed.
+    #[arg(long)]
+    pub accept_data_loss: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -13,6 +13,7 @@ mod error;
 mod http;
 mod lifeline;
 mod orders;
+mod recover;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Decommission(options) => orders::decommission(&options),
         Command::Drain(options) => orders::drain(&options),
         Command::Undrain(options) => orders::undrain(&options),
+        Command::Recover(options) => recover::run(&options),
         Command::Config => {
             print!("{}", config::reference());
             Ok(())

@@ -36,7 +36,8 @@ enum Meaning {
 }
 
 impl Machine {
-    pub(super) fn restore(spec: &GroupSpec, snapshot: Option<&[u8]>) -> Result<Machine, String> {
+    /// As of a snapshot, or as it is born.
+    pub fn restore(spec: &GroupSpec, snapshot: Option<&[u8]>) -> Result<Machine, String> {
         let text = |error: machine::SnapshotError| error.to_string();
         Ok(match (spec.kind, snapshot) {
             (GroupKind::Partition, None) => {

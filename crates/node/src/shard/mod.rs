@@ -33,6 +33,7 @@ use crate::manifest::GroupEnd;
 
 pub use admin::{AdminAnswer, AdminAsk, ProducerStatus, QuorumReplica, QuorumStatus};
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
+pub(crate) use apply::Machine;
 pub use checkpoint::{GroupMark, PlacedMark};
 pub use io::{
     Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork, ViewUpdate,

@@ -1,8 +1,10 @@
 //! Brokers that lose their disk, join, are drained, emptied and replaced while an idempotent
 //! client writes: nothing acknowledged is lost, nothing is there twice, and every partition ends
-//! with as many replicas in sync as before, each led by the broker that should lead it.
+//! with as many replicas in sync as before, each led by the broker that should lead it. At the end
+//! a majority is lost for good, and the survivor goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,8 +12,10 @@ use serde_json::Value;
 use crate::clients::{self, Client};
 use crate::cluster::Cluster;
 use crate::cluster::kafka::Partition;
+use crate::job::Job;
 use crate::oracle;
 use crate::tally::Tally;
+use crate::workspace;
 
 const TOPIC: &str = "members";
 const PARTITIONS: i32 = 3;
@@ -26,6 +30,7 @@ const EXTRA: [&str; 1] = ["leader.imbalance.check.interval.seconds = 2"];
 const DRAINED: i32 = 1;
 const WIPED: i32 = 2;
 const LEAVING: i32 = 3;
+const FIRST_JOINED: i32 = 4;
 
 /// Runs the story.
 pub fn run(tally: &mut Tally) {
@@ -60,6 +65,7 @@ fn story(tally: &mut Tally, cluster: &mut Cluster) {
     if !changes(tally, cluster) {
         return;
     }
+    let mut told = None;
     tally.check("nothing acknowledged is lost, nothing is there twice", || {
         if !producing.is_running() {
             return Err("the client had ended before the changes did: it proved little".to_owned());
@@ -67,7 +73,14 @@ fn story(tally: &mut Tally, cluster: &mut Cluster) {
         let acked = producing.finish(PRODUCE_LIMIT)?;
         let seen = read(cluster, &acked)?;
         cluster.assert_alive()?;
+        told = Some(acked);
         Ok(seen)
+    });
+    let Some(acked) = told else { return };
+    let left = [DRAINED, FIRST_JOINED, FIRST_JOINED + 1];
+    tally.check("a majority is lost for good: the survivor says what it has, and goes on", || {
+        recovered(cluster, left)?;
+        read(cluster, &acked)
     });
 }
 
@@ -79,6 +92,38 @@ fn read(cluster: &Cluster, acked: &[oracle::Acked]) -> Result<String, String> {
         RECORDS => Ok(format!("{} acknowledged", acked.len())),
         other => Err(format!("{other} records, not {RECORDS}")),
     }
+}
+
+/// Two of three brokers are gone with their disks; the third goes on alone until new ones joined.
+fn recovered(cluster: &mut Cluster, [survivor, lost, also]: [i32; 3]) -> Result<(), String> {
+    cluster.kill(lost)?;
+    cluster.kill(also)?;
+    cluster.kill(survivor)?;
+    let ids = format!("{lost},{also}");
+    let config = cluster.config_file(survivor).display().to_string();
+    let recover = |cluster: &Cluster, words: &[&str]| -> Result<String, String> {
+        let mut command = Command::new(workspace::program("glasslog"));
+        command.args(["recover", "--config", &config, "--lost", &ids]).args(words);
+        Job::spawn("recover", command, cluster.dir())?.wait(SETTLE_LIMIT)
+    };
+    let before = recover(cluster, &[])?;
+    let each = (0..PARTITIONS).all(|index| before.contains(&format!("{TOPIC}-{index}: goes on")));
+    if !each || !before.contains("nothing was changed") || recover(cluster, &[])? != before {
+        return Err(before);
+    }
+    let done = recover(cluster, &["--accept-data-loss"])?;
+    if !done.contains("Start this broker now") {
+        return Err(done);
+    }
+    cluster.launch(survivor)?;
+    until(cluster, "led by the survivor", |all| all.iter().all(|p| p.leader == survivor))?;
+    let joined = [cluster.add(&EXTRA)?, cluster.add(&EXTRA)?];
+    for id in joined {
+        cluster.wait_ready_one(id)?;
+    }
+    decommission(cluster, lost)?;
+    decommission(cluster, also)?;
+    settled(cluster, &[survivor, joined[0], joined[1]]).map(drop)
 }
 
 /// One change after the other, as long as they succeed.
