@@ -122,6 +122,40 @@ pub const LOG_VIEWS_KEEP_BYTES: usize = 8 << 20;
 pub const CATCH_UP_BYTES_MAX: u64 = 4 << 20;
 /// A transfer of a snapshot that shows no sign of life for so long has failed, milliseconds.
 pub const SNAPSHOT_SILENCE_MS: u64 = 10_000;
+/// A leader begins to make snapshots of one group at most this often, milliseconds.
+pub const SNAPSHOT_EVERY_MS: u64 = 2_000;
+/// ... and keeps one for so long after somebody last needed it ...
+pub const SNAPSHOT_IDLE_MS: u64 = 10_000;
+/// ... but not for so long without a reader.
+pub const SNAPSHOT_UNREAD_MS: u64 = 300_000;
+/// Retention keeps what follows upon a snapshot for whoever is being filled with it, at most
+/// this long.
+pub const SNAPSHOT_HOLD_MS: u64 = 1_800_000;
+/// Snapshots one broker offers at a time ...
+pub const SNAPSHOT_OFFERS_MAX: usize = 64;
+/// ... and bytes of their manifests (names, positions, machines) in memory.
+pub const SNAPSHOT_MANIFESTS_BYTES_MAX: usize = 64 << 20;
+/// Snapshots one broker computes checksums for, or reads chunks of for peers, at a time.
+pub const SNAPSHOT_READS_MAX: usize = 2;
+/// Snapshots one broker fetches at a time; others wait.
+pub const SNAPSHOT_TRANSFERS_MAX: usize = 2;
+/// Bytes of snapshots one broker fetches per second.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 128 << 20;
+/// A transfer is given up after this many failures in a row without a byte between them ...
+pub const SNAPSHOT_FAILURES_MAX: u32 = 8;
+/// ... the first of which is followed by such a pause, doubled each time ...
+pub const SNAPSHOT_BACKOFF_MS_MIN: u64 = 50;
+/// ... up to this one.
+pub const SNAPSHOT_BACKOFF_MS_MAX: u64 = 2_000;
+/// After it gave up, a replica lets its leader wait so long for the next attempt.
+pub const SNAPSHOT_REST_MS: u64 = 5_000;
+/// How long one read of a snapshot is waited for.
+pub const SNAPSHOT_READ_MS_MAX: u64 = 5_000;
+/// A transfer that fetches nothing, because it waits or syncs, says this often that it lives.
+pub const SNAPSHOT_SIGN_MS: u64 = 2_000;
+/// Retention waits for a replica that was heard from within this time; others are filled by a
+/// snapshot.
+pub const RETENTION_WAITS_MS: u64 = 60_000;
 /// Bytes of a snapshot's files read, sent or fetched at a time.
 pub const TRANSFER_READ_BYTES: usize = 1 << 20;
 /// Files one snapshot may have.

@@ -96,7 +96,28 @@ pub fn load(
             loaded.broken.push((group, why));
         }
     }
+    sweep(&mut loaded)?;
     Ok(loaded)
+}
+
+/// Homes of snapshots that replaced each other, or that a log has outgrown. Those that may still
+/// be resumed stay.
+fn sweep(loaded: &mut Loaded) -> Result<(), StartError> {
+    let partitions = DiskPath::new(layout::PARTITIONS);
+    let names = storage::segment::names(&mut loaded.disk, &partitions)?;
+    let homes = names.iter().filter_map(|name| storage::home_of(name));
+    let filled: BTreeSet<GroupId> =
+        homes.filter(|(_, home)| *home > 0).map(|(group, _)| group).collect();
+    for (group, log) in loaded.logs.iter().filter(|(group, _)| filled.contains(group)) {
+        let dir = partitions.join(&group.to_string());
+        let restored = loaded.restored.iter().find(|restored| restored.spec.group == *group);
+        let last_index = restored.map_or(0, |restored| {
+            let last = restored.log.entries.last().map_or(0, |entry| entry.index);
+            last.max(restored.log.applied)
+        });
+        storage::sweep_homes(&mut loaded.disk, &dir, log.home(), last_index)?;
+    }
+    Ok(())
 }
 
 /// Segments of groups that are deleted or belong elsewhere, and that neither journal nor
@@ -109,7 +130,7 @@ fn strays(
     directory: DirectoryId,
 ) -> Result<BTreeSet<GroupId>, StartError> {
     let names = storage::segment::names(disk, &DiskPath::new(layout::PARTITIONS))?;
-    let groups = names.iter().filter_map(|name| name.parse().ok().map(GroupId));
+    let groups = names.iter().filter_map(|name| storage::home_of(name)).map(|(group, _)| group);
     let unknown = groups.filter(|group| !recovered.groups.contains_key(group));
     let elsewhere =
         |group| image.partition_of(group).is_some_and(|(_, p)| p.on(directory).is_none());
@@ -392,6 +413,7 @@ fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u6
         timing: Timing::default(),
         replica_lag_ms_max: cfg.replica_lag_ms_max,
         retention_check_ms: cfg.retention_check_ms,
+        retention_waits_ms: cfg.retention_waits_ms,
         groups: cfg.groups.clone(),
         producer_expiration_ms: cfg.producer_expiration_ms,
         leader_rebalance: cfg.leader_rebalance,

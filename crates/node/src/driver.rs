@@ -175,6 +175,12 @@ impl Driver {
             self.journal.push(JournalMail::Barrier(tell));
             self.plumbing.rebuild(group, quiet);
         }
+        for wish in out.snapshots.drain(..) {
+            self.plumbing.fill(wish);
+        }
+        for group in out.offers_done.drain(..) {
+            self.plumbing.offers.let_go(group);
+        }
         for departed in out.departed.drain(..) {
             self.plumbing.departed(departed);
         }
@@ -230,7 +236,12 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
             InputKind::Request
         }
         Input::Durable { .. } => InputKind::Durable,
-        Input::Readable { .. } => InputKind::Segment,
+        Input::Readable { .. }
+        | Input::Offer { .. }
+        | Input::SnapshotRead { .. }
+        | Input::SnapshotFailed { .. }
+        | Input::Fetched { .. }
+        | Input::Installed { .. } => InputKind::Segment,
         Input::Entries { .. } => InputKind::EntriesRead,
         Input::PeerConnected { .. }
         | Input::PeerDisconnected { .. }

@@ -10,7 +10,9 @@ use telemetry::{Peer, log_limited, metrics};
 use tokio::sync::mpsc;
 
 use crate::leadership;
-use crate::peer::{CallReply, Inbound, PeerHello, RaftItem, Refusal as PeerRefusal};
+use crate::peer::{
+    CallReply, Inbound, PeerHello, RaftItem, ReadReply, Refusal as PeerRefusal, SnapshotRead,
+};
 use crate::peer_news::{PeerNews, PeerState};
 use crate::plumbing::Plumbing;
 use crate::question::{self, Question};
@@ -104,6 +106,7 @@ impl Inbound for Receiver {
                 Ok(Question::Admin { group, ask, within_ms }) => {
                     node.admin_here(GroupId(group), ask, Duration::from_millis(within_ms)).await
                 }
+                Ok(Question::SnapshotFailed(failed)) => node.snapshot_failed(from, failed).await,
                 Err(why) => Answer::Refused(Refusal {
                     code: ErrorCode::InvalidRequest,
                     why: format!("broker {from} asked what this version cannot read: {why}"),
@@ -111,6 +114,10 @@ impl Inbound for Receiver {
             };
             question::encode_answer(&answer)
         })
+    }
+
+    fn read(&self, from: BrokerId, ask: SnapshotRead) -> ReadReply {
+        Box::pin(self.plumbing.clone().read_offer(from, ask))
     }
 
     fn refused(&self, peer: Option<BrokerId>, why: PeerRefusal) {

@@ -21,6 +21,7 @@ mod mailbox;
 pub mod manifest;
 mod node;
 mod observe;
+mod offers;
 mod opening;
 mod operate;
 pub mod peer;
@@ -38,6 +39,7 @@ mod shutdown;
 mod shutdown_tests;
 mod status;
 mod tasks;
+mod transfers;
 mod view;
 
 /// Topic configs: names, defaults, sources.
@@ -50,6 +52,7 @@ pub use machine::metadata;
 pub use leadership::Leadership;
 pub use lookup::TimestampOffset;
 pub use node::{Ask, Node};
+pub use offers::OfferView;
 pub use operate::{Draining, Emptying};
 pub use plumbing::EXIT_FATAL;
 pub use settings::{InitialBroker, NodeConfig, StartError};
@@ -59,4 +62,5 @@ pub use shard::{
 };
 pub use shutdown::Hurry;
 pub use status::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
+pub use transfers::TransferView;
 pub use view::{PartitionView, ViewState, Waiter};

@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use machine::config::TopicDefaults;
 use machine::metadata::{Image, Request, Response};
-use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId};
+use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId, ReplicaId};
 use telemetry::Lock;
 use telemetry::clock;
-use telemetry::labels::{LockClass, ReadSource};
-use telemetry::metrics;
+use telemetry::labels::{LockClass, LogEvent, ReadSource};
+use telemetry::{log_limited, metrics};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::mailbox::{ShardHandle, Shards};
 use crate::peer::{Identity, PeerConfig, Peers};
 use crate::peer_news::PeerNews;
 use crate::plumbing::Plumbing;
-use crate::question::{self, Question};
+use crate::question::{self, Question, SnapshotFailed};
 use crate::settings::{NodeConfig, StartError};
 use crate::shard::{
     AdminAnswer, AdminAsk, Answer, Guarded, Input, ProduceInput, Produced, Refusal,
@@ -118,6 +118,7 @@ impl Node {
         ));
         for (group, log) in &loaded.logs {
             plumbing.set_segments(*group, log.view());
+            plumbing.transfers.set_home(*group, log.home());
         }
         let broken = loaded.broken.clone();
         // A group that cannot be put together is known all the same: it made promises, and
@@ -459,6 +460,21 @@ impl Node {
             return Answer::Refused(shutting_down());
         }
         wait(answer, Instant::now() + ATTEMPT).await.unwrap_or_else(Answer::Refused)
+    }
+
+    /// A peer's replica could not be filled: its leader hears of it, if it is still here.
+    pub(crate) async fn snapshot_failed(&self, from: BrokerId, failed: SnapshotFailed) -> Answer {
+        let SnapshotFailed { group, replica, index, why } = failed;
+        log_limited!(
+            warn, LogEvent::Snapshot, group, peer = from.0, replica, index, %why,
+            "a follower could not be filled by a snapshot"
+        );
+        let (group, peer) = (GroupId(group), ReplicaId(replica));
+        let told = Input::SnapshotFailed { group, peer, from };
+        match self.plumbing.shards.of(group).tell(told).await {
+            true => Answer::Done,
+            false => Answer::Refused(shutting_down()),
+        }
     }
 
     /// Waits until this broker's own image has what the leader has committed.

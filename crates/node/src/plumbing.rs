@@ -22,9 +22,11 @@ use crate::boot;
 use crate::gauges::Gauges;
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
+use crate::offers::Offers;
 use crate::peer::{Peers, RaftItem};
 use crate::settings::NodeConfig;
 use crate::shard::{Departed, Input, MemberStatus, RaftOut, ViewUpdate};
+use crate::transfers::Transfers;
 use crate::view::{PartitionView, TailBudget};
 
 /// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
@@ -50,6 +52,8 @@ pub struct Plumbing {
     forgotten: Lock<BTreeSet<GroupId>>,
     forgot: Notify,
     fetches: Arc<Semaphore>,
+    pub offers: Offers,
+    pub transfers: Transfers,
     quarantined: Lock<BTreeMap<usize, BTreeMap<GroupId, String>>>,
     journal_full: Lock<Option<&'static str>>,
     draining: AtomicBool,
@@ -81,6 +85,8 @@ impl Plumbing {
             forgotten: Lock::new(LockClass::Debug, BTreeSet::new()),
             forgot: Notify::new(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
+            offers: Offers::default(),
+            transfers: Transfers::new(cfg.snapshot_bytes_per_second, cfg.disk_reserve_bytes),
             quarantined: Lock::new(LockClass::Debug, BTreeMap::new()),
             journal_full: Lock::new(LockClass::Debug, None),
             draining: AtomicBool::new(false),
@@ -193,6 +199,15 @@ impl Plumbing {
         self.view_or_new(group).set_segments(list);
     }
 
+    /// A snapshot took the place of the group's segments.
+    pub fn replace_segments(&self, group: GroupId, list: Arc<SegmentList>) {
+        self.view_or_new(group).replace_segments(list);
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.data_dir
+    }
+
     pub fn set_status(&self, group: GroupId, status: MemberStatus) {
         self.view_or_new(group).set_status(status);
     }
@@ -201,6 +216,7 @@ impl Plumbing {
     /// unless it is deleted.
     pub fn forget(&self, group: GroupId) {
         self.views.write().remove(&group);
+        self.offers.let_go(group);
         if self.image.borrow().deleted_groups().contains(group) {
             self.leaderships.forget(group);
         }

@@ -15,6 +15,17 @@ use crate::shard::{AdminAnswer, AdminAsk, Answer, Refusal};
 pub enum Question {
     Metadata(metadata::Request),
     Admin { group: u64, ask: AdminAsk, within_ms: u64 },
+    SnapshotFailed(SnapshotFailed),
+}
+
+/// A replica could not be filled with the snapshot its leader sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFailed {
+    pub group: u64,
+    /// Whose transfer it was.
+    pub replica: u64,
+    pub index: u64,
+    pub why: String,
 }
 
 /// The part of a question that is not metadata's.
@@ -27,6 +38,7 @@ struct Admin {
 
 /// Metadata is JSON of its own and begins with its brace; other questions begin with a number.
 const ADMIN: u8 = 1;
+const SNAPSHOT_FAILED: u8 = 2;
 
 pub fn encode(question: &Question) -> Bytes {
     match question {
@@ -35,6 +47,11 @@ pub fn encode(question: &Question) -> Bytes {
             let admin = Admin { group: *group, ask: *ask, within_ms: *within_ms };
             let mut out = vec![ADMIN];
             out.extend(serde_json::to_vec(&admin).expect("plain data encodes"));
+            out.into()
+        }
+        Question::SnapshotFailed(failed) => {
+            let mut out = vec![SNAPSHOT_FAILED];
+            out.extend(serde_json::to_vec(failed).expect("plain data encodes"));
             out.into()
         }
     }
@@ -49,6 +66,11 @@ pub fn decode(body: &[u8]) -> Result<Question, String> {
             let Admin { group, ask, within_ms } = admin;
             let within_ms = within_ms.min(limits::REQUEST_MS_MAX);
             Ok(Question::Admin { group, ask, within_ms })
+        }
+        Some((&SNAPSHOT_FAILED, rest)) => {
+            bounded(rest)?;
+            let failed = serde_json::from_slice(rest).map_err(|error| error.to_string())?;
+            Ok(Question::SnapshotFailed(failed))
         }
         _ => {
             let request = metadata::decode_request(body).map_err(|error| error.to_string())?;
@@ -65,6 +87,7 @@ fn bounded(body: &[u8]) -> Result<(), String> {
 const METADATA: u8 = 0;
 const REFUSED: u8 = 1;
 const ADMIN_ANSWER: u8 = 2;
+const DONE: u8 = 3;
 
 /// One byte, then the answer, or Kafka's code and a text.
 pub fn encode_answer(answer: &Answer) -> Bytes {
@@ -83,6 +106,7 @@ pub fn encode_answer(answer: &Answer) -> Bytes {
             out.put_i16(refusal.code.code());
             out.put_slice(refusal.why.as_bytes());
         }
+        Answer::Done => out.put_u8(DONE),
         Answer::Produced(_) | Answer::Guarded(_) | Answer::Group(_) => {
             out.put_u8(REFUSED);
             out.put_i16(ErrorCode::UnknownServerError.code());
@@ -104,6 +128,7 @@ pub fn decode_answer(body: &[u8]) -> Answer {
             Ok(answer) => Answer::Admin(answer),
             Err(error) => garbled(error.to_string()),
         },
+        Some((&DONE, [])) => Answer::Done,
         Some((&REFUSED, [high, low, text @ ..])) => {
             let code = ErrorCode::from_i16(i16::from_be_bytes([*high, *low]));
             let why = String::from_utf8_lossy(text).into_owned();
@@ -129,10 +154,11 @@ mod tests {
             Answer::Metadata(metadata::Response::BrokerRegistered),
             Answer::Admin(AdminAnswer::LogStart(7)),
             Answer::Admin(AdminAnswer::ElectionBegun),
+            Answer::Done,
         ] {
             assert_eq!(crossed(&answer), format!("{answer:?}"));
         }
-        for foreign in [&[][..], &[1, 2], &[0, b'{'], &[2, b'{'], &[9]] {
+        for foreign in [&[][..], &[1, 2], &[0, b'{'], &[2, b'{'], &[3, 3], &[9]] {
             assert!(matches!(decode_answer(foreign), Answer::Refused(_)), "{foreign:?}");
         }
     }
@@ -145,6 +171,12 @@ mod tests {
             ))),
             Question::Admin { group: 7, ask: AdminAsk::ElectPreferred, within_ms: 5 },
             Question::Admin { group: 7, ask: AdminAsk::DeleteRecords { offset: -1 }, within_ms: 5 },
+            Question::SnapshotFailed(SnapshotFailed {
+                group: 7,
+                replica: 3,
+                index: 90,
+                why: "the disk is full".into(),
+            }),
         ];
         for question in questions {
             assert_eq!(decode(&encode(&question)), Ok(question));

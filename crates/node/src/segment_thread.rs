@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use model::{GroupId, limits};
-use storage::{Checkpoint, DiskPath, RealDisk, SegmentLog, StorageError, delete_segments};
+use storage::{
+    Checkpoint, DiskPath, RealDisk, SegmentLog, StorageError, delete_segments, sweep_homes,
+};
 use telemetry::Beat;
 use telemetry::labels::{CheckpointOutcome, FatalReason, Loop, Phase};
 use telemetry::metrics;
@@ -18,7 +20,7 @@ use telemetry::metrics;
 use crate::journal_thread::JournalMail;
 use crate::mailbox::Shards;
 use crate::plumbing::Plumbing;
-use crate::shard::{GroupMark, Input, PlacedMark, SegmentWork};
+use crate::shard::{GroupMark, Input, Install, Installed, PlacedMark, SegmentWork};
 
 /// What the segment thread is asked to do.
 pub enum SegmentMail {
@@ -216,7 +218,15 @@ impl SegmentThread {
             }
             SegmentWork::Mark { checkpoint, mark } => self.mark(*checkpoint, mark),
             SegmentWork::Marked { checkpoint, shard } => self.marked(*checkpoint, *shard, beat),
+            SegmentWork::Manifest { mark } => {
+                let open = open_log(&mut self.logs, &mut self.disk, &self.dir, mark.group)?;
+                let position = open.log.position();
+                behind_its_entries(mark, position.last_index);
+                self.plumbing.make_offer(GroupMark::clone(mark), position, open.log.view());
+            }
+            SegmentWork::Install { install } => self.install(install)?,
             SegmentWork::Delete { group } => {
+                self.plumbing.transfers.cancel(*group);
                 self.deleted.insert(*group);
                 self.changed = true;
             }
@@ -264,22 +274,10 @@ impl SegmentThread {
     fn mark(&mut self, checkpoint: u64, mark: &GroupMark) {
         let Some(open) = self.logs.get(&mark.group) else { return };
         let position = open.log.position();
-        assert_eq!(
-            position.last_index, mark.applied_index,
-            "group {}: a mark must stand exactly behind its entries",
-            mark.group
-        );
+        behind_its_entries(mark, position.last_index);
         let term_starts = open.log.view().term_starts();
         if let Some(making) = self.making.as_mut().filter(|making| making.id == checkpoint) {
-            let mark = GroupMark {
-                group: mark.group,
-                birth: mark.birth.clone(),
-                conf_state: mark.conf_state.clone(),
-                applied_index: mark.applied_index,
-                applied_term: mark.applied_term,
-                machine: mark.machine.clone(),
-            };
-            making.marks.push((mark, position, term_starts));
+            making.marks.push((mark.clone(), position, term_starts));
         }
     }
 
@@ -327,26 +325,68 @@ impl SegmentThread {
         }
         let Ok(states) = answer.recv() else { return Ok(()) };
         GroupMark::merge(&mut self.checkpoint, marks, states);
-        let gone = std::mem::take(&mut self.deleted);
+        // While something is still fetched for a group its directories are not touched.
+        let transfers = &self.plumbing.transfers;
+        let gone: BTreeSet<GroupId> =
+            self.deleted.extract_if(.., |group| !transfers.is_running(*group)).collect();
+        self.checkpoint.groups.retain(|group, _| !self.deleted.contains(group));
         self.checkpoint.groups.retain(|group, _| !gone.contains(group));
         self.checkpoint.write(&mut self.disk, &self.checkpoint_dir)?;
-        self.changed = false;
+        self.changed = !self.deleted.is_empty();
         self.checkpointed_at = Instant::now();
         let covered = self.checkpoint.groups.iter();
         let covered = covered.map(|(id, group)| (*id, group.applied_index, group.as_of_lsn));
         // A stopping journal keeps its files; the next start recycles them.
         let _ = self.journal.send(JournalMail::Checkpointed(covered.collect()));
-        for group in gone {
+        if !gone.is_empty() {
             // Groups whose removal a death cut short were not opened by this life.
-            self.logs.remove(&group);
-            delete_segments(&mut self.disk, &self.dir.join(&group.to_string()))?;
-            self.plumbing.forget(group);
+            self.logs.retain(|group, _| !gone.contains(group));
+            delete_segments(&mut self.disk, &self.dir, &gone)?;
+            gone.iter().for_each(|group| self.plumbing.forget(*group));
         }
-        for open in self.logs.values_mut() {
-            open.log.reap(&mut self.disk)?;
+        for (group, open) in &mut self.logs {
+            let start = self.checkpoint.groups.get(group).map_or(0, |kept| kept.start_index);
+            open.log.reap(&mut self.disk, start)?;
         }
         Ok(())
     }
+
+    /// A fetched snapshot becomes the group's log: a checkpoint names it, and only then is it
+    /// published and what it replaces removed. May be done again after a full disk.
+    fn install(&mut self, install: &Install) -> Result<(), StorageError> {
+        let Install { mark, position, segment_bytes } = install;
+        let (group, index) = (mark.group, mark.applied_index);
+        behind_its_entries(mark, position.last_index);
+        // Nothing writes to its home any more, and a crash before the checkpoint finds the old
+        // log untouched.
+        let dir = self.dir.join(&group.to_string());
+        let log =
+            SegmentLog::open(&mut self.disk, dir.clone(), Some(position.clone()), *segment_bytes)?;
+        let list = log.view();
+        self.plumbing.transfers.set_home(group, position.home);
+        if let Some(making) = &mut self.making {
+            // They stand behind entries of the old log.
+            making.marks.retain(|(mark, ..)| mark.group != group);
+        }
+        self.logs.insert(group, Open { log, told_segments: usize::MAX, dirty: false });
+        self.finish(vec![(mark.clone(), position.clone(), list.term_starts())])?;
+        let start_index = list.first_index().saturating_sub(1);
+        let segments = list.segments();
+        self.touched.remove(&group);
+        self.plumbing.replace_segments(group, list);
+        sweep_homes(&mut self.disk, &dir, position.home, index)?;
+        let news = Installed { index, start_index, segments };
+        self.shards.of(group).tell_blocking(Input::Installed { group, news });
+        Ok(())
+    }
+}
+
+fn behind_its_entries(mark: &GroupMark, last_index: u64) {
+    assert_eq!(
+        last_index, mark.applied_index,
+        "group {}: a mark must stand exactly behind its entries",
+        mark.group
+    );
 }
 
 fn open_log<'a>(

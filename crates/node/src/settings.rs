@@ -54,6 +54,10 @@ pub struct NodeConfig {
     pub leader_rebalance: bool,
     /// `leader.imbalance.check.interval.seconds`, in milliseconds.
     pub leader_rebalance_ms: u64,
+    /// Retention waits for a replica that was heard from within this time.
+    pub retention_waits_ms: u64,
+    /// Snapshots are fetched no faster than this, all together.
+    pub snapshot_bytes_per_second: u64,
     /// New records are refused below this many free bytes.
     pub disk_reserve_bytes: u64,
 }
@@ -81,6 +85,8 @@ impl NodeConfig {
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
             leader_rebalance: true,
             leader_rebalance_ms: 30_000,
+            retention_waits_ms: limits::RETENTION_WAITS_MS,
+            snapshot_bytes_per_second: limits::SNAPSHOT_BYTES_PER_SECOND,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
         }
     }

@@ -101,6 +101,10 @@ impl Node {
                 false => progress("no checkpoint: the next start replays the journal".into()),
             }
         }
+        // Before the directory's lock is released nothing may write to it any more.
+        while !self.plumbing.transfers.stop() && Instant::now() < ends {
+            tokio::time::sleep(LOOK).await;
+        }
         let clean = match end_threads(threads, ends, progress).await {
             Some(groups) => self.sign_off(groups, progress),
             None => false,

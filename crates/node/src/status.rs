@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::node::Node;
+use crate::offers::OfferView;
 use crate::shard::MemberStatus;
+use crate::transfers::TransferView;
 
 /// Whether clients can be served, and if not, what this broker waits for.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +52,10 @@ pub struct NodeStatus {
     pub peers: Vec<PeerView>,
     pub groups: Vec<GroupView>,
     pub quarantined: Vec<Trouble>,
+    /// Snapshots on their way into this broker.
+    pub transfers: Vec<TransferView>,
+    /// Snapshots this broker offers to others.
+    pub offers: Vec<OfferView>,
 }
 
 /// Partitions named in one answer or log line.
@@ -107,6 +113,8 @@ impl Node {
             peers: peers.collect(),
             groups: groups.collect(),
             quarantined: trouble.map(|(group, why)| Trouble { group: group.0, why }).collect(),
+            transfers: self.plumbing.transfers.status(),
+            offers: self.plumbing.offers.status(),
         }
     }
 }

@@ -471,6 +471,7 @@ async fn watch_space(node: Arc<Node>) {
             }
         }
         memory_gauges(&node);
+        node.plumbing.expire_offers().await;
         metrics().partitions.set(node.image().partitions().count() as i64);
     }
 }

@@ -195,6 +195,14 @@ impl PartitionView {
         self.cached.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
+    /// A snapshot took the place of the log: what is cached lies below it, or was never in it.
+    /// Nobody is served meanwhile: a replica that is filled does not lead.
+    pub(crate) fn replace_segments(&self, list: Arc<SegmentList>) {
+        *self.segments.lock() = Some(list);
+        let freed: usize = self.tail.lock().drain(..).map(|batch| batch.bytes.len()).sum();
+        self.cached.used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
     /// Whole batches from the one that holds `offset`, below the high watermark: the first one
     /// however large, then as many as fit.
     pub(crate) fn find(&self, offset: i64, max_bytes: usize) -> Found {

@@ -329,6 +329,8 @@ mod tests {
                 peers: Vec::new(),
                 groups: vec![group("leader", true, false), group("follower", false, true)],
                 quarantined: Vec::new(),
+                transfers: Vec::new(),
+                offers: Vec::new(),
             })
         }
 

@@ -258,6 +258,8 @@ fn node_config(config: &Config) -> NodeConfig {
         leader_rebalance: settings.auto_leader_rebalance_enable,
         leader_rebalance_ms: settings.leader_imbalance_check_interval_seconds * 1_000,
         retention_check_ms: settings.log_retention_check_interval_ms,
+        retention_waits_ms: settings.log_retention_replica_wait_ms,
+        snapshot_bytes_per_second: settings.replica_fill_bytes_per_second,
         producer_expiration_ms: settings.producer_id_expiration_ms,
         groups: groups_config(settings),
         disk_reserve_bytes: settings.disk_reserve_bytes,

@@ -137,6 +137,7 @@ impl World {
             leader_rebalance: false,
             leader_rebalance_ms: 0,
             retention_check_ms: 200,
+            retention_waits_ms: model::limits::RETENTION_WAITS_MS,
             producer_expiration_ms: limits::PRODUCER_EXPIRATION_MS,
         });
         let mut out = Out::default();

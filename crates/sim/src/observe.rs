@@ -37,6 +37,11 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::Distrust { group } => ("distrusts", group.0),
         Input::Place { group, .. } => ("places", group.0),
         Input::Undrain => ("undrains", 0),
+        Input::Offer { group, .. } => ("hears_offer", group.0),
+        Input::SnapshotRead { group, .. } => ("hears_read", group.0),
+        Input::SnapshotFailed { group, .. } => ("hears_failed", group.0),
+        Input::Fetched { group, .. } => ("takes_snapshot", group.0),
+        Input::Installed { group, .. } => ("hears_installed", group.0),
         Input::Rebuild { group, .. } => ("rebuilds", group.0),
     }
 }

@@ -103,7 +103,6 @@ impl SegmentWorker {
             SegmentWork::LogStart { group, offset } => {
                 self.log(group)?.set_log_start(offset);
             }
-            SegmentWork::SegmentBytes { group, bytes } => self.log(group)?.set_segment_bytes(bytes),
             SegmentWork::Mark { mark, .. } => {
                 let Some(log) = self.logs.get(&mark.group) else { return Ok(false) };
                 let (position, terms) = (log.position(), log.view().term_starts());
@@ -118,7 +117,11 @@ impl SegmentWorker {
                     return Ok(true);
                 }
             }
-            SegmentWork::Delete { .. } => {}
+            // They are small here whatever is configured.
+            SegmentWork::SegmentBytes { .. }
+            | SegmentWork::Delete { .. }
+            | SegmentWork::Manifest { .. }
+            | SegmentWork::Install { .. } => {}
         }
         Ok(false)
     }
@@ -145,8 +148,9 @@ impl SegmentWorker {
                 self.stage = Stage::Forget;
             }
             Stage::Forget => {
-                for log in self.logs.values_mut() {
-                    log.reap(&mut self.disk)?;
+                for (group, log) in &mut self.logs {
+                    let kept = self.checkpoint.groups.get(group);
+                    log.reap(&mut self.disk, kept.map_or(0, |kept| kept.start_index))?;
                 }
                 let groups = self.checkpoint.groups.iter();
                 return Ok(Some(

@@ -145,6 +145,9 @@ impl World {
         }
         if steps > 5 {
             out.departed.clear();
+            // Nobody falls behind a log start here: retention waits longer than a life lasts.
+            out.snapshots.clear();
+            out.offers_done.clear();
             for (group, fetch) in out.fetches.drain(..) {
                 self.fetch_entries(b, group, fetch);
             }

@@ -266,7 +266,8 @@ pub fn group_of(work: &SegmentWork) -> GroupId {
         | SegmentWork::LogStart { group, .. }
         | SegmentWork::SegmentBytes { group, .. }
         | SegmentWork::Delete { group } => *group,
-        SegmentWork::Mark { mark, .. } => mark.group,
+        SegmentWork::Mark { mark, .. } | SegmentWork::Manifest { mark } => mark.group,
+        SegmentWork::Install { install } => install.mark.group,
         SegmentWork::Marked { .. } => GroupId(0),
     }
 }

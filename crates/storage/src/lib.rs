@@ -34,6 +34,6 @@ pub use journal::{
 pub use manifest::{Manifest, ManifestFile};
 pub use segment::{
     SegmentEntry, SegmentList, SegmentLog, SegmentMark, SegmentPosition, SegmentSummary, TermStart,
-    TimestampHit, delete_segments, home_dir,
+    TimestampHit, delete_segments, home_dir, home_of,
 };
 pub use transfer::{Transfer, Wanted, sweep_homes};

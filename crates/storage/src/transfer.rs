@@ -200,21 +200,26 @@ fn adopt(
 
 /// The homes a group's directory has had or is about to have, `0` for the plain one.
 fn homes_of(disk: &mut dyn Disk, base: &DiskPath) -> Result<Vec<u64>, StorageError> {
-    let parent = base.parent();
-    let names = segment::names(disk, &parent)?;
-    let home = |name: &String| {
-        let path = parent.join(name);
-        let rest = path.as_str().strip_prefix(base.as_str())?;
-        if rest.is_empty() { Some(0) } else { rest.strip_prefix(".s")?.parse().ok() }
-    };
-    Ok(names.iter().filter_map(home).collect())
+    let plain = base.as_str().rsplit('/').next().and_then(segment::home_of);
+    let names = segment::names(disk, &base.parent())?;
+    let homes = names.iter().filter_map(|name| segment::home_of(name));
+    let of_group = homes.filter(|(group, _)| plain.is_some_and(|(plain, _)| plain == *group));
+    Ok(of_group.map(|(_, home)| home).collect())
 }
 
-/// Removes what an installed snapshot left behind: every home of the group but the one its
-/// checkpoint names, and those of snapshots that are on their way (they have higher numbers).
-pub fn sweep_homes(disk: &mut dyn Disk, base: &DiskPath, home: u64) -> Result<(), StorageError> {
-    for old in homes_of(disk, base)?.into_iter().filter(|other| *other < home) {
-        call(disk, Op::RemoveDir { path: home_dir(base, old) })?;
+/// Removes what is of no use any more: every home of the group but the one its checkpoint names,
+/// up to where its log reaches. Higher ones are snapshots on their way, whose batches a later
+/// transfer takes over.
+pub fn sweep_homes(
+    disk: &mut dyn Disk,
+    base: &DiskPath,
+    home: u64,
+    last_index: u64,
+) -> Result<(), StorageError> {
+    for other in homes_of(disk, base)? {
+        if other != home && other <= last_index.max(home) {
+            call(disk, Op::RemoveDir { path: home_dir(base, other) })?;
+        }
     }
     Ok(())
 }

@@ -103,7 +103,8 @@ fn segments_on_real_files_are_read_by_many_and_reaped_when_none_does() {
     let position = log.position();
     let again = SegmentLog::open(&mut disk, dir.clone(), Some(position), 1 << 20).expect("opens");
     assert_eq!(again.view().entries(&reader, 50, 51, 1).expect("readable")[0], entries[49].entry);
-    delete_segments(&mut disk, &dir).expect("deletes");
+    let groups = [model::GroupId(1)].into_iter().collect();
+    delete_segments(&mut disk, &dir.parent(), &groups).expect("deletes");
     assert!(!root.path().join("groups/1").exists());
 }
 

@@ -224,6 +224,12 @@ catalogue! {
         raft_snapshots_needed_total: Counter;
         /// Snapshots sent to followers and received from leaders, by what became of them.
         raft_snapshots_total: Counter [dir: Direction, outcome: SnapshotOutcome];
+        /// Bytes of snapshots read for followers and fetched from leaders.
+        raft_snapshot_bytes_total: Counter [dir: Direction];
+        /// Bytes of snapshots that an earlier attempt had fetched.
+        raft_snapshot_resumed_bytes_total: Counter;
+        /// From a leader's word to a replica that is filled.
+        raft_snapshot_seconds: Histogram(LONG);
         /// Largest lag of a follower of a group led here.
         raft_peer_lag_entries_max: Gauge;
         /// Entries applied.

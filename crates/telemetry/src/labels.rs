@@ -604,6 +604,8 @@ label_enum! {
         Failed = "failed",
         /// No sign of life in time.
         TimedOut = "timed_out",
+        /// Another one, of a newer leader, is fetched in its place.
+        Superseded = "superseded",
         /// The follower had it already.
         Ignored = "ignored",
     }

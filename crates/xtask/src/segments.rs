@@ -50,6 +50,45 @@ pub fn compare(data_dirs: &[PathBuf]) -> Result<BTreeMap<String, i64>, String> {
     Ok(ends)
 }
 
+/// Compares files that all data directories have, of each group from the newest log start on:
+/// retention may have gone further on one than on another. How many files those are.
+pub fn compare_tails(data_dirs: &[PathBuf]) -> Result<usize, String> {
+    let all: Result<Vec<Files>, String> = data_dirs.iter().map(|dir| list(dir)).collect();
+    let all = all?;
+    let groups: BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).map(|(g, _)| g).collect();
+    let mut compared = 0;
+    for group in groups {
+        let of = |files: &'_ Files| -> Vec<String> {
+            files.keys().filter(|(g, _)| g == group).map(|(_, file)| file.clone()).collect()
+        };
+        let starts: Vec<String> =
+            all.iter().filter_map(|files| of(files).into_iter().next()).collect();
+        let Some(newest) = starts.iter().max() else { continue };
+        let tails: Vec<Vec<String>> = all
+            .iter()
+            .map(|files| of(files).into_iter().filter(|name| name >= newest).collect())
+            .collect();
+        if tails.iter().any(|tail| *tail != tails[0]) {
+            return Err(format!("group {group}: other files on each broker: {tails:?}"));
+        }
+        for name in &tails[0] {
+            let key = (group.clone(), name.clone());
+            let read = |files: &Files| fs::read(&files[&key]).map_err(|error| error.to_string());
+            let first = read(&all[0])?;
+            for files in &all[1..] {
+                if let Some(at) = first_difference(&first, &read(files)?) {
+                    return Err(format!("{group}/{name} differs from byte {at}"));
+                }
+            }
+            compared += 1;
+        }
+    }
+    match compared {
+        0 => Err("there is nothing to compare".into()),
+        compared => Ok(compared),
+    }
+}
+
 /// Total bytes per data directory: equal once every follower has caught up.
 pub fn bytes(data_dir: &Path) -> Result<u64, String> {
     list(data_dir)?
@@ -69,7 +108,10 @@ fn list(data_dir: &Path) -> Result<Files, String> {
         }
         for file in folder(&group)? {
             if file.extension().is_some_and(|extension| extension == "log") {
-                files.insert((name(&group), name(&file)), file);
+                // A replica that was filled by a snapshot has its segments in `<group>.s<index>`.
+                let folder = name(&group);
+                let group = folder.split(".s").next().unwrap_or_default();
+                files.insert((group.to_owned(), name(&file)), file);
             }
         }
     }
@@ -122,7 +164,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{compare, end_offset};
+    use super::{compare, compare_tails, end_offset};
     use std::fs;
     use std::path::PathBuf;
 
@@ -167,6 +209,26 @@ mod tests {
         let dirs = write("short", &[log.clone(), log, batch(0, 3)]);
         let error = compare(&dirs).expect_err("a planted loss");
         assert!(error.contains("from byte 61"), "{error}");
+    }
+
+    #[test]
+    fn tails_are_compared_from_the_newest_start_in_whatever_home() {
+        let top = std::env::temp_dir().join(format!("xtask-tails-{}", std::process::id()));
+        let dir = |broker: &str, home: &str, files: &[(&str, &[u8])]| {
+            let group = top.join(broker).join("partitions").join(home);
+            fs::create_dir_all(&group).expect("a folder");
+            for (name, bytes) in files {
+                fs::write(group.join(name), bytes).expect("a file");
+            }
+            top.join(broker)
+        };
+        let long = dir("1", "7", &[("0.log", b"a"), ("1.log", b"b"), ("2.log", b"c")]);
+        let short = dir("2", "7.s12", &[("1.log", b"b"), ("2.log", b"c")]);
+        assert_eq!(compare_tails(&[long.clone(), short]), Ok(2));
+        let planted = dir("3", "7", &[("1.log", b"b"), ("2.log", b"x")]);
+        assert!(compare_tails(&[long.clone(), planted]).unwrap_err().contains("2.log"));
+        let missing = dir("4", "7", &[("1.log", b"b")]);
+        assert!(compare_tails(&[long, missing]).is_err());
     }
 
     #[test]

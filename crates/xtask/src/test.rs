@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cases::{admin, clients, dev, failover, hostile, membership, shutdown, steady};
+use crate::cases::{
+    admin, clients, dev, failover, hostile, membership, shutdown, snapshots, steady,
+};
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 11] = [
+const PHASES: [&str; 12] = [
     "build",
     "unit",
     "sim",
@@ -24,6 +26,7 @@ const PHASES: [&str; 11] = [
     "failover",
     "shutdown",
     "membership",
+    "snapshots",
     "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
@@ -84,6 +87,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("membership") {
         tally.phase("membership", membership::run);
+    }
+    if wanted("snapshots") {
+        tally.phase("snapshots", snapshots::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

@@ -20,7 +20,7 @@ use super::fault::{Fault, chain, ended, fault_of, kind_of};
 use super::identity::{Identity, PeerHello, Refusal};
 use super::lane::{self, LaneQueue, LaneStream};
 use super::proto::peer_client::PeerClient;
-use super::{CallError, Inbound, PeerError, PeerStatus, RaftItem, codec, proto};
+use super::{CallError, Inbound, PeerError, PeerStatus, RaftItem, SnapshotRead, codec, proto};
 
 // So that whatever the bulk lane takes fits one envelope.
 const _: () = assert!(limits::PEER_BULK_BYTES_MAX <= limits::ENVELOPE_BYTES_MAX);
@@ -44,6 +44,8 @@ struct Session {
     control: LaneQueue,
     bulk: LaneQueue,
     client: PeerClient<Channel>,
+    /// On the bulk lane's connection.
+    reader: PeerClient<Channel>,
     raft_allowed: AtomicBool,
 }
 
@@ -151,6 +153,34 @@ impl Link {
                 Err(CallError::Refused(status.message().to_owned()))
             }
             Ok(Err(status)) => Err(CallError::Lost(fault_of(&status).line)),
+        }
+    }
+
+    pub async fn read(&self, ask: SnapshotRead, deadline: Duration) -> Result<Bytes, CallError> {
+        let (mut client, route) = {
+            let session = self.session.borrow();
+            let session = session.as_ref().ok_or(CallError::NotConnected(self.broker))?;
+            (session.reader.clone(), self.identity.route(&session.peer))
+        };
+        let (manifest, file) = ask.file.map_or((0, 0), |(manifest, file)| (manifest, file + 1));
+        let request = proto::ReadRequest {
+            route: Some(route),
+            group: ask.group.0,
+            replica: ask.replica.0,
+            index: ask.index,
+            manifest,
+            file,
+            at: ask.at,
+            len: ask.len as u32,
+        };
+        match tokio::time::timeout(deadline, client.read(request)).await {
+            Err(_) => Err(CallError::Deadline),
+            Ok(Ok(answer)) => Ok(answer.into_inner().body),
+            Ok(Err(status)) => Err(match status.code() {
+                Code::NotFound => CallError::Gone(status.message().to_owned()),
+                Code::FailedPrecondition => CallError::Refused(status.message().to_owned()),
+                _ => CallError::Lost(fault_of(&status).line),
+            }),
         }
     }
 
@@ -277,7 +307,8 @@ impl Link {
         let (control_queue, control_stream) =
             lane::open(Lane::Control, &self.identity, &peer, bytes_max);
         let (bulk_queue, bulk_stream) = lane::open(Lane::Bulk, &self.identity, &peer, bytes_max);
-        self.publish(&peer, control_queue, bulk_queue, control.clone());
+        let clients = (control.clone(), bulk.clone());
+        self.publish(&peer, control_queue, bulk_queue, clients);
         let control_ends = run_control(control.clone(), control_stream);
         let bulk_ends = run_bulk(bulk, bulk_stream);
         tokio::pin!(control_ends, bulk_ends);
@@ -309,7 +340,7 @@ impl Link {
         peer: &PeerHello,
         control: LaneQueue,
         bulk: LaneQueue,
-        client: PeerClient<Channel>,
+        (client, reader): (PeerClient<Channel>, PeerClient<Channel>),
     ) {
         log_limited!(
             info, LogEvent::PeerConnected, peer = self.broker.0, address = %self.address,
@@ -321,7 +352,8 @@ impl Link {
             let allowed = bound.is_none_or(|directory| directory == peer.directory);
             let raft_allowed = AtomicBool::new(allowed);
             let peer = peer.clone();
-            self.session.send_replace(Some(Session { peer, control, bulk, client, raft_allowed }));
+            let session = Session { peer, control, bulk, client, reader, raft_allowed };
+            self.session.send_replace(Some(session));
         }
         self.inbound.connected(peer);
     }

@@ -72,6 +72,32 @@ impl RaftItem {
     }
 }
 
+/// Which bytes of a snapshot a peer wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotRead {
+    pub group: GroupId,
+    /// Who is filled with it.
+    pub replica: ReplicaId,
+    pub index: u64,
+    /// `None`: of the manifest. Else the manifest's CRC-32C, and a file's place in it.
+    pub file: Option<(u32, u32)>,
+    pub at: u64,
+    /// 0: only a sign of life.
+    pub len: usize,
+}
+
+/// Why a snapshot is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadRefused {
+    /// It is not, or no longer, offered here.
+    Gone(String),
+    /// It could not be read now.
+    Failed(String),
+}
+
+/// The bytes of a snapshot, on their way from the disk.
+pub type ReadReply = Pin<Box<dyn Future<Output = Result<Bytes, ReadRefused>> + Send>>;
+
 /// The answer to a call, in the making.
 pub type CallReply = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
@@ -94,6 +120,8 @@ pub trait Inbound: Send + Sync + 'static {
     fn gossip(&self, from: BrokerId, body: Bytes);
     /// A request; the future is dropped when the caller gives up.
     fn call(&self, from: BrokerId, body: Bytes) -> CallReply;
+    /// A peer fetches a snapshot; the future is dropped when it gives up.
+    fn read(&self, from: BrokerId, ask: SnapshotRead) -> ReadReply;
     /// Something was refused before it could do harm: feeds `peer_refused_total{why}`. The
     /// transport has logged it, with names.
     fn refused(&self, peer: Option<BrokerId>, why: Refusal);
@@ -140,6 +168,9 @@ pub enum CallError {
     TooLarge(usize),
     #[error("refused: {0}")]
     Refused(String),
+    /// The snapshot is not offered there any more.
+    #[error("{0}")]
+    Gone(String),
     #[error("connection lost: {0}")]
     Lost(String),
 }
@@ -151,6 +182,7 @@ impl CallError {
             CallError::Deadline => "deadline",
             CallError::TooLarge(_) => "too_large",
             CallError::Refused(_) => "refused",
+            CallError::Gone(_) => "gone",
             CallError::Lost(_) => "lost",
         }
     }
@@ -267,6 +299,17 @@ impl Peers {
     ) -> Result<Bytes, CallError> {
         let link = self.link(to).ok_or(CallError::NotConnected(to))?;
         link.call(body, deadline).await
+    }
+
+    /// Reads bytes of a snapshot a peer offers.
+    pub async fn read(
+        &self,
+        to: BrokerId,
+        ask: SnapshotRead,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let link = self.link(to).ok_or(CallError::NotConnected(to))?;
+        link.read(ask, deadline).await
     }
 
     /// From now on raft messages are exchanged with `broker` only while it runs on `directory`

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{BrokerId, DirectoryId, Incarnation, limits};
+use model::{BrokerId, DirectoryId, GroupId, Incarnation, ReplicaId, limits};
 use telemetry::labels::{Lane, LockClass, LogEvent};
 use telemetry::{Lock, log_limited, metrics};
 use tokio::net::TcpListener;
@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::identity::{Identity, PeerHello, Refusal, Refused, Sender};
 use super::link::stop;
 use super::proto::peer_server::{Peer, PeerServer};
-use super::{Inbound, PeerError, codec, proto};
+use super::{Inbound, PeerError, ReadRefused, SnapshotRead, codec, proto};
 
 /// Who each peer currently is.
 pub(super) struct Registry {
@@ -256,6 +256,37 @@ impl Peer for Door {
             return Err(Status::out_of_range("the answer is too large"));
         }
         Ok(Response::new(proto::CallResponse { body }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<proto::ReadRequest>,
+    ) -> Result<Response<proto::ReadResponse>, Status> {
+        let request = request.into_inner();
+        let admitted = self.registry.admit(request.route);
+        let (sender, _) = admitted.map_err(|refused| self.registry.refusal(None, refused))?;
+        // A snapshot is raft's: who may not send its messages may not be filled.
+        if let Some(early) = self.registry.not_for_raft(&sender) {
+            return Err(self.registry.refusal(Some(sender.broker), early));
+        }
+        let len = request.len as usize;
+        if len > limits::TRANSFER_READ_BYTES {
+            return Err(Status::out_of_range("a read of a snapshot that is too large"));
+        }
+        let file = request.file.checked_sub(1).map(|file| (request.manifest, file));
+        let ask = SnapshotRead {
+            group: GroupId(request.group),
+            replica: ReplicaId(request.replica),
+            index: request.index,
+            file,
+            at: request.at,
+            len,
+        };
+        match self.registry.inbound.read(sender.broker, ask).await {
+            Ok(body) => Ok(Response::new(proto::ReadResponse { body })),
+            Err(ReadRefused::Gone(why)) => Err(Status::not_found(why)),
+            Err(ReadRefused::Failed(why)) => Err(Status::unavailable(why)),
+        }
     }
 }
 

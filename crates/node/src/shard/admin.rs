@@ -93,7 +93,7 @@ impl<R> Member<R> {
         }
         let answer = match ask {
             AdminAsk::DeleteRecords { offset } => {
-                return self.delete_records(Trim { offset, deadline_ns, reply }, out);
+                return self.delete_records(cfg, now, Trim { offset, deadline_ns, reply }, out);
             }
             AdminAsk::ElectPreferred => self.elect_preferred(cfg, now),
             AdminAsk::Quorum => Ok(AdminAnswer::Quorum(self.quorum(now))),
@@ -105,7 +105,7 @@ impl<R> Member<R> {
         }
     }
 
-    fn delete_records(&mut self, mut trim: Trim<R>, out: &mut Out<R>) {
+    fn delete_records(&mut self, cfg: &ShardConfig, now: Now, mut trim: Trim<R>, out: &mut Out<R>) {
         let end = self.published;
         let refusal = if self.spec.kind != GroupKind::Partition {
             Some((ErrorCode::InvalidTopicException, "not a partition".to_owned()))
@@ -128,11 +128,11 @@ impl<R> Member<R> {
             trim.offset = end;
         }
         self.trims.push(trim);
-        self.propose_trims(out);
+        self.propose_trims(cfg, now, out);
     }
 
     /// Proposes the log starts that may move by now.
-    pub(super) fn propose_trims(&mut self, out: &mut Out<R>) {
+    pub(super) fn propose_trims(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
         if self.lead.is_none() {
             return;
         }
@@ -142,7 +142,7 @@ impl<R> Member<R> {
                 out.replies.push((trim.reply, Answer::Admin(AdminAnswer::LogStart(log_start))));
                 continue;
             }
-            if !self.may_start_at(trim.offset) {
+            if !self.may_start_at(cfg, now, trim.offset) {
                 self.trims.push(trim);
                 continue;
             }
@@ -159,17 +159,17 @@ impl<R> Member<R> {
         }
     }
 
-    /// True when nothing that leaves the disk with this log start is still lacked by a voter:
-    /// only whole segments leave, and there is no snapshot to fill a replica from.
-    fn may_start_at(&self, offset: i64) -> bool {
-        if self.group.min_matched() >= self.group.last_index() {
+    /// True when nothing that leaves the disk with this log start is still lacked by a replica
+    /// that is waited for: only whole segments leave.
+    fn may_start_at(&self, cfg: &ShardConfig, now: Now, offset: i64) -> bool {
+        if self.waited_for(cfg, now) >= self.group.last_index() {
             return true;
         }
         // A cut that is on its way may end a segment right below the offset.
         if self.pending.iter().any(|pending| matches!(pending.deed, Deed::Control)) {
             return false;
         }
-        let floor = self.floor_offset();
+        let floor = self.floor_offset(cfg, now);
         let cuts = self.segments.iter().skip(1).map(|segment| segment.base_offset);
         let mut cuts = cuts.chain(std::iter::once(self.rolled_at));
         !cuts.any(|cut| cut > floor && cut <= offset)

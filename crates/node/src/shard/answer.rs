@@ -54,5 +54,7 @@ pub enum Answer {
     Metadata(machine::metadata::Response),
     Group(Box<machine::groups::Response>),
     Admin(AdminAnswer),
+    /// What was handed over is done: a fetched snapshot is installed, a report was heard.
+    Done,
     Refused(Refusal),
 }

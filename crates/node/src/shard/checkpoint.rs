@@ -8,7 +8,7 @@ use super::member::Member;
 use super::{Out, SegmentWork};
 
 /// A group as of the last entry sent to the segment thread before this mark.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct GroupMark {
     pub group: GroupId,
     pub birth: GroupBirth,
@@ -55,21 +55,16 @@ impl GroupMark {
 
 impl<R> Member<R> {
     /// Emits a mark if something was applied since the last one. A held machine emits none: its
-    /// journal stays pinned, and a restart replays from what was marked before.
+    /// journal stays pinned, and a restart replays from what was marked before. Nor does one that
+    /// is being replaced: what it says would go back behind the snapshot.
     pub(super) fn mark(&mut self, checkpoint: u64, out: &mut Out<R>) {
         let applied_index = self.group.applied_index();
-        if self.held.is_some() || applied_index == self.marked || !self.in_journal() {
+        let apart = self.held.is_some() || self.installing.is_some();
+        if apart || applied_index == self.marked || !self.in_journal() {
             return;
         }
         self.marked = applied_index;
-        let mark = GroupMark {
-            group: self.spec.group,
-            birth: self.spec.birth(),
-            conf_state: super::spec::conf_state_bytes(&self.group.conf_state()),
-            applied_index,
-            applied_term: self.applied_term,
-            machine: self.machine.snapshot().into(),
-        };
+        let mark = self.mark_here();
         out.segments.push(SegmentWork::Mark { checkpoint, mark: Box::new(mark) });
     }
 }

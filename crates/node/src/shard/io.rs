@@ -9,11 +9,12 @@ use machine::config::TopicConfig;
 use machine::{groups, metadata};
 use model::{BrokerId, ErrorCode, GroupId, LogEntry, ReplicaId};
 use serde::Serialize;
-use storage::{JournalWrite, SegmentEntry, SegmentSummary};
+use storage::{JournalWrite, Manifest, SegmentEntry, SegmentSummary};
 
 use super::admin::AdminAsk;
 use super::answer::{Answer, Refusal};
 use super::checkpoint::GroupMark;
+use super::filling::{Install, Installed, SnapshotIn};
 use super::membership::{Departed, Placement};
 use super::spec::{GroupKind, GroupSpec};
 use crate::budget::Charge;
@@ -98,6 +99,38 @@ pub enum Input<R> {
         group: GroupId,
         fetch: u64,
         entries: Result<Vec<LogEntry>, ()>,
+    },
+    /// What a [`SegmentWork::Manifest`] became, for raft to offer. `None`: nothing, or it is no
+    /// longer kept.
+    Offer {
+        group: GroupId,
+        offer: Option<Box<eraftpb::Snapshot>>,
+    },
+    /// A peer fetches what was offered.
+    SnapshotRead {
+        group: GroupId,
+        peer: ReplicaId,
+        from: BrokerId,
+    },
+    /// A peer gave its transfer up.
+    SnapshotFailed {
+        group: GroupId,
+        peer: ReplicaId,
+        from: BrokerId,
+    },
+    /// All that a [`SnapshotIn`] names is here and synced, in a home of its own.
+    Fetched {
+        group: GroupId,
+        sender: ReplicaId,
+        message: Box<eraftpb::Message>,
+        manifest: Box<Manifest>,
+        /// Answered when it is installed, or refused.
+        reply: R,
+    },
+    /// The checkpoint that names a snapshot's segments is synced.
+    Installed {
+        group: GroupId,
+        news: Installed,
     },
     PeerConnected {
         broker: BrokerId,
@@ -197,6 +230,15 @@ pub enum SegmentWork {
     Marked {
         checkpoint: u64,
         shard: usize,
+    },
+    /// A snapshot is wanted, of exactly the entries sent before.
+    Manifest {
+        mark: Box<GroupMark>,
+    },
+    /// A fetched snapshot takes the place of the group's segments. Answered with
+    /// [`Input::Installed`].
+    Install {
+        install: Box<Install>,
     },
     Delete {
         group: GroupId,
@@ -339,6 +381,10 @@ pub struct Out<R> {
     pub fetches: Vec<(GroupId, EntryFetch)>,
     /// Groups that panicked and may be rebuilt: to be answered with [`Input::Rebuild`].
     pub rebuilds: Vec<GroupId>,
+    /// Snapshots that leaders named: to be fetched.
+    pub snapshots: Vec<SnapshotIn>,
+    /// Groups whose offered snapshot nobody needs any more.
+    pub offers_done: Vec<GroupId>,
     /// Who left a group, for metadata to know.
     pub departed: Vec<Departed>,
     /// A newer metadata image, if one was applied.
@@ -356,6 +402,8 @@ impl<R> Default for Out<R> {
             segments: Vec::new(),
             fetches: Vec::new(),
             rebuilds: Vec::new(),
+            snapshots: Vec::new(),
+            offers_done: Vec::new(),
             departed: Vec::new(),
             image: None,
         }

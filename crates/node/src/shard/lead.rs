@@ -5,7 +5,7 @@
 //! that happened.
 
 use bytes::Bytes;
-use consensus::ProposeError;
+use consensus::{PeerProgress, ProposeError, ReplicationState};
 use machine::metadata::{self, MetadataLead};
 use machine::partition::{PartitionLead, Proposal, SegmentInfo, Stamp, retention};
 use model::{BrokerId, ErrorCode, Now};
@@ -19,6 +19,8 @@ use super::{Event, GroupKind, Out, ProduceInput, ShardConfig};
 /// The leader's half of a group in one term.
 pub(super) struct Lead {
     pub term: u64,
+    /// Boot time.
+    pub begun_ns: u64,
     pub half: Half,
 }
 
@@ -28,7 +30,7 @@ pub(super) enum Half {
 }
 
 impl Lead {
-    pub fn new(machine: &Machine, term: u64) -> Lead {
+    pub fn new(machine: &Machine, term: u64, now: Now) -> Lead {
         let half = match machine {
             Machine::Partition(partition) => Half::Partition(partition.lead(term)),
             Machine::Coordinator(coordinator) => {
@@ -36,7 +38,7 @@ impl Lead {
             }
             Machine::Metadata(metadata) => Half::Metadata(metadata.lead()),
         };
-        Lead { term, half }
+        Lead { term, begun_ns: now.boot_ns, half }
     }
 }
 
@@ -432,11 +434,11 @@ impl<R> Member<R> {
         }
         match lead.expire(machine, now, cfg.producer_expiration_ms) {
             Some(proposal) => self.propose_control(proposal),
-            None => self.look_at_retention(now),
+            None => self.look_at_retention(cfg, now),
         }
     }
 
-    fn look_at_retention(&mut self, now: Now) {
+    fn look_at_retention(&mut self, cfg: &ShardConfig, now: Now) {
         let Some(machine) = self.machine.partition() else { return };
         let Some(active) = self.segments.last() else { return };
         if self.active_since.0 != active.base_offset {
@@ -455,8 +457,7 @@ impl<R> Member<R> {
                 sealed: at != last || segment.next_offset <= self.rolled_at,
             })
             .collect();
-        // Until a replica can be filled from a snapshot, nothing a voter still lacks may go.
-        let floor = self.floor_offset();
+        let floor = self.floor_offset(cfg, now);
         let (start, high) = (machine.log_start(), self.published);
         if self.spec.kind == GroupKind::Coordinator {
             // Its snapshot holds all that counts: whole segments go once they are behind it.
@@ -472,11 +473,30 @@ impl<R> Member<R> {
         }
     }
 
-    /// The highest segment boundary that every voter has passed.
-    pub(super) fn floor_offset(&self) -> i64 {
-        let matched = self.group.min_matched();
+    /// The highest segment boundary that everybody has passed who is waited for: voters that were
+    /// heard from lately and can still be served entries. Others are filled by a snapshot.
+    pub(super) fn floor_offset(&self, cfg: &ShardConfig, now: Now) -> i64 {
+        let matched = self.waited_for(cfg, now);
         let passed = self.segments.iter().take_while(|segment| segment.base_index <= matched + 1);
         passed.last().map_or(0, |segment| segment.base_offset)
+    }
+
+    /// The least of what those hold for whom the log is kept.
+    pub(super) fn waited_for(&self, cfg: &ShardConfig, now: Now) -> u64 {
+        let led_ns = self.lead.as_ref().map_or(0, |lead| lead.begun_ns);
+        let first = self.group.first_index();
+        let waits = |peer: &PeerProgress| {
+            let heard_ns = peer.contact_ns.unwrap_or(0).max(led_ns);
+            let behind = peer.snapshot_needed
+                || peer.state == ReplicationState::Snapshot
+                || (peer.matched > 0 && peer.matched + 1 < first);
+            let lately = now.ms_since(heard_ns) < cfg.retention_waits_ms;
+            peer.voter && lately && !behind
+        };
+        let progress = self.group.progress();
+        let matched = progress.iter().filter(|peer| waits(peer)).map(|peer| peer.matched);
+        let all = matched.chain(self.snapshot_floor(now)).chain([self.group.last_index()]);
+        all.min().unwrap_or(0)
     }
 
     fn propose_control(&mut self, proposal: Proposal) {

@@ -19,6 +19,7 @@ use crate::manifest::GroupEnd;
 use super::admin::Trim;
 use super::apply::Machine;
 use super::coordinate::Coordinating;
+use super::filling::{Installing, Offering};
 use super::lead::{Lead, Owed, Pending};
 use super::{
     Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut,
@@ -66,6 +67,10 @@ pub struct Member<R> {
     pub(super) next_round: u64,
     /// Why the machine stands still, and before which entry.
     pub(super) held: Option<(u64, String)>,
+    /// What this replica, leading, offers to those that lag behind its log start.
+    pub(super) offering: Offering,
+    /// A snapshot between raft and the checkpoint that names it.
+    pub(super) installing: Option<Installing<R>>,
     /// Birth to hand to the journal with the first write.
     birth: Option<GroupBirth>,
     /// Last entry index of each Ready that is not durable yet.
@@ -150,6 +155,8 @@ impl<R> Member<R> {
             trims: Vec::new(),
             next_round: 0,
             held: None,
+            offering: Offering::default(),
+            installing: None,
             unsynced: VecDeque::new(),
             durable_index,
             acked: 0,
@@ -217,8 +224,9 @@ impl<R> Member<R> {
         self.expire_queued(now, out);
         self.tick_groups(now, image);
         self.expire_trims(now, out);
-        self.propose_trims(out);
+        self.propose_trims(cfg, now, out);
         self.look_at_age(cfg, now);
+        self.look_at_offer(now, out);
     }
 
     pub(super) fn enqueue(
@@ -256,16 +264,26 @@ impl<R> Member<R> {
         let Some(token) = token.checked_sub(self.token_base).filter(|token| *token > 0) else {
             return;
         };
+        let told = self.hold_back(token, out);
         while let Some((ready, index)) = self.unsynced.front().copied() {
-            if ready > token {
+            if ready > told {
                 break;
             }
             self.durable_index = self.durable_index.max(index);
             self.unsynced.pop_front();
         }
-        self.group.persisted(now, token, &mut self.out);
-        self.take_output(out);
+        self.tell_persisted(now, told, out);
         self.answer_local(now, written_ns, out);
+    }
+
+    pub(super) fn tell_persisted(&mut self, now: Now, ready: u64, out: &mut Out<R>) {
+        self.group.persisted(now, ready, &mut self.out);
+        self.take_output(out);
+    }
+
+    /// Entries of a log that a snapshot replaced.
+    pub(super) fn forget_unsynced(&mut self, up_to: u64) {
+        self.unsynced.retain(|(ready, _)| *ready > up_to);
     }
 
     pub(super) fn readable(
@@ -274,6 +292,10 @@ impl<R> Member<R> {
         start_index: u64,
         segments: Option<Vec<SegmentSummary>>,
     ) {
+        if self.installing.is_some() {
+            // Of a log that is being replaced.
+            return;
+        }
         self.group.release_log(index);
         self.group.set_start_index(start_index);
         if let Some(segments) = segments {
@@ -337,6 +359,9 @@ impl<R> Member<R> {
         self.propose_groups(now, out);
         self.ask_round(now);
         self.group.flush(now, turn_ns, &mut self.out);
+        if std::mem::take(&mut self.out.snapshot_wanted) {
+            self.snapshot_wanted(now);
+        }
         self.take_output(out);
         self.check_lead(now, out);
         self.commit(now, turn_ns, out);
@@ -359,6 +384,9 @@ impl<R> Member<R> {
                 // A shorter log after a conflict: what was durable above it is gone.
                 let first = write.entries[0].index;
                 self.durable_index = self.durable_index.min(first - 1);
+            }
+            if write.snapshot.is_some() {
+                self.snapshot_written(write.ready);
             }
             self.last_token = self.token_base + write.ready;
             out.journal.push(JournalWrite {
@@ -412,7 +440,7 @@ impl<R> Member<R> {
             self.publish(Vec::new(), out);
         }
         if leads && self.lead.is_none() && self.applied_term == term && self.held.is_none() {
-            self.lead = Some(Lead::new(&self.machine, term));
+            self.lead = Some(Lead::new(&self.machine, term, now));
             self.lead_groups(now);
             self.active_since = (-1, now.wall_ms);
             self.published = self.published.max(self.machine.next_offset());
@@ -510,7 +538,7 @@ impl<R> Member<R> {
         let token = durable_token.saturating_sub(self.token_base);
         let durable = self.unsynced.iter().take_while(|(ready, _)| *ready <= token);
         let last_index = self.group.last_index();
-        GroupEnd {
+        let end = GroupEnd {
             group: self.spec.group.0,
             name: self.spec.name.clone(),
             term: self.group.term(),
@@ -522,13 +550,19 @@ impl<R> Member<R> {
             applied: self.group.applied_index(),
             log_start: self.machine.log_start(),
             high_watermark: self.published,
+        };
+        match &self.installing {
+            None => end,
+            // The next start finds the old log, or more: its committed part at least.
+            Some(installing) => installing.before.end(end),
         }
     }
 
     /// What is worth keeping of a member whose raft half panicked. `None`: the machine is held,
     /// or was amid an apply; only a restart's replay can be trusted then.
     pub(super) fn into_fallen(self) -> Option<Fallen> {
-        let sound = self.held.is_none() && !self.applying && self.birth.is_none();
+        let whole = !self.applying && self.installing.is_none();
+        let sound = self.held.is_none() && whole && self.birth.is_none();
         sound.then(|| Fallen {
             spec: self.spec,
             machine: self.machine.snapshot().into(),

@@ -10,6 +10,7 @@ mod answer;
 mod apply;
 mod checkpoint;
 mod coordinate;
+mod filling;
 mod guard;
 mod io;
 mod lead;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use consensus::eraftpb::MessageType;
 use consensus::{Restored, Timing};
 use machine::metadata;
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId, limits};
@@ -35,11 +37,13 @@ pub use admin::{AdminAnswer, AdminAsk, ProducerStatus, QuorumReplica, QuorumStat
 pub use answer::{Answer, Guarded, Produced, Refusal, Stages};
 pub(crate) use apply::Machine;
 pub use checkpoint::{GroupMark, PlacedMark};
+pub use filling::{Install, Installed, SnapshotIn};
 pub use io::{
     Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork, ViewUpdate,
 };
 use member::{Fallen, Member};
 pub use membership::{Departed, Placement};
+pub(crate) use spec::conf_state_from;
 pub use spec::{GroupKind, GroupSpec, ReplicaRef, RestoredGroup};
 
 /// Groups tick in this many slots, so that heartbeats spread and coalesce per slot and peer.
@@ -61,6 +65,9 @@ pub struct ShardConfig {
     pub replica_lag_ms_max: u64,
     /// How often a leader looks at retention, milliseconds.
     pub retention_check_ms: u64,
+    /// Retention waits for a voter that was heard from within this time; others are filled by a
+    /// snapshot.
+    pub retention_waits_ms: u64,
     pub groups: machine::groups::GroupsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: u64,
@@ -184,6 +191,32 @@ impl<R> Shard<R> {
             }
             Input::Entries { group, fetch, entries } => {
                 self.with(group, out, |member, _, _| member.group.entries_fetched(fetch, entries));
+            }
+            Input::Offer { group, offer } => {
+                self.with(group, out, |member, _, _| member.offer(offer.map(|offer| *offer)));
+            }
+            Input::SnapshotRead { group, peer, from } => {
+                self.with(group, out, |member, _, _| member.snapshot_read(now, peer, from));
+            }
+            Input::SnapshotFailed { group, peer, from } => {
+                self.with(group, out, |member, _, _| member.snapshot_failed(now, peer, from));
+            }
+            Input::Fetched { group, sender, message, manifest, reply } => {
+                if self.members.contains_key(&group) {
+                    self.with(group, out, |member, _, out| {
+                        member.fetched(now, sender, *message, *manifest, reply, out);
+                    });
+                } else {
+                    self.refuse_unknown(group, Some(reply), out);
+                }
+            }
+            Input::Installed { group, news } => {
+                let handing_over = self.handing_over;
+                self.with(group, out, |member, _, out| {
+                    if member.installed(now, news, out) && !handing_over {
+                        member.unhold();
+                    }
+                });
             }
             Input::PeerConnected { broker } => self.peer_connected(now, broker, out),
             Input::PeerDisconnected { broker } => {
@@ -353,9 +386,12 @@ impl<R> Shard<R> {
                 out.events.push(Event::UnknownGroup { group });
                 continue;
             }
-            self.with(group, out, |member, _, _| {
+            self.with(group, out, |member, _, out| {
                 // A replica id speaks only from the broker it is bound to.
-                if member.replica() == to && member.speaks_from(sender, from) {
+                if member.replica() != to || !member.speaks_from(sender, from) {
+                } else if message.get_msg_type() == MessageType::MsgSnapshot {
+                    member.snapshot_arrived(now, sender, from, message, out);
+                } else {
                     member.group.receive(now, sender, message);
                 }
             });
@@ -398,6 +434,9 @@ impl<R> Shard<R> {
         if self.members.contains_key(&group) || self.quarantined.contains_key(&group) {
             return;
         }
+        // Else its segments would be cut as configured only after the next start.
+        let bytes = spec.config.segment_bytes;
+        out.segments.push(SegmentWork::SegmentBytes { group, bytes });
         self.restore(now, RestoredGroup::new(spec), out);
     }
 

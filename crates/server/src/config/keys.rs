@@ -121,6 +121,13 @@ settings! {
     /// How often leaders look for segments to delete.
     log_retention_check_interval_ms: u64 =
         "log.retention.check.interval.ms", 10_000, Whole(100..=86_400_000);
+    /// Segments that a replica still lacks are kept for it while it was heard from within this
+    /// time. One that comes back later is filled by a snapshot.
+    log_retention_replica_wait_ms: u64 = "log.retention.replica.wait.ms",
+        limits::RETENTION_WAITS_MS, Whole(1_000..=86_400_000);
+    /// Snapshots for replicas of this broker are fetched no faster than this, bytes per second.
+    replica_fill_bytes_per_second: u64 = "replica.fill.bytes.per.second",
+        limits::SNAPSHOT_BYTES_PER_SECOND, Whole(1 << 20..=1 << 40);
     /// Time after which a partition forgets a producer it has not heard from, and with it what
     /// would tell a repeated batch from a new one.
     producer_id_expiration_ms: u64 = "producer.id.expiration.ms",

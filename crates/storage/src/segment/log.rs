@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use model::{EntryKind, PrefixChecksum, limits};
+use model::{EntryKind, GroupId, PrefixChecksum, limits};
 
 use super::SegmentEntry;
 use super::draft::Draft;
@@ -39,8 +39,8 @@ pub struct SegmentLog {
     dir_exists: bool,
     /// The directory's own name is not durable yet.
     dir_made: bool,
-    /// Left the view, still on the disk.
-    doomed: Vec<Arc<Files>>,
+    /// Left the view, still on the disk: with the last index of each.
+    doomed: Vec<(u64, Arc<Files>)>,
     /// `list`, shared with readers.
     view: Arc<SegmentList>,
 }
@@ -253,6 +253,11 @@ impl SegmentLog {
         self.list.last_index
     }
 
+    /// See [`SegmentPosition::home`].
+    pub fn home(&self) -> u64 {
+        self.home
+    }
+
     pub fn set_segment_bytes(&mut self, bytes: u64) {
         self.segment_bytes = bytes;
     }
@@ -283,7 +288,7 @@ impl SegmentLog {
         let sealed = Arc::make_mut(&mut self.list.sealed);
         let gone: Vec<Segment> = sealed.drain(..count).collect();
         self.list.start_index = gone.last().expect("some are gone").mark.last_index;
-        self.doomed.extend(gone.into_iter().map(|segment| segment.files));
+        self.doomed.extend(gone.into_iter().map(|it| (it.mark.last_index, it.files)));
         // The term of the last index below the start is still asked for.
         let start = self.list.start_index;
         let terms = Arc::make_mut(&mut self.list.terms);
@@ -292,13 +297,13 @@ impl SegmentLog {
         self.view = Arc::new(self.list.clone());
     }
 
-    /// Removes files that left the view and that no reader holds; how many are still held.
-    /// Only after a checkpoint that carries the new start is synced.
-    pub fn reap(&mut self, disk: &mut dyn Disk) -> Result<usize, StorageError> {
+    /// Removes files that left the view and that no reader holds; how many are still there.
+    /// `start_index` is that of the synced checkpoint: what lies above it is still named there.
+    pub fn reap(&mut self, disk: &mut dyn Disk, start_index: u64) -> Result<usize, StorageError> {
         let mut held = Vec::new();
-        for files in std::mem::take(&mut self.doomed) {
-            if Arc::strong_count(&files) > 1 {
-                held.push(files);
+        for (last_index, files) in std::mem::take(&mut self.doomed) {
+            if last_index > start_index || Arc::strong_count(&files) > 1 {
+                held.push((last_index, files));
                 continue;
             }
             for path in [files.log.path(), files.side.path()] {
@@ -342,12 +347,30 @@ pub fn names(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Vec<String>, Storage
     }
 }
 
-/// Removes a group's segments, durably, whether or not they were ever opened. Views that are
-/// still held fail to read.
-pub fn delete_segments(disk: &mut dyn Disk, dir: &DiskPath) -> Result<(), StorageError> {
-    call(disk, Op::RemoveDir { path: dir.clone() })?;
-    call(disk, Op::SyncDir { path: dir.parent() })?;
+/// Removes the segments of these groups, durably, whether or not they were ever opened, in
+/// whatever home, snapshots on their way included. Views that are still held fail to read.
+/// `parent` holds the groups' directories.
+pub fn delete_segments(
+    disk: &mut dyn Disk,
+    parent: &DiskPath,
+    groups: &BTreeSet<GroupId>,
+) -> Result<(), StorageError> {
+    for name in names(disk, parent)? {
+        if home_of(&name).is_some_and(|(group, _)| groups.contains(&group)) {
+            call(disk, Op::RemoveDir { path: parent.join(&name) })?;
+        }
+    }
+    call(disk, Op::SyncDir { path: parent.clone() })?;
     Ok(())
+}
+
+/// Whose directory this is, and which of that group's homes: what [`home_dir`] made of them.
+pub fn home_of(name: &str) -> Option<(GroupId, u64)> {
+    let (group, home) = match name.split_once(".s") {
+        None => (name, 0),
+        Some((group, home)) => (group, home.parse().ok().filter(|home| *home > 0)?),
+    };
+    Some((GroupId(group.parse().ok()?), home))
 }
 
 fn files_of(dir: &DiskPath, mark: &SegmentMark) -> Files {

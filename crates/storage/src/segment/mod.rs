@@ -25,7 +25,7 @@ use bytes::Bytes;
 use model::{EntryKind, LogEntry};
 
 pub use list::{SegmentList, SegmentSummary};
-pub use log::{SegmentLog, delete_segments, home_dir, names};
+pub use log::{SegmentLog, delete_segments, home_dir, home_of, names};
 pub use position::{SegmentMark, SegmentPosition, TermStart};
 
 /// One committed entry on its way to a segment.

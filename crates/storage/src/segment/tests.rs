@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use model::{EntryKind, LogEntry, PrefixChecksum, RaftEntryType};
+use model::{EntryKind, GroupId, LogEntry, PrefixChecksum, RaftEntryType};
 
 use super::sidecar::chain;
 use super::*;
@@ -327,11 +327,13 @@ fn files_go_when_the_start_has_passed_them_and_nobody_reads() {
     let lost = view.entries(&reader, 1, 3, 10);
     assert!(matches!(lost, Err(StorageError::BelowStart { .. })));
 
-    assert_eq!(log.reap(&mut disk), Ok(2), "the old view still reads them");
+    assert_eq!(log.reap(&mut disk, u64::MAX), Ok(2), "the old view still reads them");
     let all = before.read(&reader, 0, usize::MAX, i64::MAX).expect("still there");
     assert_eq!(joined(&all), data_of(&entries));
     drop(before);
-    assert_eq!(log.reap(&mut disk), Ok(0));
+    let still_named = view.first_index() - 2;
+    assert_eq!(log.reap(&mut disk, still_named), Ok(1), "a checkpoint names the second one");
+    assert_eq!(log.reap(&mut disk, u64::MAX), Ok(0));
     let position = log.position();
     let files = disk.world().files().len();
     assert_eq!(files, 2 * position.segments.len());
@@ -356,8 +358,14 @@ fn a_group_without_batches_has_only_a_sidecar_and_an_empty_one_nothing() {
     assert_eq!(found, log_entries(&entries[9..]));
     let view: Arc<SegmentList> = log.view();
     assert_eq!((view.next_offset(), view.bytes() > 0), (0, true));
-    delete_segments(&mut disk, &dir()).expect("the disk works");
-    assert_eq!(disk.world().files(), Vec::new());
+    let neighbour = DiskPath::new("groups/71").join("a.log");
+    for dir in [home_dir(&dir(), 12), DiskPath::new("groups/71")] {
+        call(&mut disk, Op::MakeDir { path: dir.clone() }).expect("the disk works");
+        call(&mut disk, Op::Create { path: dir.join("a.log") }).expect("the disk works");
+    }
+    let groups = [GroupId(7)].into_iter().collect();
+    delete_segments(&mut disk, &dir().parent(), &groups).expect("the disk works");
+    assert_eq!(disk.world().files(), vec![neighbour], "snapshots on their way go too");
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn install(
     fetch(disk, &mut transfer, source, dice)?;
     transfer.finish(disk)?;
     checkpoint_of(manifest, manifest.index()).write(disk, &root())?;
-    sweep_homes(disk, &dir(), manifest.index())?;
+    sweep_homes(disk, &dir(), manifest.index(), manifest.index())?;
     Ok(transfer)
 }
 
@@ -147,7 +147,7 @@ fn a_snapshot_is_the_log_from_its_start_and_the_log_goes_on_behind_it() {
     let reader = source.disk.reader();
     // What a transfer pins stays, although retention goes on.
     source.retain(1);
-    assert!(source.log.reap(&mut source.disk).expect("the disk works") > 0);
+    assert!(source.log.reap(&mut source.disk, u64::MAX).expect("the disk works") > 0);
     let mut disk = SimDisk::new(512);
     let dice = &mut Dice(3);
     let transfer = install(&mut disk, &manifest, (&view, &reader), dice).expect("the disk works");
@@ -165,7 +165,7 @@ fn a_snapshot_is_the_log_from_its_start_and_the_log_goes_on_behind_it() {
     assert_eq!(log.position().home, manifest.index());
     expect_whole(&mut disk, &after, &source.entries);
     drop(view);
-    assert_eq!(source.log.reap(&mut source.disk), Ok(0));
+    assert_eq!(source.log.reap(&mut source.disk, u64::MAX), Ok(0));
 }
 
 /// Every operation is the last one of a crash that keeps any of what was not synced; then the
@@ -243,6 +243,23 @@ fn a_later_snapshot_keeps_the_batches_an_earlier_one_brought() {
     expect_whole(&mut disk, &checkpoint, &source.entries);
     let gone = crate::disk::call(&mut disk, Op::List { path: home_dir(&dir(), first.index()) });
     assert!(matches!(gone, Err(DiskError::NotFound { .. })), "{gone:?}");
+}
+
+#[test]
+fn homes_below_what_the_log_reached_go_and_later_ones_may_be_resumed() {
+    let mut disk = SimDisk::new(512);
+    for home in [0, 5, 9, 12] {
+        let path = home_dir(&dir(), home);
+        crate::disk::call(&mut disk, Op::MakeDir { path: path.clone() }).expect("the disk works");
+        crate::disk::call(&mut disk, Op::Create { path: path.join("a") }).expect("the disk works");
+    }
+    let mut left = |home, last_index| {
+        sweep_homes(&mut disk, &dir(), home, last_index).expect("the disk works");
+        let names = names(&mut disk, &dir().parent()).expect("the disk works");
+        names.iter().filter_map(|name| home_of(name)).map(|(_, home)| home).collect::<Vec<_>>()
+    };
+    assert_eq!(left(0, 6), [0, 12, 9], "nobody fills a log that is longer");
+    assert_eq!(left(9, 9), [12, 9]);
 }
 
 #[test]

@@ -9,4 +9,5 @@ pub mod groups;
 pub mod hostile;
 pub mod membership;
 pub mod shutdown;
+pub mod snapshots;
 pub mod steady;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
+const PRODUCE: i16 = 0;
 const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const OFFSET_FETCH: i16 = 9;
@@ -88,6 +89,26 @@ impl Kafka {
         let response = self.call(CREATE_TOPICS, 2, &body.0)?;
         let mut r = Reader(&response);
         let (_throttle, _topics, _name) = (r.i32()?, r.i32()?, r.string()?);
+        r.i16()
+    }
+
+    /// Produce v3 of one record without a key, acks=all; the error code.
+    pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> Result<i16> {
+        let batch = batch_of(value);
+        let mut body = Writer::default();
+        body.i16(-1); // no transaction
+        body.i16(-1); // acks=all
+        body.i32(10_000); // time-out, milliseconds
+        body.i32(1);
+        body.string(topic);
+        body.i32(1);
+        body.i32(partition);
+        body.i32(i32::try_from(batch.len()).expect("a small batch"));
+        body.0.extend_from_slice(&batch);
+        let response = self.call(PRODUCE, 3, &body.0)?;
+        let mut r = Reader(&response);
+        let (_topics, _name) = (r.i32()?, r.string()?);
+        let (_partitions, _index) = (r.i32()?, r.i32()?);
         r.i16()
     }
 
@@ -172,6 +193,53 @@ impl Kafka {
         self.0.read_exact(&mut response)?;
         Ok(response.split_off(4))
     }
+}
+
+/// A record batch (magic 2) of one record.
+fn batch_of(value: &[u8]) -> Vec<u8> {
+    let mut record = vec![0, 0, 0, 1]; // attributes, both deltas, no key (-1)
+    varint(&mut record, value.len());
+    record.extend_from_slice(value);
+    record.push(0); // headers
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as i64);
+    let mut covered = Writer::default();
+    covered.i16(0); // attributes
+    covered.i32(0); // last offset delta
+    covered.i64(now_ms);
+    covered.i64(now_ms);
+    covered.i64(-1); // no producer
+    covered.i16(-1);
+    covered.i32(-1);
+    covered.i32(1); // records
+    varint(&mut covered.0, record.len());
+    covered.0.extend_from_slice(&record);
+    let mut batch = Writer::default();
+    batch.i64(0); // base offset
+    batch.i32(i32::try_from(covered.0.len() + 9).expect("a small batch"));
+    batch.i32(-1); // leader epoch
+    batch.0.push(2);
+    batch.0.extend_from_slice(&crc32c(&covered.0).to_be_bytes());
+    batch.0.extend_from_slice(&covered.0);
+    batch.0
+}
+
+/// A length as a zigzag varint.
+fn varint(out: &mut Vec<u8>, length: usize) {
+    let mut rest = length << 1;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        let shift = |crc: u32, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        (0..8).fold(crc ^ u32::from(*byte), shift)
+    };
+    !bytes.iter().fold(!0, step)
 }
 
 #[derive(Default)]

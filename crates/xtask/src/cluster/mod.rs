@@ -186,6 +186,19 @@ impl Cluster {
             .collect()
     }
 
+    /// `/debug/groups` of one broker.
+    pub fn page(&self, id: i32) -> Result<Value, String> {
+        match http::get(self.ports(id).admin, "/debug/groups")? {
+            (200, body) => serde_json::from_str(&body).map_err(|error| error.to_string()),
+            (status, _) => Err(format!("/debug/groups of broker {id}: {status}")),
+        }
+    }
+
+    /// The Kafka port of one broker.
+    pub fn port(&self, id: i32) -> u16 {
+        self.ports(id).kafka
+    }
+
     /// Runs `glasslog` with these words and a broker's admin listener; what it prints.
     pub fn order(&self, id: i32, words: &[&str], limit: Duration) -> Result<String, String> {
         let mut command = Command::new(workspace::program("glasslog"));

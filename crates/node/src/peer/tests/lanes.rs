@@ -1,7 +1,9 @@
 //! What travels: order, bounds, gossip, calls, births, three brokers forming a cluster.
 
 use super::super::proto::peer_server::{Peer, PeerServer};
-use super::super::proto::{CallRequest, CallResponse, Closed, Envelope, Hello};
+use super::super::proto::{
+    CallRequest, CallResponse, Closed, Envelope, Hello, ReadRequest, ReadResponse,
+};
 use super::*;
 use crate::formation::{Birth, Formation, FormationInput, FormationOutput, Founder};
 use eraftpb::MessageType::{MsgAppend, MsgHeartbeat};
@@ -64,6 +66,9 @@ impl Peer for Stalled {
         std::future::pending().await
     }
     async fn call(&self, _: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+    async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }

@@ -61,6 +61,14 @@ impl Inbound for Ear {
             Bytes::from(format!("{from}:{}", String::from_utf8_lossy(&body)))
         })
     }
+    fn read(&self, _: BrokerId, ask: SnapshotRead) -> ReadReply {
+        Box::pin(async move {
+            match ask.index {
+                0 => Err(ReadRefused::Gone("not offered".into())),
+                _ => Ok(Bytes::from(vec![ask.index as u8; ask.len])),
+            }
+        })
+    }
     fn refused(&self, peer: Option<BrokerId>, why: Refusal) {
         self.hear(Seen::Refused(peer, why));
     }
