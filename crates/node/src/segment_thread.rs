@@ -325,14 +325,13 @@ impl SegmentThread {
         }
         let Ok(states) = answer.recv() else { return Ok(()) };
         GroupMark::merge(&mut self.checkpoint, marks, states);
-        // While something is still fetched for a group its directories are not touched.
-        let transfers = &self.plumbing.transfers;
-        let gone: BTreeSet<GroupId> =
-            self.deleted.extract_if(.., |group| !transfers.is_running(*group)).collect();
         self.checkpoint.groups.retain(|group, _| !self.deleted.contains(group));
-        self.checkpoint.groups.retain(|group, _| !gone.contains(group));
+        // While something is still fetched for a group its directories are not touched. Whatever
+        // fails from here on is done again with the next checkpoint: a full disk needs it most.
+        let transfers = &self.plumbing.transfers;
+        let done = self.deleted.iter().filter(|group| !transfers.is_running(**group));
+        let gone: BTreeSet<GroupId> = done.copied().collect();
         self.checkpoint.write(&mut self.disk, &self.checkpoint_dir)?;
-        self.changed = !self.deleted.is_empty();
         self.checkpointed_at = Instant::now();
         let covered = self.checkpoint.groups.iter();
         let covered = covered.map(|(id, group)| (*id, group.applied_index, group.as_of_lsn));
@@ -342,8 +341,10 @@ impl SegmentThread {
             // Groups whose removal a death cut short were not opened by this life.
             self.logs.retain(|group, _| !gone.contains(group));
             delete_segments(&mut self.disk, &self.dir, &gone)?;
+            self.deleted.retain(|group| !gone.contains(group));
             gone.iter().for_each(|group| self.plumbing.forget(*group));
         }
+        self.changed = !self.deleted.is_empty();
         for (group, open) in &mut self.logs {
             let start = self.checkpoint.groups.get(group).map_or(0, |kept| kept.start_index);
             open.log.reap(&mut self.disk, start)?;

@@ -459,16 +459,17 @@ fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
     let image = image_of(topic, 400);
     let commit = |partitions: usize| {
         let mut request = Request::Commit(Default::default());
-        let Request::Commit(commit) = &mut request else { unreachable!() };
-        commit.group_id = "g".into();
-        commit.generation_id_or_member_epoch = -1;
-        commit.topics.push(Default::default());
-        commit.topics[0].name = "t".into();
-        commit.topics[0].topic_id = topic;
-        commit.topics[0].partitions.resize_with(partitions, Default::default);
-        for (index, partition) in commit.topics[0].partitions.iter_mut().enumerate() {
-            partition.partition_index = index as i32;
-            partition.committed_metadata = Some("m".repeat(4_000));
+        if let Request::Commit(commit) = &mut request {
+            commit.group_id = "g".into();
+            commit.generation_id_or_member_epoch = -1;
+            commit.topics.push(Default::default());
+            commit.topics[0].name = "t".into();
+            commit.topics[0].topic_id = topic;
+            commit.topics[0].partitions.resize_with(partitions, Default::default);
+            for (index, partition) in commit.topics[0].partitions.iter_mut().enumerate() {
+                partition.partition_index = index as i32;
+                partition.committed_metadata = Some("m".repeat(4_000));
+            }
         }
         request
     };

@@ -63,7 +63,7 @@ fn the_first_members_of_a_group_wait_a_little_for_more() {
 #[test]
 fn a_new_member_is_told_its_id_first_and_may_come_back_with_it() {
     let mut world = World::without_delay();
-    let Request::Join(caller, request) = join("", None, &["range"], 1) else { unreachable!() };
+    let (caller, request) = joining("", None, &["range"], 1);
     let caller = Caller { knows_member_id_required: true, ..caller };
     let ticket = world.ask(Request::Join(caller.clone(), request.clone()));
     let told = world.joined(ticket);
@@ -305,7 +305,7 @@ fn no_text_is_taken_that_a_record_cannot_hold() {
     for named_by_client in [false, true] {
         let mut world = World::without_delay();
         let name = if named_by_client { "range" } else { long.as_str() };
-        let Request::Join(mut caller, request) = join("", None, &[name], 1) else { unreachable!() };
+        let (mut caller, request) = joining("", None, &[name], 1);
         if named_by_client {
             caller.client_id.clone_from(&long);
         }

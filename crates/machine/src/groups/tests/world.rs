@@ -250,6 +250,17 @@ impl World {
 }
 
 pub fn join(member: &str, instance: Option<&str>, protocols: &[&str], unique: u64) -> Request {
+    let (caller, request) = joining(member, instance, protocols, unique);
+    Request::Join(caller, request)
+}
+
+/// What [`join`] is made of.
+pub fn joining(
+    member: &str,
+    instance: Option<&str>,
+    protocols: &[&str],
+    unique: u64,
+) -> (Caller, JoinGroupRequest) {
     let caller = Caller {
         client_id: "client".into(),
         client_host: "/127.0.0.1".into(),
@@ -261,19 +272,17 @@ pub fn join(member: &str, instance: Option<&str>, protocols: &[&str], unique: u6
         name: name.to_string(),
         metadata: Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t"),
     });
-    Request::Join(
-        caller,
-        JoinGroupRequest {
-            group_id: GROUP.into(),
-            session_timeout_ms: 10_000,
-            rebalance_timeout_ms: 30_000,
-            member_id: member.into(),
-            group_instance_id: instance.map(str::to_owned),
-            protocol_type: "consumer".into(),
-            protocols: protocols.collect(),
-            reason: None,
-        },
-    )
+    let request = JoinGroupRequest {
+        group_id: GROUP.into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 30_000,
+        member_id: member.into(),
+        group_instance_id: instance.map(str::to_owned),
+        protocol_type: "consumer".into(),
+        protocols: protocols.collect(),
+        reason: None,
+    };
+    (caller, request)
 }
 
 pub fn commit(
