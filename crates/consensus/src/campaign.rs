@@ -14,22 +14,25 @@ use crate::group::Group;
 impl Group {
     /// One tick of `timing.tick_ms`. Never in bursts: drain the inbox before ticking.
     pub fn tick(&mut self, now: Now) {
-        self.tick_in_step(now, true);
+        let _ = self.tick_in_step(now, true);
     }
 
     /// The same, for groups whose leaders send their heartbeats together: those of this group are
     /// `due` on every `heartbeat_ticks`-th of its ticks. A new leader's first one waits for it,
-    /// which shifts its count of ticks once, by less than that.
-    pub fn tick_in_step(&mut self, now: Now, due: bool) {
+    /// which shifts its count of ticks once, by less than that. False: it left nothing to flush.
+    pub fn tick_in_step(&mut self, now: Now, due: bool) -> bool {
         if self.broken {
-            return;
+            return false;
+        }
+        #[cfg(test)]
+        self.planted.count_tick();
+        if self.tick_quietly(now) {
+            return !self.events.is_empty();
         }
         let raft = &self.raw.raft;
         let early = raft.state == StateRole::Leader
             && raft.heartbeat_elapsed() + 1 >= raft.heartbeat_timeout()
             && !due;
-        #[cfg(test)]
-        self.planted.count_tick();
         let raft = &mut self.raw.raft;
         let times_out = raft.state != StateRole::Leader
             && raft.promotable()
@@ -49,6 +52,7 @@ impl Group {
         self.drive_elections(now);
         self.watch_snapshots(now);
         self.trim_view();
+        true
     }
 
     /// A heartbeat is answered.

@@ -109,6 +109,10 @@ impl Elections {
         }
     }
 
+    pub fn is_dead(&self, replica: u64) -> bool {
+        self.dead.contains(&replica)
+    }
+
     pub fn alive(&mut self, replica: u64) {
         self.dead.retain(|dead| *dead != replica);
         self.evidence.take_if(|evidence| evidence.leader == replica);

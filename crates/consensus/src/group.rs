@@ -40,6 +40,8 @@ pub struct Group {
     pub(crate) peers: Peers,
     /// Readys that are not durable yet, with the messages that wait for it, oldest first.
     pub(crate) held_readys: VecDeque<HeldReady>,
+    /// Answers to heartbeats that need no Ready.
+    pub(crate) answers: Vec<Message>,
     /// Last hard state handed to the journal, and the term that is durable.
     pub(crate) written: HardState,
     pub(crate) durable_term: u64,
@@ -112,6 +114,7 @@ impl Group {
             lease: Lease::new(incarnation, cfg.timing.lease_ms),
             peers: Peers::default(),
             held_readys: VecDeque::new(),
+            answers: Vec::new(),
             written: hard_state,
             durable_term: given.term,
             delivered: applied,
@@ -184,6 +187,9 @@ impl Group {
                 self.make_room(from.0, msg.index);
             }
             _ => {}
+        }
+        if self.receive_quietly(now, &mut msg) {
+            return;
         }
         let (term, reported) = (msg.term, msg.index);
         // Errors are stale responses and dropped proposals: nothing was changed.

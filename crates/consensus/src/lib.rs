@@ -29,6 +29,7 @@ mod membership;
 mod observe;
 mod output;
 mod peers;
+mod quiet;
 mod snapshot;
 mod status;
 mod terms;

@@ -91,7 +91,8 @@ pub(crate) struct HeldReady {
 impl Group {
     /// There is something for [`Group::flush`] to hand out.
     pub fn has_ready(&self) -> bool {
-        !self.broken && (!self.events.is_empty() || self.raw.has_ready())
+        !self.broken
+            && (!self.events.is_empty() || !self.answers.is_empty() || self.raw.has_ready())
     }
 
     /// Hands out at most one Ready, the events so far, and reads that raft asks for. More may
@@ -101,6 +102,7 @@ impl Group {
         assert!(turn_boot_ns <= now.boot_ns, "a turn starts before its flush");
         if self.view_matches() {
             self.propose_leave();
+            out.messages.append(&mut self.answers);
             if self.raw.has_ready() {
                 self.take_ready(now, turn_boot_ns, out);
                 self.view_matches();

@@ -11,6 +11,8 @@ pub(crate) struct Planted {
     pub lease_on_ticks: bool,
     /// Answering a heartbeat promises nothing.
     pub forgets_promise: bool,
+    /// No defect: what `quiet.rs` would take on itself goes through raft.
+    pub long_way: bool,
     ticks: u64,
     echo_tick: Option<u64>,
 }

@@ -32,6 +32,13 @@ impl<R> Default for Coordinating<R> {
 }
 
 impl<R> Coordinating<R> {
+    /// Something is to be proposed, observed or answered.
+    pub(super) fn has_work(&self) -> bool {
+        let Effects { replies, appends, observed } = &self.effects;
+        let decided = !replies.is_empty() || !appends.is_empty() || !observed.is_empty();
+        decided || !self.applied.is_empty() || self.asking.is_some()
+    }
+
     pub(super) fn wants_round(&self) -> bool {
         self.asking.is_none() && !self.effects.replies.is_empty()
     }

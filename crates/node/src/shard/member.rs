@@ -210,7 +210,8 @@ impl<R> Member<R> {
         }
     }
 
-    /// `beats`: this tick is one on which leaders of the shard send heartbeats.
+    /// `beats`: this tick is one on which leaders of the shard send heartbeats. What only a
+    /// leader has to look at more often, others look at then. False: it left nothing to flush.
     pub(super) fn tick(
         &mut self,
         cfg: &ShardConfig,
@@ -218,8 +219,11 @@ impl<R> Member<R> {
         image: &Image,
         beats: bool,
         out: &mut Out<R>,
-    ) {
-        self.group.tick_in_step(now, beats);
+    ) -> bool {
+        let moved = self.group.tick_in_step(now, beats);
+        if !beats && self.lead.is_none() {
+            return moved;
+        }
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
         self.tick_groups(now, image);
@@ -227,6 +231,17 @@ impl<R> Member<R> {
         self.propose_trims(cfg, now, out);
         self.look_at_age(cfg, now);
         self.look_at_offer(now, out);
+        true
+    }
+
+    /// False: a flush would find nothing to do. What time alone changes waits for the next
+    /// heartbeat.
+    pub(super) fn has_work(&self) -> bool {
+        self.group.has_ready()
+            || !self.queued.is_empty()
+            || !self.waiting.is_empty()
+            || !self.owed.is_empty()
+            || self.coordinating.has_work()
     }
 
     pub(super) fn enqueue(

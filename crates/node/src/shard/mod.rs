@@ -155,14 +155,7 @@ impl<R> Shard<R> {
             },
             Input::Coordinate { group, request, image, reply } => {
                 self.see(image);
-                if self.members.contains_key(&group) {
-                    let image = Arc::clone(&self.image);
-                    self.with(group, out, |member, _, out| {
-                        member.coordinate(now, &image, *request, reply, out);
-                    });
-                } else {
-                    out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here");
-                }
+                self.coordinate(now, group, *request, reply, out);
             }
             Input::Admin { group, ask, deadline_ns, reply } => match self.members.get_mut(&group) {
                 Some(member) => {
@@ -175,17 +168,7 @@ impl<R> Shard<R> {
             Input::Metadata { request, reply } => {
                 self.metadata(now, request, reply, out);
             }
-            Input::Durable { done, written_ns } => {
-                for (group, token) in done {
-                    if token == REMOVED {
-                        out.segments.push(SegmentWork::Delete { group });
-                        continue;
-                    }
-                    self.with(group, out, |member, _, out| {
-                        member.persisted(now, token, written_ns, out);
-                    });
-                }
-            }
+            Input::Durable { done, written_ns } => self.durable(now, done, written_ns, out),
             Input::Readable { group, index, start_index, segments } => {
                 self.with(group, out, |member, _, _| member.readable(index, start_index, segments));
             }
@@ -202,13 +185,12 @@ impl<R> Shard<R> {
                 self.with(group, out, |member, _, _| member.snapshot_failed(now, peer, from));
             }
             Input::Fetched { group, sender, message, manifest, reply } => {
-                if self.members.contains_key(&group) {
-                    self.with(group, out, |member, _, out| {
-                        member.fetched(now, sender, *message, *manifest, reply, out);
-                    });
-                } else {
-                    self.refuse_unknown(group, Some(reply), out);
+                if !self.members.contains_key(&group) {
+                    return self.refuse_unknown(group, Some(reply), out);
                 }
+                self.with(group, out, |member, _, out| {
+                    member.fetched(now, sender, *message, *manifest, reply, out);
+                });
             }
             Input::Installed { group, news } => {
                 let handing_over = self.handing_over;
@@ -223,13 +205,8 @@ impl<R> Shard<R> {
                 self.connected.remove(&broker);
                 self.tell_majorities(now, out);
             }
-            Input::PeerDraining { broker, draining } => {
-                if draining {
-                    self.draining.insert(broker)
-                } else {
-                    self.draining.remove(&broker)
-                };
-            }
+            Input::PeerDraining { broker, draining: true } => _ = self.draining.insert(broker),
+            Input::PeerDraining { broker, draining: false } => _ = self.draining.remove(&broker),
             Input::PeerDied { broker } => self.peer_died(now, broker, out),
             Input::Create { spec } => self.create(now, *spec, out),
             Input::Remove { group } => self.remove(group, out),
@@ -362,12 +339,13 @@ impl<R> Shard<R> {
         let handing_over = self.handing_over;
         let draining = self.draining.clone();
         for group in groups {
-            self.with(group, out, |member, cfg, out| {
+            self.touch(group, out, |member, cfg, out| {
                 member.group.set_keep_bytes(keep);
-                member.tick(cfg, now, &image, beats, out);
-                if !handing_over {
+                let moved = member.tick(cfg, now, &image, beats, out);
+                if beats && !handing_over {
                     member.look_at_membership(cfg, now, &draining, out);
                 }
+                moved || beats
             });
         }
     }
@@ -386,7 +364,7 @@ impl<R> Shard<R> {
                 out.events.push(Event::UnknownGroup { group });
                 continue;
             }
-            self.with(group, out, |member, _, out| {
+            self.touch(group, out, |member, _, out| {
                 // A replica id speaks only from the broker it is bound to.
                 if member.replica() != to || !member.speaks_from(sender, from) {
                 } else if message.get_msg_type() == MessageType::MsgSnapshot {
@@ -394,8 +372,36 @@ impl<R> Shard<R> {
                 } else {
                     member.group.receive(now, sender, message);
                 }
+                true
             });
         }
+    }
+
+    fn durable(&mut self, now: Now, done: Vec<(GroupId, u64)>, written_ns: u64, out: &mut Out<R>) {
+        for (group, token) in done {
+            if token == REMOVED {
+                out.segments.push(SegmentWork::Delete { group });
+                continue;
+            }
+            self.with(group, out, |member, _, out| member.persisted(now, token, written_ns, out));
+        }
+    }
+
+    fn coordinate(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        request: machine::groups::Request,
+        reply: R,
+        out: &mut Out<R>,
+    ) {
+        if !self.members.contains_key(&group) {
+            return out.refuse(Some(reply), ErrorCode::NotCoordinator, "no replica here");
+        }
+        let image = Arc::clone(&self.image);
+        self.with(group, out, |member, _, out| {
+            member.coordinate(now, &image, request, reply, out);
+        });
     }
 
     fn metadata(&mut self, now: Now, request: metadata::Request, reply: R, out: &mut Out<R>) {
@@ -488,12 +494,30 @@ impl<R> Shard<R> {
         out: &mut Out<R>,
         f: impl FnOnce(&mut Member<R>, &ShardConfig, &mut Out<R>),
     ) {
+        self.touch(group, out, |member, cfg, out| {
+            f(member, cfg, out);
+            false
+        });
+        if self.members.contains_key(&group) {
+            self.dirty.insert(group);
+        }
+    }
+
+    /// The same for what mostly leaves nothing to flush, ticks and messages. `f` is false when
+    /// there is no need to look.
+    fn touch(
+        &mut self,
+        group: GroupId,
+        out: &mut Out<R>,
+        f: impl FnOnce(&mut Member<R>, &ShardConfig, &mut Out<R>) -> bool,
+    ) {
         let Some(member) = self.members.get_mut(&group) else { return };
         let cfg = &self.cfg;
         match contained(|| f(member, cfg, out)) {
-            Ok(()) => {
+            Ok(look) if look && member.has_work() => {
                 self.dirty.insert(group);
             }
+            Ok(_) => {}
             Err(why) => self.quarantine(self.now, group, why, out),
         }
     }
