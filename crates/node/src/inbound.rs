@@ -81,11 +81,7 @@ impl Inbound for Receiver {
         };
         let draining = gossip.draining;
         if self.plumbing.leaderships.set_draining(from, draining) {
-            for shard in self.plumbing.shards.all() {
-                let shard = shard.clone();
-                let input = Input::PeerDraining { broker: from, draining };
-                self.plumbing.runtime.spawn(async move { shard.tell(input).await });
-            }
+            self.news.tell(from, PeerState::Draining(draining));
         }
         for news in gossip.news {
             self.plumbing.leaderships.hear(from, &news);

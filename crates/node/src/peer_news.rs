@@ -1,9 +1,9 @@
 //! What became of peers, on its way to every shard: the newest state of each peer arrives, and
 //! never an older one after it.
 //!
-//! Invariants: telling never waits; what a full lane does not take is kept, one state per peer,
-//! and delivered by a task once there is room; while something is kept for a shard nothing
-//! overtakes it. A state that was replaced before it could be delivered is no loss: the newer one
+//! Invariants: telling never waits; what a full lane does not take is kept, one state per peer
+//! and matter, and delivered by a task once there is room; while something is kept for a shard
+//! nothing overtakes it. A state that was replaced before it could be delivered is no loss: the newer one
 //! says all that a shard needs.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,12 @@ pub enum PeerState {
     Disconnected,
     /// Its process is known to be gone.
     Died,
+    /// Whether it takes leaderships: a matter of its own.
+    Draining(bool),
 }
+
+/// A newer state replaces an older one of the same peer in the same matter.
+type Matter = (BrokerId, bool);
 
 impl PeerState {
     fn input(self, broker: BrokerId) -> Input<Reply> {
@@ -32,7 +37,12 @@ impl PeerState {
             PeerState::Connected => Input::PeerConnected { broker },
             PeerState::Disconnected => Input::PeerDisconnected { broker },
             PeerState::Died => Input::PeerDied { broker },
+            PeerState::Draining(draining) => Input::PeerDraining { broker, draining },
         }
+    }
+
+    fn matter(self, broker: BrokerId) -> Matter {
+        (broker, matches!(self, PeerState::Draining(_)))
     }
 }
 
@@ -45,7 +55,7 @@ pub struct PeerNews {
 /// What one shard's lane had no room for.
 struct Kept {
     shard: ShardHandle,
-    states: Lock<BTreeMap<BrokerId, PeerState>>,
+    states: Lock<BTreeMap<Matter, PeerState>>,
 }
 
 impl PeerNews {
@@ -64,7 +74,7 @@ impl PeerNews {
             if first && kept.shard.try_tell(state.input(broker)) {
                 continue;
             }
-            states.insert(broker, state);
+            states.insert(state.matter(broker), state);
             drop(states);
             if first {
                 self.runtime.spawn(deliver(kept.clone()));
@@ -76,13 +86,13 @@ impl PeerNews {
 /// Ends with the last kept state: whoever finds nothing kept starts another.
 async fn deliver(kept: Arc<Kept>) {
     loop {
-        let next = kept.states.lock().first_key_value().map(|(broker, state)| (*broker, *state));
-        let Some((broker, state)) = next else { return };
+        let next = kept.states.lock().first_key_value().map(|(matter, state)| (*matter, *state));
+        let Some((matter, state)) = next else { return };
         // A shard that is gone hears nothing more, and needs nothing more.
-        let there = kept.shard.tell(state.input(broker)).await;
+        let there = kept.shard.tell(state.input(matter.0)).await;
         let mut states = kept.states.lock();
-        if !there || states.get(&broker) == Some(&state) {
-            states.remove(&broker);
+        if !there || states.get(&matter) == Some(&state) {
+            states.remove(&matter);
         }
         if states.is_empty() {
             return;
@@ -105,16 +115,25 @@ mod tests {
         for state in [PeerState::Connected, PeerState::Died, PeerState::Connected] {
             news.tell(one, state);
         }
+        [true, false, true, false].map(|draining| news.tell(one, PeerState::Draining(draining)));
         news.tell(two, PeerState::Disconnected);
         news.tell(two, PeerState::Died);
         let mut last = BTreeMap::new();
         let patience = Duration::from_secs(20);
-        while last.get(&one) != Some(&"connected") || last.get(&two) != Some(&"died") {
+        let mut draining = None;
+        while last.get(&one) != Some(&"connected")
+            || last.get(&two) != Some(&"died")
+            || draining != Some(false)
+        {
             let input = tokio::time::timeout(patience, inbox.raft.recv()).await;
             match input.expect("all of it arrives").expect("the lane is open") {
                 Input::PeerConnected { broker } => last.insert(broker, "connected"),
                 Input::PeerDisconnected { broker } => last.insert(broker, "disconnected"),
                 Input::PeerDied { broker } => last.insert(broker, "died"),
+                Input::PeerDraining { broker, draining: news } if broker == one => {
+                    draining = Some(news);
+                    None
+                }
                 _ => None,
             };
         }
