@@ -29,7 +29,7 @@ use crate::manifest::{Difference, Manifest};
 use crate::plumbing::Plumbing;
 use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
 use crate::settings::{NodeConfig, StartError};
-use crate::shard::{GroupKind, GroupSpec, Out, RestoredGroup, Shard, ShardConfig};
+use crate::shard::{GroupKind, GroupSpec, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig};
 
 /// What a start read from disk.
 pub struct Loaded {
@@ -438,27 +438,9 @@ pub fn joining_spec(
     config: TopicConfig,
 ) -> GroupSpec {
     let founders = birth.members.iter().filter(|member| member.broker != broker);
-    let mut replicas: Vec<_> = founders
-        .map(|member| crate::shard::ReplicaRef {
-            replica: member.replica,
-            broker: member.broker,
-            directory: member.directory,
-        })
-        .collect();
-    replicas.push(crate::shard::ReplicaRef { replica, broker, directory });
-    GroupSpec {
-        group: GroupId::METADATA,
-        kind: GroupKind::Metadata,
-        name: "metadata".into(),
-        topic: model::TopicId::ZERO,
-        partition: 0,
-        replica,
-        replicas,
-        founders: birth.voters(),
-        learners: birth.learners(),
-        producers_before: 0,
-        config,
-    }
+    let mut replicas: Vec<_> = founders.map(replica_of).collect();
+    replicas.push(ReplicaRef { replica, broker, directory });
+    quorum_spec(birth, replica, replicas, birth.voters(), config)
 }
 
 /// The spec of the metadata group, from the cluster's birth record.
@@ -468,22 +450,32 @@ pub fn metadata_spec(
     config: TopicConfig,
 ) -> Option<GroupSpec> {
     let replica = birth.member(own)?.replica;
-    let replicas = birth.members.iter().map(|member| crate::shard::ReplicaRef {
-        replica: member.replica,
-        broker: member.broker,
-        directory: member.directory,
-    });
-    Some(GroupSpec {
+    let replicas = birth.members.iter().map(replica_of).collect();
+    Some(quorum_spec(birth, replica, replicas, Vec::new(), config))
+}
+
+fn replica_of(member: &crate::formation::BirthMember) -> ReplicaRef {
+    ReplicaRef { replica: member.replica, broker: member.broker, directory: member.directory }
+}
+
+fn quorum_spec(
+    birth: &crate::formation::Birth,
+    replica: model::ReplicaId,
+    replicas: Vec<ReplicaRef>,
+    founders: Vec<model::ReplicaId>,
+    config: TopicConfig,
+) -> GroupSpec {
+    GroupSpec {
         group: GroupId::METADATA,
         kind: GroupKind::Metadata,
         name: "metadata".into(),
         topic: model::TopicId::ZERO,
         partition: 0,
         replica,
-        replicas: replicas.collect(),
-        founders: Vec::new(),
+        replicas,
+        founders,
         learners: birth.learners(),
         producers_before: 0,
         config,
-    })
+    }
 }
