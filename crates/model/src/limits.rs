@@ -385,5 +385,9 @@ pub const DELETED_TOPIC_NAMES_MAX: usize = 1_024;
 /// How often offsets are looked through for those of deleted topics, while there may be some,
 /// milliseconds.
 pub const OFFSETS_SWEEP_EVERY_MS: u64 = 1_000;
-/// Offsets forgotten with one entry.
+/// Offsets forgotten at one time.
 pub const OFFSETS_EXPIRED_AT_ONCE: usize = 1_000;
+/// Bytes of one batch of tombstones; less if the log takes no such batch.
+pub const TOMBSTONE_BATCH_BYTES: usize = 256 << 10;
+/// Bytes of all tombstones of one removal; its asker comes again for the rest.
+pub const TOMBSTONES_BYTES_AT_ONCE: usize = 8 << 20;

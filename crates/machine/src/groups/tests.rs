@@ -2,4 +2,5 @@
 
 mod life;
 mod protocol;
+mod removal;
 mod world;

@@ -82,12 +82,14 @@ impl<R> Member<R> {
             let why = "the coordinator takes no requests now";
             return out.refuse(Some(reply), ErrorCode::CoordinatorNotAvailable, why);
         }
+        groups.batches_up_to(self.config.max_message_bytes);
         let effects = &mut self.coordinating.effects;
         groups.request(now, machine.groups(), image, request, reply, effects);
     }
 
     pub(super) fn tick_groups(&mut self, now: Now, image: &Image) {
         if let (Some(groups), Machine::Coordinator(machine)) = (&mut self.groups, &self.machine) {
+            groups.batches_up_to(self.config.max_message_bytes);
             groups.tick(now, machine.groups(), image, &mut self.coordinating.effects);
         }
     }

@@ -496,6 +496,53 @@ fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
     assert!(trio.serves(0) && trio.shards[0].quarantined().is_empty());
 }
 
+#[test]
+fn a_group_that_leaves_more_than_a_batch_holds_is_deleted() {
+    use machine::groups::{Request, Response};
+    let mut trio = Trio::of(GroupKind::Coordinator, 1);
+    trio.serve();
+    let topic = TopicId([7; 16]);
+    let image = image_of(topic, 400);
+    // 400 tombstones of 4 KB each are 1.6 MB.
+    let group = "g".repeat(4_000);
+    let ask = |trio: &mut Trio, reply: u32, request: Request| {
+        let (request, image) = (Box::new(request), Arc::clone(&image));
+        trio.tell(0, Input::Coordinate { group: GROUP, request, image, reply });
+        trio.pass(200);
+        match trio.answers.remove(&reply) {
+            Some(Answer::Group(response)) => *response,
+            other => panic!("{other:?}"),
+        }
+    };
+    for at in 0..4 {
+        let mut request = Request::Commit(Default::default());
+        if let Request::Commit(commit) = &mut request {
+            commit.group_id.clone_from(&group);
+            commit.generation_id_or_member_epoch = -1;
+            commit.topics.push(Default::default());
+            commit.topics[0].topic_id = topic;
+            commit.topics[0].partitions.resize_with(100, Default::default);
+            for (index, partition) in (at * 100..).zip(&mut commit.topics[0].partitions) {
+                partition.partition_index = index;
+            }
+        }
+        match ask(&mut trio, at as u32, request) {
+            Response::Commit(commit) => {
+                let code = |at: usize| commit.topics[0].partitions[at].error_code;
+                assert_eq!((code(0), code(99)), (ErrorCode::None, ErrorCode::None));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let told = ask(&mut trio, 10, Request::Delete { group: group.clone() });
+    assert_eq!(told, Response::Delete(ErrorCode::None));
+    match ask(&mut trio, 11, Request::Describe { group }) {
+        Response::Describe(described) => assert_eq!(described.group_state, "Dead"),
+        other => panic!("{other:?}"),
+    }
+    assert!(trio.serves(0) && trio.shards[0].quarantined().is_empty());
+}
+
 impl Trio {
     /// One input, its turn and all that follows.
     fn tell(&mut self, at: usize, input: Input<u32>) {

@@ -13,6 +13,7 @@ mod offsets;
 mod queries;
 mod sync;
 mod timers;
+mod tombstones;
 
 use std::collections::BTreeMap;
 
@@ -141,6 +142,10 @@ enum Done<R> {
     },
     /// A rebalance left the group empty; nobody waits.
     Emptied,
+    /// A part of a removal that is complete with the append of this token.
+    Part {
+        last: u64,
+    },
     Nothing,
 }
 
@@ -158,6 +163,8 @@ pub struct GroupsLead<R> {
     /// Of these nothing is left among the offsets.
     swept: DeletedGroups,
     sweep_at_ns: u64,
+    /// Bytes of one batch of tombstones.
+    removal_bytes: usize,
 }
 
 impl<R> GroupsLead<R> {
@@ -175,6 +182,7 @@ impl<R> GroupsLead<R> {
             image_version: 0,
             swept: DeletedGroups::default(),
             sweep_at_ns: now.boot_ns,
+            removal_bytes: limits::TOMBSTONE_BATCH_BYTES,
         }
     }
 
@@ -227,7 +235,7 @@ impl<R> GroupsLead<R> {
             Done::Reply(replies) => out.replies.extend(replies),
             Done::Synced { generation } => self.synced(now, &group, generation, out),
             Done::Emptied => self.stored_empty(&group),
-            Done::Nothing => {}
+            Done::Part { .. } | Done::Nothing => {}
         }
     }
 
@@ -235,18 +243,8 @@ impl<R> GroupsLead<R> {
     pub fn dropped(&mut self, now: Now, token: u64, why: Dropped, out: &mut Effects<R>) {
         let Some(Appending { group, done }) = self.pending.remove(&token) else { return };
         match done {
-            Done::Reply(replies) => {
-                out.replies.extend(replies.into_iter().map(|(reply, response)| {
-                    let code = match (why, &response) {
-                        (Dropped::NotNow, _) => ErrorCode::CoordinatorNotAvailable,
-                        (Dropped::TooLarge, Response::Commit(_)) => {
-                            ErrorCode::InvalidCommitOffsetSize
-                        }
-                        (Dropped::TooLarge, _) => ErrorCode::UnknownServerError,
-                    };
-                    (reply, refused(response, code))
-                }));
-            }
+            Done::Reply(replies) => tombstones::refuse_all(replies, why, out),
+            Done::Part { last } => self.part_dropped(last, why, out),
             Done::Synced { generation } => self.sync_failed(now, &group, generation, why, out),
             // It stays, empty, with its generation, until somebody joins.
             Done::Emptied | Done::Nothing => {}
@@ -257,7 +255,7 @@ impl<R> GroupsLead<R> {
     pub fn end(self) -> Vec<R> {
         let pending = self.pending.into_values().flat_map(|appending| match appending.done {
             Done::Reply(replies) => replies.into_iter().map(|(reply, _)| reply).collect(),
-            Done::Synced { .. } | Done::Emptied | Done::Nothing => Vec::new(),
+            Done::Synced { .. } | Done::Emptied | Done::Part { .. } | Done::Nothing => Vec::new(),
         });
         let parked = self.live.into_values().flat_map(Live::into_parked);
         pending.chain(parked).collect()

@@ -13,6 +13,7 @@ use wire::api::offset_delete::{
 };
 
 use super::group::GroupState;
+use super::tombstones::Tombstones;
 use super::{Done, Effects, GroupsLead, Observed, queries};
 use crate::groups::protocol::Response;
 use crate::groups::record::Record;
@@ -132,13 +133,14 @@ impl<R> GroupsLead<R> {
         } else if !groups.knows(group_id) {
             ErrorCode::GroupIdNotFound
         } else {
-            let offsets = groups.offsets(group_id);
-            let mut records: Vec<Record> = offsets
-                .map(|(topic, partition, _)| Record::offset(group_id, topic, partition, None))
-                .collect();
-            records.push(Record::group(group_id, None));
-            let done = Done::Reply(vec![(reply, Response::Delete(ErrorCode::None))]);
-            return self.append(group_id, records, done, out);
+            // The group itself last: what was removed in part is still known, and asked for again.
+            let mut gone = Tombstones::new();
+            for (topic, partition, _) in groups.offsets(group_id) {
+                gone.push(Record::offset(group_id, topic, partition, None));
+            }
+            gone.push(Record::group(group_id, None));
+            let response = gone.answer(Response::Delete(ErrorCode::None));
+            return self.bury(group_id, gone, Done::Reply(vec![(reply, response)]), out);
         };
         out.replies.push((reply, Response::Delete(code)));
     }
@@ -168,15 +170,17 @@ impl<R> GroupsLead<R> {
             out.replies.push((reply, Response::DeleteOffsets(response)));
             return;
         }
-        let mut records = Vec::new();
+        let mut gone = Tombstones::new();
+        let mut named = BTreeSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let in_use = subscribed.contains(&topic.name);
             let partitions = topic.partitions.iter().map(|asked| {
                 let partition_index = asked.partition_index;
                 let known = groups.offset(group_id, &topic.name, partition_index).is_some();
-                if known && !in_use {
-                    records.push(Record::offset(group_id, &topic.name, partition_index, None));
+                // However often it is named, it goes once.
+                if known && !in_use && named.insert((topic.name.as_str(), partition_index)) {
+                    gone.push(Record::offset(group_id, &topic.name, partition_index, None));
                 }
                 let error_code =
                     if in_use { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
@@ -189,10 +193,11 @@ impl<R> GroupsLead<R> {
             topics,
             ..OffsetDeleteResponse::default()
         });
-        if records.is_empty() {
+        if gone.is_empty() {
             out.replies.push((reply, response));
         } else {
-            self.append(group_id, records, Done::Reply(vec![(reply, response)]), out);
+            let response = gone.answer(response);
+            self.bury(group_id, gone, Done::Reply(vec![(reply, response)]), out);
         }
     }
 }

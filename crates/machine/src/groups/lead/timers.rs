@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use model::{Now, limits};
 
 use super::group::GroupState;
+use super::tombstones::Tombstones;
 use super::{Done, Effects, GroupsLead, MS, Observed, RebalanceReason};
 use crate::groups::record::Record;
 use crate::groups::state::Groups;
@@ -88,10 +89,10 @@ impl<R> GroupsLead<R> {
         let moving: BTreeSet<&str> = self.pending.values().map(|p| p.group.as_str()).collect();
         let idle = |id: &&str| !self.live.contains_key(*id) && !moving.contains(*id);
         let idle: Vec<&str> = groups.ids().filter(idle).collect();
-        let mut records = Vec::new();
+        let mut gone = Tombstones::new();
         for id in idle {
             let emptied_ms = groups.group(id).map_or(i64::MIN, |group| group.state_ms);
-            let (mut kept, mut gone) = (0, Vec::new());
+            let mut kept = 0;
             for (topic, partition, offset) in groups.offsets(id) {
                 if offset.commit_ms.max(emptied_ms) < oldest_ms {
                     gone.push(Record::offset(id, topic, partition, None));
@@ -102,15 +103,11 @@ impl<R> GroupsLead<R> {
             if kept == 0 && emptied_ms < oldest_ms && groups.group(id).is_some() {
                 gone.push(Record::group(id, None));
             }
-            records.extend(gone);
-            if records.len() >= limits::OFFSETS_EXPIRED_AT_ONCE {
+            if gone.is_full() || gone.len() >= limits::OFFSETS_EXPIRED_AT_ONCE {
                 break;
             }
         }
-        if !records.is_empty() {
-            out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
-            self.append("", records, Done::Nothing, out);
-        }
+        self.bury_unasked(gone, out);
     }
 
     /// Offsets of topics that were deleted go, as in Kafka. Nobody is told of them meanwhile, so
@@ -133,13 +130,17 @@ impl<R> GroupsLead<R> {
         }
         // A commit on its way may be of the topic's namesake; a tombstone behind it would take it.
         let orphans = orphans.filter(|(id, ..)| !moving.contains(id));
-        let records: Vec<Record> = orphans
-            .take(limits::OFFSETS_EXPIRED_AT_ONCE)
-            .map(|(id, topic, partition)| Record::offset(id, topic, partition, None))
-            .collect();
-        if !records.is_empty() {
-            out.observed.push(Observed::OffsetsExpired { offsets: records.len() });
-            self.append("", records, Done::Nothing, out);
+        let mut gone = Tombstones::new();
+        for (id, topic, partition) in orphans.take(limits::OFFSETS_EXPIRED_AT_ONCE) {
+            gone.push(Record::offset(id, topic, partition, None));
+        }
+        self.bury_unasked(gone, out);
+    }
+
+    fn bury_unasked(&mut self, gone: Tombstones, out: &mut Effects<R>) {
+        if !gone.is_empty() {
+            out.observed.push(Observed::OffsetsExpired { offsets: gone.len() });
+            self.bury("", gone, Done::Nothing, out);
         }
     }
 

@@ -15,7 +15,7 @@ use wire::api::offset_fetch::OffsetFetchRequestGroup;
 use wire::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 
 use crate::groups::lead::{Append, Effects, GroupsConfig, GroupsLead};
-use crate::groups::{Caller, CoordinatorMachine, Request, Response};
+use crate::groups::{Caller, CoordinatorMachine, Dropped, Request, Response};
 use crate::metadata::{Image, Partition, Topic};
 use crate::partition::{PartitionLead, Stamp, StampConfig};
 
@@ -107,7 +107,18 @@ impl World {
         }
     }
 
-    fn apply(&mut self, append: Append) {
+    pub fn apply_next(&mut self) {
+        let append = self.waiting.remove(0);
+        self.apply(append);
+    }
+
+    pub fn drop_append(&mut self, token: u64, why: Dropped) {
+        let mut effects = Effects::default();
+        self.lead.dropped(self.now, token, why, &mut effects);
+        self.take(effects);
+    }
+
+    pub fn apply(&mut self, append: Append) {
         let config = StampConfig {
             max_message_bytes: 1 << 20,
             timestamp_type: wire::records::TimestampType::CreateTime,
