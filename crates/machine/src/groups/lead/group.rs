@@ -227,6 +227,20 @@ impl<R> Live<R> {
         longest.unwrap_or(0).max(0) as u64
     }
 
+    /// Nothing happens to it by itself before this, boot nanoseconds; `u64::MAX`: nothing at all.
+    pub fn next_deadline_ns(&self) -> u64 {
+        // Whoever is parked waits for us, not we for them.
+        let sessions = self.members.values().filter(|m| m.join.is_none() && m.sync.is_none());
+        let sessions = sessions.map(|member| member.session_ends_ns);
+        let expected = self.expected.values().copied();
+        let phase_ns = match self.state {
+            GroupState::PreparingRebalance => self.join_ends_ns,
+            GroupState::CompletingRebalance => self.sync_ends_ns,
+            GroupState::Empty | GroupState::Stable => u64::MAX,
+        };
+        sessions.chain(expected).chain([phase_ns]).min().unwrap_or(u64::MAX)
+    }
+
     pub fn all_joined(&self) -> bool {
         self.expected.is_empty() && self.members.values().all(|member| member.join.is_some())
     }

@@ -6,6 +6,7 @@
 //! when the leadership ends. Invariants: a member is in one generation; a generation only grows;
 //! nobody waits beyond a deadline of this file's making.
 
+mod alarms;
 mod group;
 mod join;
 mod leave;
@@ -25,6 +26,7 @@ use super::protocol::{Request, Response};
 use super::record::Record;
 use super::state::Groups;
 use crate::metadata::{DeletedGroups, Image};
+use alarms::Alarms;
 pub use group::GroupState;
 use group::Live;
 
@@ -155,7 +157,8 @@ pub struct GroupsLead<R> {
     live: BTreeMap<String, Live<R>>,
     pending: BTreeMap<u64, Appending<R>>,
     next_token: u64,
-    /// Nothing happens by itself before this, boot nanoseconds.
+    alarms: Alarms,
+    /// Offsets are not looked through before this, boot nanoseconds.
     wake_ns: u64,
     expire_at_ns: u64,
     /// The newest image looked at.
@@ -171,10 +174,14 @@ impl<R> GroupsLead<R> {
     /// A new leadership over `groups`: whoever was a member is one, with a fresh session.
     pub fn new(groups: &Groups, now: Now, config: GroupsConfig) -> GroupsLead<R> {
         let live = groups.groups().filter(|(_, group)| !group.members.is_empty());
-        let live = live.map(|(id, group)| (id.to_owned(), Live::restored(group, now))).collect();
+        let live: BTreeMap<_, _> =
+            live.map(|(id, group)| (id.to_owned(), Live::restored(group, now))).collect();
+        let mut alarms = Alarms::default();
+        live.keys().for_each(|id| alarms.mark(id));
         GroupsLead {
             config,
             live,
+            alarms,
             pending: BTreeMap::new(),
             next_token: 1,
             wake_ns: 0,
@@ -196,8 +203,18 @@ impl<R> GroupsLead<R> {
         reply: R,
         out: &mut Effects<R>,
     ) {
-        // Whatever it changes may bring a deadline nearer.
-        self.wake_ns = 0;
+        let changed = match &request {
+            Request::Join(_, request) => Some(request.group_id.clone()),
+            Request::Sync(request) => Some(request.group_id.clone()),
+            Request::Heartbeat(request) => Some(request.group_id.clone()),
+            Request::Leave(request) => Some(request.group_id.clone()),
+            Request::Commit(request) => Some(request.group_id.clone()),
+            Request::Fetch(_)
+            | Request::Describe { .. }
+            | Request::List
+            | Request::Delete { .. }
+            | Request::DeleteOffsets(_) => None,
+        };
         match request {
             Request::Join(caller, request) => self.join(now, groups, caller, request, reply, out),
             Request::Sync(request) => self.sync(now, request, reply, out),
@@ -219,6 +236,17 @@ impl<R> GroupsLead<R> {
             Request::Delete { group } => self.delete(groups, &group, reply, out),
             Request::DeleteOffsets(request) => self.delete_offsets(groups, request, reply, out),
         }
+        if let Some(group) = changed {
+            self.mark(&group);
+        }
+    }
+
+    /// What became of this group may bring a deadline nearer: the next tick looks at it. One that
+    /// nobody knows has none.
+    fn mark(&mut self, group: &str) {
+        if self.live.contains_key(group) || self.alarms.knows(group) {
+            self.alarms.mark(group);
+        }
     }
 
     fn append(&mut self, group: &str, records: Vec<Record>, done: Done<R>, out: &mut Effects<R>) {
@@ -237,6 +265,7 @@ impl<R> GroupsLead<R> {
             Done::Emptied => self.stored_empty(&group),
             Done::Part { .. } | Done::Nothing => {}
         }
+        self.mark(&group);
     }
 
     /// The append did not enter the log and never will: its askers are told whether to come again.
@@ -249,6 +278,7 @@ impl<R> GroupsLead<R> {
             // It stays, empty, with its generation, until somebody joins.
             Done::Emptied | Done::Nothing => {}
         }
+        self.mark(&group);
     }
 
     /// The leadership is over: everybody who waits.

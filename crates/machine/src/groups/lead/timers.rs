@@ -13,8 +13,16 @@ use crate::groups::state::Groups;
 use crate::metadata::Image;
 
 impl<R> GroupsLead<R> {
-    /// Called at every tick; costs nothing while no deadline has come.
+    /// Called at every tick; looks at groups that changed or whose deadline has come.
     pub fn tick(&mut self, now: Now, groups: &Groups, image: &Image, out: &mut Effects<R>) {
+        for group_id in self.alarms.due(now.boot_ns) {
+            self.expire_members(now, &group_id, out);
+            self.expire_rebalance(now, &group_id, out);
+            self.forget_if_idle(&group_id);
+            if let Some(live) = self.live.get(&group_id) {
+                self.alarms.set(group_id, live.next_deadline_ns());
+            }
+        }
         if image.version() != self.image_version {
             self.image_version = image.version();
             self.wake_ns = self.wake_ns.min(self.sweep_at_ns);
@@ -22,18 +30,12 @@ impl<R> GroupsLead<R> {
         if now.boot_ns < self.wake_ns {
             return;
         }
-        let ids: Vec<String> = self.live.keys().cloned().collect();
-        for group_id in ids {
-            self.expire_members(now, &group_id, out);
-            self.expire_rebalance(now, &group_id, out);
-            self.forget_if_idle(&group_id);
-        }
         if now.boot_ns >= self.expire_at_ns {
             self.expire_at_ns = now.boot_ns + limits::OFFSETS_EXPIRE_EVERY_MS * MS;
             self.expire_offsets(now, groups, out);
         }
         self.sweep(now, groups, image, out);
-        self.wake_ns = self.next_deadline();
+        self.wake_ns = self.expire_at_ns;
         if self.swept != *image.deleted_groups() {
             self.wake_ns = self.wake_ns.min(self.sweep_at_ns);
         }
@@ -144,18 +146,12 @@ impl<R> GroupsLead<R> {
         }
     }
 
-    fn next_deadline(&self) -> u64 {
-        let groups = self.live.values().map(|live| {
-            let sessions = live.members.values().filter(|m| m.join.is_none() && m.sync.is_none());
-            let sessions = sessions.map(|member| member.session_ends_ns);
-            let expected = live.expected.values().copied();
-            let phase = match live.state {
-                GroupState::PreparingRebalance => live.join_ends_ns,
-                GroupState::CompletingRebalance => live.sync_ends_ns,
-                GroupState::Empty | GroupState::Stable => u64::MAX,
-            };
-            sessions.chain(expected).min().unwrap_or(u64::MAX).min(phase)
-        });
-        groups.min().unwrap_or(u64::MAX).min(self.expire_at_ns)
+    /// Nobody's deadline is missed, and what is gone is not remembered past the next tick.
+    #[cfg(test)]
+    pub fn check_alarms(&self) {
+        for (id, live) in &self.live {
+            assert!(self.alarms.covers(id, live.next_deadline_ns()), "{id} would be late");
+        }
+        assert!(self.alarms.groups() <= self.live.len() + self.alarms.marked());
     }
 }

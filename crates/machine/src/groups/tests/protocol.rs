@@ -90,6 +90,22 @@ fn silence_ends_a_session_and_only_heartbeats_keep_it() {
 }
 
 #[test]
+fn a_session_that_begins_with_its_assignment_ends_in_time() {
+    let mut world = World::without_delay();
+    let ticket = world.join("", None);
+    let joined = world.joined(ticket);
+    world.at_once = false;
+    world.sync(&joined, &[(&joined.member_id, "all")]);
+    // While it waits for the log nothing else is due than the rebalance's own end.
+    world.pass(50);
+    world.apply_all();
+    world.pass(9_950);
+    assert_eq!(world.lead.members(), 1);
+    world.pass(50);
+    assert_eq!(world.lead.members(), 0, "it was never heard of again");
+}
+
+#[test]
 fn who_does_not_join_again_in_time_is_left_behind() {
     let mut world = World::without_delay();
     let (first, second) = two(&mut world);

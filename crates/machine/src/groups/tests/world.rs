@@ -92,6 +92,7 @@ impl World {
     }
 
     fn take(&mut self, effects: Effects<u64>) {
+        self.lead.check_alarms();
         for (ticket, response) in effects.replies {
             assert!(self.answers.insert(ticket, response).is_none(), "answered twice");
         }
