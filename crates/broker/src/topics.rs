@@ -31,6 +31,12 @@ pub(crate) fn partition(topic: &Topic, index: i32) -> Result<&Partition, ErrorCo
     found.ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
+/// Every partition there is, a topic at a time, in the words of the API that asks.
+pub(crate) fn everything<T>(image: &Image, in_words: impl Fn(String, Vec<i32>) -> T) -> Vec<T> {
+    let indexes = |topic: &Topic| topic.partitions.iter().map(|known| known.index).collect();
+    image.topics().map(|topic| in_words(topic.name.clone(), indexes(topic))).collect()
+}
+
 /// KIP-320: a client and a leader that are not of one epoch must not talk. -1 is not checked.
 pub(crate) fn fence(asked: i32, served: i32) -> Result<(), ErrorCode> {
     match asked {

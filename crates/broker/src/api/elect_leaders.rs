@@ -41,7 +41,9 @@ impl Api for ElectLeaders {
         let image = node.image();
         let deadline = Instant::now() + topics::client_timeout(request.timeout_ms);
         let all = request.topic_partitions.is_none();
-        let wanted = request.topic_partitions.unwrap_or_else(|| everything(&image));
+        let in_words = |topic, partitions| TopicPartitions { topic, partitions };
+        let everything = || topics::everything(&image, in_words);
+        let wanted = request.topic_partitions.unwrap_or_else(everything);
         for topic in wanted {
             let name = &topic.topic;
             let outcomes: Vec<PartitionResult> = stream::iter(topic.partitions)
@@ -68,14 +70,6 @@ impl Api for ElectLeaders {
         let partitions = topics.flat_map(|topic| &topic.partition_result);
         partitions.for_each(|partition| codes.add(partition.error_code));
     }
-}
-
-fn everything(image: &Image) -> Vec<TopicPartitions> {
-    let all = |topic: &node::metadata::Topic| TopicPartitions {
-        topic: topic.name.clone(),
-        partitions: topic.partitions.iter().map(|partition| partition.index).collect(),
-    };
-    image.topics().map(|topic| all(topic)).collect()
 }
 
 async fn one(

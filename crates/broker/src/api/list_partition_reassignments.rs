@@ -29,7 +29,10 @@ impl Api for ListPartitionReassignments {
         let image = node.image();
         let mut response =
             ListPartitionReassignmentsResponse { error_message: None, ..Default::default() };
-        for topic in request.topics.unwrap_or_else(|| everything(&image)) {
+        let in_words =
+            |name, partition_indexes| ListPartitionReassignmentsTopics { name, partition_indexes };
+        let everything = || topics::everything(&image, in_words);
+        for topic in request.topics.unwrap_or_else(everything) {
             let name = topic.name;
             let found: Vec<_> = stream::iter(topic.partition_indexes)
                 .map(|index| one(node, &image, &name, index))
@@ -56,14 +59,6 @@ impl Api for ListPartitionReassignments {
     fn codes(response: &ListPartitionReassignmentsResponse, codes: &mut Codes) {
         codes.add(response.error_code);
     }
-}
-
-fn everything(image: &Image) -> Vec<ListPartitionReassignmentsTopics> {
-    let all = |topic: &node::metadata::Topic| ListPartitionReassignmentsTopics {
-        name: topic.name.clone(),
-        partition_indexes: topic.partitions.iter().map(|partition| partition.index).collect(),
-    };
-    image.topics().map(|topic| all(topic)).collect()
 }
 
 /// A partition that does not exist is not being moved.

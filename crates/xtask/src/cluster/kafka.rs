@@ -225,7 +225,7 @@ fn batch_of(value: &[u8]) -> Vec<u8> {
 }
 
 /// A length as a zigzag varint.
-fn varint(out: &mut Vec<u8>, length: usize) {
+pub fn varint(out: &mut Vec<u8>, length: usize) {
     let mut rest = length << 1;
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
@@ -234,7 +234,7 @@ fn varint(out: &mut Vec<u8>, length: usize) {
     out.push(rest as u8);
 }
 
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
         let shift = |crc: u32, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
         (0..8).fold(crc ^ u32::from(*byte), shift)

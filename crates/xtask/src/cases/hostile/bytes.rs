@@ -1,5 +1,7 @@
 //! Bytes that lie, made by hand.
 
+use crate::cluster::kafka::{crc32c, varint};
+
 /// splitmix64: the same bytes in every run.
 pub struct Dice(pub u64);
 
@@ -69,7 +71,7 @@ fn name(body: &mut Vec<u8>, topic: &str) {
 pub fn bomb() -> Vec<u8> {
     const RUNS: u32 = 250_000;
     const RUN_BYTES: u32 = 600;
-    let value = RUNS * RUN_BYTES;
+    let value = RUNS as usize * RUN_BYTES as usize;
     let mut record = Vec::new();
     varint(&mut record, value + 10);
     record.extend([0, 0, 0, 1]);
@@ -91,15 +93,6 @@ pub fn nonsense() -> Vec<u8> {
     batch(0, &[0x55; 40])
 }
 
-fn varint(out: &mut Vec<u8>, value: u32) {
-    let mut left = value << 1;
-    while left >= 0x80 {
-        out.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
-}
-
 fn batch(codec: u8, records: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 8];
     out.extend((49 + records.len() as u32).to_be_bytes());
@@ -112,14 +105,6 @@ fn batch(codec: u8, records: &[u8]) -> Vec<u8> {
     let crc = crc32c(&out[21..]);
     out[17..21].copy_from_slice(&crc.to_be_bytes());
     out
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
-        })
-    })
 }
 
 /// A frame with one to four lies in it, of the kinds that lengths and numbers are told in.
