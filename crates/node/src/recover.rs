@@ -25,6 +25,8 @@ use crate::shard::spec::{conf_state_bytes, conf_state_from};
 use crate::shard::{GroupSpec, Machine};
 
 const FORMAT: u32 = 1;
+/// The broker of a replica that neither the placement nor its group's birth names.
+const NOBODY: i32 = -1;
 /// Where a batch says by how much its last offset exceeds its base offset.
 const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
 
@@ -45,7 +47,7 @@ pub struct Surveyed {
     pub group: u64,
     pub name: String,
     pub replica: u64,
-    /// (replica, broker), in both halves of a joint state.
+    /// (replica, broker), in both halves of a joint state; broker -1: nobody knows which.
     pub voters: Vec<(u64, i32)>,
     pub outgoing: Vec<(u64, i32)>,
     pub last_term: u64,
@@ -220,7 +222,10 @@ fn surveyed(
             placed.iter().flat_map(|placed| placed.replicas.iter().chain(&placed.removing));
         let placed = replicas.map(|r| (r.replica, r.broker));
         let born = spec.replicas.iter().map(|r| (r.replica, r.broker));
-        placed.chain(born).find(|(replica, _)| replica.0 == id).map_or(-1, |(_, broker)| broker.0)
+        placed
+            .chain(born)
+            .find(|(replica, _)| replica.0 == id)
+            .map_or(NOBODY, |(_, broker)| broker.0)
     };
     let seats = |ids: &[u64]| ids.iter().map(|id| (*id, broker_of(*id))).collect();
     let machine = Machine::restore(&spec, kept.map(|kept| &kept.machine[..]))?;
@@ -283,10 +288,7 @@ fn judge_one(own: &Survey, others: &[Survey], lost: &BTreeSet<i32>, known: &Surv
         let told = others.iter().chain([own]).find(|survey| survey.broker == *broker);
         let found = told.map(|survey| survey.groups.iter().find(|g| g.replica == *replica));
         match found {
-            None => {
-                let why = format!("broker {broker} has a replica too; its survey is needed");
-                return Fate::Undecided(why);
-            }
+            None => return Fate::Undecided(missing(*replica, *broker)),
             // That disk does not have it (any more), or cannot use it.
             Some(None) => {}
             Some(Some(found)) if found.problem.is_some() => {}
@@ -304,6 +306,18 @@ fn judge_one(own: &Survey, others: &[Survey], lost: &BTreeSet<i32>, known: &Surv
     match leader == known.replica {
         true => Fate::Leads { learners },
         false => Fate::Learns { leader, broker, learners },
+    }
+}
+
+/// Why nothing is decided without this voter, and what to do about it.
+fn missing(replica: u64, broker: i32) -> String {
+    match broker {
+        NOBODY => format!(
+            "replica {replica} of it votes too, on a broker that the metadata here does not know \
+             any more; recover what can be, start the survivors, and run this again once this \
+             broker has caught up with metadata and is stopped"
+        ),
+        _ => format!("broker {broker} has a replica too; its survey is needed"),
     }
 }
 
@@ -394,6 +408,16 @@ mod tests {
             Fate::Leads { learners: vec![] }
         );
         assert!(matches!(fate(&b, &[a], &[3, 4, 5]), Fate::Undecided(_)));
+    }
+
+    #[test]
+    fn a_voter_on_no_known_broker_is_named_itself_and_nobody_asks_for_its_survey() {
+        let mut own = survey(1, 3, 50, &[1, 2]);
+        own.groups[0].voters.push((777, NOBODY));
+        own.groups[0].voters.push((103, 3));
+        let Fate::Undecided(why) = fate(&own, &[], &[2, 3]) else { panic!("it was decided") };
+        assert!(why.contains("replica 777") && why.contains("run this again"), "{why}");
+        assert!(!why.contains("-1") && !why.contains("survey"), "{why}");
     }
 
     #[test]
