@@ -11,37 +11,51 @@ use crate::elections::{self, Situation, Step};
 use crate::event::{ChangeReason, ElectionReason};
 use crate::group::Group;
 
-impl Group {
-    /// One tick of `timing.tick_ms`. Never in bursts: drain the inbox before ticking.
-    pub fn tick(&mut self, now: Now) {
-        let _ = self.tick_in_step(now, true);
-    }
+/// Whose heartbeats leave with a tick of many groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    None,
+    /// Those of leaders with something to do.
+    Busy,
+    Every,
+}
 
-    /// The same, for groups whose leaders send their heartbeats together: those of this group are
-    /// `due` on every `heartbeat_ticks`-th of its ticks. A new leader's first one waits for it,
-    /// which shifts its count of ticks once, by less than that. False: it left nothing to flush.
-    pub fn tick_in_step(&mut self, now: Now, due: bool) -> bool {
+impl Beat {
+    /// Of the `tick`-th tick: quiet leaders leave every second heartbeat out.
+    pub fn of(tick: u64, heartbeat_ticks: usize) -> Beat {
+        let every = heartbeat_ticks as u64;
+        match (tick.is_multiple_of(every), tick.is_multiple_of(2 * every)) {
+            (_, true) => Beat::Every,
+            (true, false) => Beat::Busy,
+            (false, false) => Beat::None,
+        }
+    }
+}
+
+impl Group {
+    /// One tick of `timing.tick_ms`. Never in bursts: drain the inbox before ticking. Leaders of
+    /// many groups send their heartbeats together, on every `heartbeat_ticks`-th tick, see
+    /// [`Beat::of`]; a new one's first waits for it. False: it left nothing to flush.
+    pub fn tick(&mut self, now: Now, beat: Beat) -> bool {
         if self.broken {
             return false;
         }
         #[cfg(test)]
         self.planted.count_tick();
-        if self.tick_quietly(now) {
+        let kept_back = self.keeps_heartbeat_back(now, beat);
+        if self.tick_quietly(now, kept_back) {
             return !self.events.is_empty();
         }
-        let raft = &self.raw.raft;
-        let early = raft.state == StateRole::Leader
-            && raft.heartbeat_elapsed() + 1 >= raft.heartbeat_timeout()
-            && !due;
         let raft = &mut self.raw.raft;
         let times_out = raft.state != StateRole::Leader
             && raft.promotable()
             && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
-        if times_out && !self.may_campaign(now) {
-            // Raft would campaign by itself. Time goes on without it, so that it neither
-            // campaigns nor clings to a leader it no longer hears.
+        if kept_back || (times_out && !self.may_campaign(now)) {
+            // Raft would send, or campaign, by itself. Time goes on without it, so that a leader
+            // looks for its quorum when it should, and a follower neither campaigns nor clings
+            // to a leader it no longer hears.
             self.raw.raft.election_elapsed += 1;
-        } else if !early {
+        } else {
             if times_out {
                 self.intent = Some(ElectionReason::Timeout);
                 self.next_round();
@@ -53,6 +67,19 @@ impl Group {
         self.watch_snapshots(now);
         self.trim_view();
         true
+    }
+
+    /// A leader's next heartbeat waits for those of others, unless its quorum is looked for now.
+    fn keeps_heartbeat_back(&self, now: Now, beat: Beat) -> bool {
+        let raft = &self.raw.raft;
+        let ripe = raft.state == StateRole::Leader
+            && raft.heartbeat_elapsed() + 1 >= raft.heartbeat_timeout()
+            && raft.election_elapsed + 1 < raft.election_timeout();
+        ripe && match beat {
+            Beat::None => true,
+            Beat::Busy => self.is_quiet(now),
+            Beat::Every => false,
+        }
     }
 
     /// A heartbeat is answered.

@@ -56,6 +56,8 @@ pub struct Group {
     pub(crate) intent: Option<ElectionReason>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) leader_contact_ns: u64,
+    /// When this leader's log last grew, or its leadership began.
+    pub(crate) moved_ns: u64,
     pub(crate) had_lease: bool,
     pub(crate) suspect: bool,
     pub(crate) machine_held: bool,
@@ -125,6 +127,7 @@ impl Group {
             intent: None,
             attempt: None,
             leader_contact_ns: now.boot_ns,
+            moved_ns: now.boot_ns,
             had_lease: false,
             suspect,
             machine_held: false,
@@ -236,7 +239,10 @@ impl Group {
         msg.from = self.cfg.replica.0;
         let first = self.last_index() + 1;
         match self.raw.step(msg) {
-            Ok(()) => Ok(first),
+            Ok(()) => {
+                self.moved_ns = self.last_now.boot_ns;
+                Ok(first)
+            }
             Err(_) => Err(ProposeError::Dropped(DropReason::UncommittedLimit)),
         }
     }

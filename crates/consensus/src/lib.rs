@@ -34,6 +34,7 @@ mod snapshot;
 mod status;
 mod terms;
 
+pub use campaign::Beat;
 pub use config::{GroupConfig, Restored, Timing};
 pub use error::{ConsensusError, DropReason, ProposeError};
 pub use event::{

@@ -43,6 +43,7 @@ impl Group {
         if (seen.role == Role::Leader) != (before.role == Role::Leader) {
             self.open_windows();
             self.peers.clear();
+            self.moved_ns = now.boot_ns;
             self.raw.mut_store().forget_fetched();
         }
         if leader.is_some() {

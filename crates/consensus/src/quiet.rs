@@ -5,7 +5,7 @@
 //! field by field, and is taken only where the long way would have done nothing else; the tests
 //! run random schedules both ways and compare every byte.
 
-use model::Now;
+use model::{Now, limits};
 use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, INVALID_INDEX, ProgressState, StateRole};
 
@@ -13,8 +13,8 @@ use crate::group::Group;
 
 impl Group {
     /// Counts a tick of a follower that has a leader and does not time out by it, or of a leader
-    /// between two heartbeats. False: the long way must be taken.
-    pub(crate) fn tick_quietly(&mut self, now: Now) -> bool {
+    /// between two heartbeats or whose next one is `kept_back`. False: the long way must be taken.
+    pub(crate) fn tick_quietly(&mut self, now: Now, kept_back: bool) -> bool {
         #[cfg(test)]
         if self.planted.long_way {
             return false;
@@ -28,11 +28,14 @@ impl Group {
             {
                 raft.election_elapsed += 1;
             }
-            StateRole::Leader
-                if raft.heartbeat_elapsed() + 1 < raft.heartbeat_timeout()
-                    && raft.election_elapsed + 1 < raft.election_timeout() =>
-            {
-                self.raw.tick();
+            StateRole::Leader if raft.election_elapsed + 1 < raft.election_timeout() => {
+                if kept_back {
+                    raft.election_elapsed += 1;
+                } else if raft.heartbeat_elapsed() + 1 < raft.heartbeat_timeout() {
+                    self.raw.tick();
+                } else {
+                    return false;
+                }
                 self.watch_snapshots(now);
                 self.note_lease(now);
             }
@@ -41,6 +44,15 @@ impl Group {
         self.last_now = now;
         self.trim_view();
         true
+    }
+
+    /// A leader whose log did not move lately and whose members all have it.
+    pub(crate) fn is_quiet(&self, now: Now) -> bool {
+        let raft = &self.raw.raft;
+        let last_index = raft.raft_log.last_index();
+        now.ms_since(self.moved_ns) >= limits::QUIET_AFTER_MS
+            && raft.raft_log.committed == last_index
+            && raft.prs().iter().all(|(_, progress)| progress.matched == last_index)
     }
 
     /// Takes a message that tells nothing but that its sender lives, lease stamps apart. False:

@@ -284,6 +284,9 @@ pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 pub const TICK_MS: u64 = 50;
 /// Heartbeats leave every so many ticks: 150 ms.
 pub const HEARTBEAT_TICKS: usize = 3;
+/// A leader whose log did not move for so long, and whose followers have all of it, sends every
+/// second heartbeat only: 300 ms, within its lease of [`LEASE_MS`].
+pub const QUIET_AFTER_MS: u64 = 1_000;
 /// Shortest election time-out in ticks: 1.5 s. Later ranks add [`ELECTION_RANK_TICKS`].
 pub const ELECTION_TICKS: usize = 30;
 /// Stagger of the election time-out by replica rank: 0.3 s.

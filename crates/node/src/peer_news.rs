@@ -115,7 +115,9 @@ mod tests {
         for state in [PeerState::Connected, PeerState::Died, PeerState::Connected] {
             news.tell(one, state);
         }
-        [true, false, true, false].map(|draining| news.tell(one, PeerState::Draining(draining)));
+        for draining in [true, false, true, false] {
+            news.tell(one, PeerState::Draining(draining));
+        }
         news.tell(two, PeerState::Disconnected);
         news.tell(two, PeerState::Died);
         let mut last = BTreeMap::new();

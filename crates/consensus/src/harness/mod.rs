@@ -88,6 +88,8 @@ pub(crate) struct World {
     in_force: BTreeMap<u64, crate::members::Members>,
     /// Changes of membership that were proposed.
     pub changes: usize,
+    /// Heartbeats sent.
+    pub heartbeats: usize,
 }
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
             founders: n,
             in_force: [(0, birth)].into(),
             changes: 0,
+            heartbeats: 0,
         }
     }
 
@@ -219,7 +222,8 @@ impl World {
                     return self.schedule(until, What::Tick { id, life });
                 }
                 if self.nodes[&id].lives(life) {
-                    self.turn(id, |group, now, _| group.tick(now));
+                    let beat = self.nodes.get_mut(&id).unwrap().next_beat();
+                    self.turn(id, |group, now, _| _ = group.tick(now, beat));
                     let step = self.nodes[&id].tick_ns();
                     self.schedule(self.now_ns + step, What::Tick { id, life });
                 }
@@ -329,6 +333,7 @@ impl World {
     fn send(&mut self, msg: Message) {
         let bytes = protobuf::Message::write_to_bytes(&msg).unwrap();
         self.mix_in(&bytes);
+        self.heartbeats += usize::from(msg.get_msg_type() == MessageType::MsgHeartbeat);
         let pair = (msg.from, msg.to);
         let lost = self.random(1000) < self.drop_per_mille;
         if lost || self.cut.contains(&pair) || !self.nodes.contains_key(&msg.to) {

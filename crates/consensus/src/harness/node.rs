@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{GroupId, HardState, LogEntry, Now, ReplicaId};
+use model::{GroupId, HardState, LogEntry, Now, ReplicaId, limits};
 
 use crate::eraftpb::ConfState;
 use crate::harness::Planted;
-use crate::{EntryFetch, Group, GroupConfig, ReadIndexed, ReadyWrite, Restored, Timing};
+use crate::{Beat, EntryFetch, Group, GroupConfig, ReadIndexed, ReadyWrite, Restored, Timing};
 
 pub(crate) struct Node {
     pub id: u64,
@@ -18,6 +18,7 @@ pub(crate) struct Node {
     pub rate_ppm: i64,
     pub offset_ns: u64,
     pub paused_until_ns: u64,
+    ticks: u64,
     /// On disk.
     pub hard_state: HardState,
     pub entries: Vec<LogEntry>,
@@ -49,6 +50,7 @@ impl Node {
             rate_ppm: 0,
             offset_ns: id * 7_000_000_000,
             paused_until_ns: 0,
+            ticks: 0,
             hard_state: HardState::default(),
             entries: Vec::new(),
             base: (0, 0),
@@ -67,6 +69,12 @@ impl Node {
     pub fn clock(&self, true_ns: u64) -> Now {
         let boot = true_ns as i128 * (1_000_000 + self.rate_ppm as i128) / 1_000_000;
         Now { boot_ns: boot as u64 + self.offset_ns, wall_ms: 0 }
+    }
+
+    /// Heartbeats keep step with the ticks, as those of a broker do.
+    pub fn next_beat(&mut self) -> Beat {
+        self.ticks += 1;
+        Beat::of(self.ticks, limits::HEARTBEAT_TICKS)
     }
 
     /// A tick by this replica's own clock, in true time.

@@ -368,3 +368,35 @@ fn election_reasons_have_names_of_their_own() {
     let names: BTreeSet<_> = ElectionReason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(names.len(), ElectionReason::ALL.len());
 }
+
+/// One heartbeat in two is left out, and the lease never lapses for it.
+#[test]
+fn a_quiet_leader_keeps_its_lease_with_half_the_heartbeats() {
+    let heard = |world: &mut World| {
+        let before = world.heartbeats;
+        for _ in 0..600 {
+            world.run_ms(10);
+            assert!(lease(world, 1).is_some(), "at {} ms\n{}", world.ms(), world.text());
+        }
+        world.heartbeats - before
+    };
+    let mut world = World::formed(3, 5);
+    world.run_ms(2_000);
+    // Two followers, one in 300 ms, and now and then one out of step.
+    let quiet = heard(&mut world);
+    assert!((40..=50).contains(&quiet), "{quiet}");
+    let mut busy = 0;
+    for number in 0..6 {
+        world.propose(1, &format!("news {number}")).expect("it leads");
+        let before = world.heartbeats;
+        world.run_ms(1_000);
+        busy += world.heartbeats - before;
+    }
+    assert!(busy >= 75, "{busy}");
+    // A follower that lacks something hears of its leader as often as before.
+    world.cut.insert((1, 3));
+    world.propose(1, "not for 3").expect("it leads");
+    world.run_ms(2_000);
+    let lagging = heard(&mut world);
+    assert!(lagging >= 75, "{lagging}");
+}

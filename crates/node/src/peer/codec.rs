@@ -43,7 +43,7 @@ pub(super) fn encode(item: RaftItem) -> proto::Item {
 }
 
 /// The raft messages of one envelope. Parsed without copying: entries' data and context are
-/// slices of the received frame. Except that a small message in a larger envelope is copied out
+/// slices of the received frame. Except that a small append in a larger envelope is copied out
 /// of it as a whole: one entry kept by an idle group would otherwise pin the bytes of hundreds of
 /// other groups.
 pub(super) fn decode(items: Vec<proto::Item>) -> Result<Vec<RaftItem>, Refused> {
@@ -56,15 +56,19 @@ fn decode_item(item: proto::Item, envelope: usize) -> Result<RaftItem, Refused> 
         return Err(garbled("a raft message without group or replica"));
     }
     let length = item.message.len();
+    let mut message = parse(&item.message)?;
+    // What carries no entries is gone before the next envelope comes.
     let pins = length < limits::PEER_PIN_BYTES_MIN && length < envelope / 2;
-    let message = if pins { Bytes::copy_from_slice(&item.message) } else { item.message };
+    if pins && !message.entries.is_empty() {
+        message = parse(&Bytes::copy_from_slice(&item.message))?;
+    }
     let trace =
         if item.trace.is_empty() { item.trace } else { Bytes::copy_from_slice(&item.trace) };
     Ok(RaftItem {
         group: GroupId(item.group),
         from: ReplicaId(item.from),
         to: ReplicaId(item.to),
-        message: parse(&message)?,
+        message,
         trace,
     })
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use consensus::{Group, GroupConfig, GroupOut, Role};
+use consensus::{Beat, Group, GroupConfig, GroupOut, Role};
 use machine::config::TopicConfig;
 use machine::groups::{GroupsConfig, GroupsLead};
 use machine::metadata::Image;
@@ -210,18 +210,18 @@ impl<R> Member<R> {
         }
     }
 
-    /// `beats`: this tick is one on which leaders of the shard send heartbeats. What only a
-    /// leader has to look at more often, others look at then. False: it left nothing to flush.
+    /// `beat`: whether leaders of the shard send heartbeats on this tick. What only a leader has
+    /// to look at more often, others look at then. False: it left nothing to flush.
     pub(super) fn tick(
         &mut self,
         cfg: &ShardConfig,
         now: Now,
         image: &Image,
-        beats: bool,
+        beat: Beat,
         out: &mut Out<R>,
     ) -> bool {
-        let moved = self.group.tick_in_step(now, beats);
-        if !beats && self.lead.is_none() {
+        let moved = self.group.tick(now, beat);
+        if beat == Beat::None && self.lead.is_none() {
             return moved;
         }
         self.expire_waiting(now, out);

@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use consensus::eraftpb::MessageType;
-use consensus::{Restored, Timing};
+use consensus::{Beat, Restored, Timing};
 use machine::metadata;
 use model::{BrokerId, ErrorCode, GroupId, Now, ReplicaId, limits};
 use storage::JournalWrite;
@@ -334,14 +334,15 @@ impl<R> Shard<R> {
         let groups: Vec<GroupId> =
             self.slots[(slot % WHEEL_SLOTS) as usize].iter().copied().collect();
         let keep = limits::LOG_VIEWS_KEEP_BYTES / self.members.len().max(1);
-        let beats = (slot / WHEEL_SLOTS).is_multiple_of(limits::HEARTBEAT_TICKS as u64);
+        let beat = Beat::of(slot / WHEEL_SLOTS, limits::HEARTBEAT_TICKS);
+        let beats = beat != Beat::None;
         let image = Arc::clone(&self.image);
         let handing_over = self.handing_over;
         let draining = self.draining.clone();
         for group in groups {
             self.touch(group, out, |member, cfg, out| {
                 member.group.set_keep_bytes(keep);
-                let moved = member.tick(cfg, now, &image, beats, out);
+                let moved = member.tick(cfg, now, &image, beat, out);
                 if beats && !handing_over {
                     member.look_at_membership(cfg, now, &draining, out);
                 }
