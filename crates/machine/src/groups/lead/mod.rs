@@ -166,8 +166,8 @@ pub struct GroupsLead<R> {
     /// Of these nothing is left among the offsets.
     swept: DeletedGroups,
     sweep_at_ns: u64,
-    /// Bytes of one batch of tombstones.
-    removal_bytes: usize,
+    /// The largest batch the log takes.
+    batch_bytes: usize,
 }
 
 impl<R> GroupsLead<R> {
@@ -189,7 +189,7 @@ impl<R> GroupsLead<R> {
             image_version: 0,
             swept: DeletedGroups::default(),
             sweep_at_ns: now.boot_ns,
-            removal_bytes: limits::TOMBSTONE_BATCH_BYTES,
+            batch_bytes: usize::MAX,
         }
     }
 

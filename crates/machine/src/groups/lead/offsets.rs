@@ -32,7 +32,7 @@ impl<R> GroupsLead<R> {
     ) {
         let group_id = request.group_id.as_str();
         let code = self.may_commit(now, groups, &request).err();
-        let mut records = Vec::new();
+        let (mut records, mut bytes) = (Vec::new(), 0);
         // A record holds no longer text, whatever is configured.
         let max = self.config.metadata_bytes_max.min(i16::MAX as usize);
         let mut topics = Vec::with_capacity(request.topics.len());
@@ -59,7 +59,13 @@ impl<R> GroupsLead<R> {
                         raft_group: of.map(|partition| partition.group),
                     };
                     let partition = asked.partition_index;
-                    records.push(Record::offset(group_id, &topic.name, partition, Some(&offset)));
+                    let record = Record::offset(group_id, &topic.name, partition, Some(&offset));
+                    bytes +=
+                        record.key.len() + record.value.as_ref().map_or(0, |value| value.len());
+                    // A long group id, once for each of many partitions, is more than was sent.
+                    if bytes <= self.batch_bytes {
+                        records.push(record);
+                    }
                 }
                 partitions.push(OffsetCommitResponsePartition {
                     partition_index: asked.partition_index,
@@ -73,6 +79,11 @@ impl<R> GroupsLead<R> {
             });
         }
         let response = Response::Commit(OffsetCommitResponse { throttle_time_ms: 0, topics });
+        if bytes > self.batch_bytes {
+            let code = ErrorCode::InvalidCommitOffsetSize;
+            out.replies.push((reply, super::refused(response, code)));
+            return;
+        }
         if records.is_empty() {
             out.replies.push((reply, response));
             return;

@@ -70,7 +70,7 @@ impl Tombstones {
 impl<R> GroupsLead<R> {
     /// The largest batch the log takes. Removals keep well below it.
     pub fn batches_up_to(&mut self, bytes: usize) {
-        self.removal_bytes = limits::TOMBSTONE_BATCH_BYTES.min(bytes);
+        self.batch_bytes = bytes;
     }
 
     /// Appends `tombstones`, of which there are some; `done` follows upon the last.
@@ -82,7 +82,8 @@ impl<R> GroupsLead<R> {
         out: &mut Effects<R>,
     ) {
         assert!(!tombstones.is_empty(), "a batch without records");
-        let (earlier, last) = split(tombstones.records, self.removal_bytes);
+        let (earlier, last) =
+            split(tombstones.records, limits::TOMBSTONE_BATCH_BYTES.min(self.batch_bytes));
         let last_token = self.next_token + earlier.len() as u64;
         for part in earlier {
             self.append(group, part, Done::Part { last: last_token }, out);

@@ -336,6 +336,26 @@ fn no_text_is_taken_that_a_record_cannot_hold() {
 }
 
 #[test]
+fn a_commit_that_would_grow_beyond_any_batch_is_refused_before_it_does() {
+    let mut world = World::new(GroupsConfig::default());
+    world.lead.batches_up_to(10_000);
+    world.at_once = false;
+    for (times, code) in [(100, ErrorCode::InvalidCommitOffsetSize), (3, ErrorCode::None)] {
+        let mut request = commit(world.topic, "", -1, 1, "");
+        if let Request::Commit(commit) = &mut request {
+            commit.group_id = "g".repeat(3_000);
+            let again = commit.topics[0].partitions[0].clone();
+            commit.topics[0].partitions.resize(times, again);
+        }
+        let ticket = world.ask(request);
+        let kept: usize = world.waiting.iter().map(|append| append.records.len()).sum();
+        assert_eq!(kept, if code == ErrorCode::None { times } else { 0 });
+        world.apply_all();
+        assert_eq!(world.committed(ticket), code);
+    }
+}
+
+#[test]
 fn what_no_batch_can_hold_is_refused_for_good() {
     let mut world = World::without_delay();
     let ticket = world.join("", None);
