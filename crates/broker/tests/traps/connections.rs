@@ -110,7 +110,8 @@ fn limits_of_size_number_and_patience() {
     let config = BrokerConfig {
         request_bytes_max: 1_000,
         connections_max: 1,
-        idle_ms: 200,
+        // A machine that stands still for a moment is not an idle client.
+        idle_ms: 1_500,
         ..BrokerConfig::default()
     };
     let (handle, address) = front(config);
@@ -118,11 +119,11 @@ fn limits_of_size_number_and_patience() {
     assert_eq!(first.produce(9, &topic, -1, batch(&["fits"])).error_code, ErrorCode::None);
     assert!(Client::to(address).is_closed(), "one too many");
     let mut waiting = fetch(12, &topic, 1);
-    (waiting.max_wait_ms, waiting.min_bytes) = (700, 1);
+    (waiting.max_wait_ms, waiting.min_bytes) = (4_000, 1);
     assert_eq!(first.call(12, &waiting).error_code, ErrorCode::None, "who waits is not idle");
     let began = Instant::now();
     assert!(first.is_closed(), "idle");
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
     let patience = Instant::now() + Duration::from_secs(5);
     while handle.connections() > 0 && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(5));
