@@ -3,8 +3,8 @@
 //!
 //! Invariants: telling never waits; what a full lane does not take is kept, one state per peer
 //! and matter, and delivered by a task once there is room; while something is kept for a shard
-//! nothing overtakes it. A state that was replaced before it could be delivered is no loss: the newer one
-//! says all that a shard needs.
+//! nothing overtakes it. A state that was replaced before it could be delivered is no loss: the
+//! newer one says all that a shard needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -33,6 +33,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Bytes of key and value.
+    pub fn payload(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+
     pub fn offset(
         group: &str,
         topic: &str,

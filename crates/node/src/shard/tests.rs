@@ -450,34 +450,41 @@ fn image_of(id: TopicId, partitions: usize) -> Arc<metadata::Image> {
     machine.image()
 }
 
+/// Of somebody who is no member, for these partitions, each with so many bytes of metadata.
+fn commit_of(
+    group: &str,
+    topic: TopicId,
+    partitions: std::ops::Range<i32>,
+    metadata: usize,
+) -> machine::groups::Request {
+    let mut request = machine::groups::Request::Commit(Default::default());
+    if let machine::groups::Request::Commit(commit) = &mut request {
+        commit.group_id = group.into();
+        commit.generation_id_or_member_epoch = -1;
+        commit.topics.push(Default::default());
+        commit.topics[0].name = "t".into();
+        commit.topics[0].topic_id = topic;
+        commit.topics[0].partitions.resize_with(partitions.len(), Default::default);
+        for (index, partition) in partitions.zip(&mut commit.topics[0].partitions) {
+            partition.partition_index = index;
+            partition.committed_metadata = Some("m".repeat(metadata));
+        }
+    }
+    request
+}
+
 #[test]
 fn a_commit_no_batch_can_hold_is_refused_and_the_coordinator_goes_on() {
-    use machine::groups::{Request, Response};
+    use machine::groups::Response;
     let mut trio = Trio::of(GroupKind::Coordinator, 1);
     trio.serve();
     let topic = TopicId([7; 16]);
     let image = image_of(topic, 400);
-    let commit = |partitions: usize| {
-        let mut request = Request::Commit(Default::default());
-        if let Request::Commit(commit) = &mut request {
-            commit.group_id = "g".into();
-            commit.generation_id_or_member_epoch = -1;
-            commit.topics.push(Default::default());
-            commit.topics[0].name = "t".into();
-            commit.topics[0].topic_id = topic;
-            commit.topics[0].partitions.resize_with(partitions, Default::default);
-            for (index, partition) in commit.topics[0].partitions.iter_mut().enumerate() {
-                partition.partition_index = index as i32;
-                partition.committed_metadata = Some("m".repeat(4_000));
-            }
-        }
-        request
-    };
     // Alone in its turn, and beside one that fits.
     for (first_reply, sizes) in [(1, vec![400]), (2, vec![400, 1]), (4, vec![1])] {
         let now = trio.now();
         for (reply, partitions) in (first_reply..).zip(sizes) {
-            let request = Box::new(commit(partitions));
+            let request = Box::new(commit_of("g", topic, 0..partitions, 4_000));
             let image = Arc::clone(&image);
             let input = Input::Coordinate { group: GROUP, request, image, reply };
             trio.shards[0].step(now, input, &mut Out::default());
@@ -515,17 +522,7 @@ fn a_group_that_leaves_more_than_a_batch_holds_is_deleted() {
         }
     };
     for at in 0..4 {
-        let mut request = Request::Commit(Default::default());
-        if let Request::Commit(commit) = &mut request {
-            commit.group_id.clone_from(&group);
-            commit.generation_id_or_member_epoch = -1;
-            commit.topics.push(Default::default());
-            commit.topics[0].topic_id = topic;
-            commit.topics[0].partitions.resize_with(100, Default::default);
-            for (index, partition) in (at * 100..).zip(&mut commit.topics[0].partitions) {
-                partition.partition_index = index;
-            }
-        }
+        let request = commit_of(&group, topic, at * 100..(at + 1) * 100, 0);
         match ask(&mut trio, at as u32, request) {
             Response::Commit(commit) => {
                 let code = |at: usize| commit.topics[0].partitions[at].error_code;

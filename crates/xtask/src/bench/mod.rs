@@ -3,7 +3,8 @@
 //!
 //! Every system is started with empty directories, measured and stopped, one after the other, and
 //! that again in every round (Apache Kafka with a sync per append in the first only): what the
-//! machine does meanwhile meets all of them. The disk's own sync times are taken before each of them on the file system they use.
+//! machine does meanwhile meets all of them. The disk's own sync times are taken before each of
+//! them on the file system they use.
 
 mod disk;
 mod parts;

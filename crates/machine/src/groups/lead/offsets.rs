@@ -60,8 +60,7 @@ impl<R> GroupsLead<R> {
                     };
                     let partition = asked.partition_index;
                     let record = Record::offset(group_id, &topic.name, partition, Some(&offset));
-                    bytes +=
-                        record.key.len() + record.value.as_ref().map_or(0, |value| value.len());
+                    bytes += record.payload();
                     // A long group id, once for each of many partitions, is more than was sent.
                     if bytes <= self.batch_bytes {
                         records.push(record);

@@ -19,7 +19,7 @@ use crate::groups::record::Record;
 const RECORD_BYTES_BESIDE: usize = 32;
 
 fn bytes_at_most(record: &Record) -> usize {
-    record.key.len() + record.value.as_ref().map_or(0, |value| value.len()) + RECORD_BYTES_BESIDE
+    record.payload() + RECORD_BYTES_BESIDE
 }
 
 /// What one removal removes: bounded, whatever there is.
