@@ -9,12 +9,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::limits;
 
 use super::{Completion, Disk, DiskError, DiskPath, FileHandle, Op, OpId, OpKind, Outcome, ReadAt};
@@ -258,18 +257,18 @@ fn read_up_to(file: &File, at: u64, len: usize) -> io::Result<Bytes> {
     // The file's own length bounds the buffer, whatever was asked for.
     let there = file.metadata()?.len().saturating_sub(at);
     let len = len.min(usize::try_from(there).unwrap_or(usize::MAX));
-    let mut buffer = BytesMut::zeroed(len);
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+    // Filled by the kernel only: zeroing it first was a tenth of the broker's time in a fetch.
+    let mut buffer: Vec<u8> = Vec::with_capacity(len);
+    while buffer.len() < len {
+        let next = at + buffer.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), next) {
             Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    buffer.truncate(filled);
-    Ok(buffer.freeze())
+    buffer.truncate(len);
+    Ok(Bytes::from(buffer))
 }
 
 /// Buffers one system call takes (IOV_MAX of Linux).
