@@ -11,7 +11,7 @@ use node::shard::{
     GroupKind, GroupSpec, Input, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig,
 };
 use storage::testing::{SimDisk, Unsynced};
-use storage::{Disk, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError};
+use storage::{Disk, DiskError, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError};
 
 use crate::broker::{Process, TurnState, broker_id, directory};
 use crate::journal::{self, JournalWorker};
@@ -24,6 +24,8 @@ use crate::world::{BROKERS, MS, What, World, groups};
 enum Ended {
     /// The power went while it ran.
     Crashed,
+    /// The disk is full, or failed: the next start may find it better.
+    Refused,
     /// It must not happen.
     Failed(String),
 }
@@ -90,6 +92,11 @@ impl World {
                 self.brokers[b].disk.world().faults.clear();
                 self.lose_power(b);
                 let again_ns = self.between(50 * MS, 500 * MS);
+                self.schedule(again_ns, What::Start { b });
+            }
+            Err(Ended::Refused) => {
+                self.reach(Reach::DiskError);
+                let again_ns = self.between(50 * MS, 1_000 * MS);
                 self.schedule(again_ns, What::Start { b });
             }
             Err(Ended::Failed(why)) => {
@@ -256,6 +263,13 @@ impl World {
         }
     }
 
+    /// A disk that failed: the process ends, its kernel and page cache live on.
+    pub fn die_of_disk(&mut self, b: usize, what: &str) {
+        self.note(Who::Broker(b), what, &[("failed", 1)]);
+        self.reach(Reach::DiskError);
+        self.kill(b);
+    }
+
     /// The end of a shutdown whose leaderships are handed over.
     pub fn end_cleanly(&mut self, b: usize) {
         self.reach(Reach::CleanStop);
@@ -266,6 +280,7 @@ impl World {
 fn ended(error: StorageError) -> Ended {
     match error {
         StorageError::Disk(storage::DiskError::Crashed) => Ended::Crashed,
+        StorageError::Disk(DiskError::Io { .. } | DiskError::Full { .. }) => Ended::Refused,
         other => Ended::Failed(other.to_string()),
     }
 }
@@ -281,12 +296,8 @@ fn start_journal(journal: &mut Journal, disk: &mut SimDisk) -> Result<(), Ended>
         for event in events {
             match event {
                 JournalEvent::Started { .. } => started = true,
-                JournalEvent::Poisoned { error: storage::DiskError::Crashed, .. } => {
-                    return Err(Ended::Crashed);
-                }
-                JournalEvent::Poisoned { op, error } => {
-                    return Err(Ended::Failed(format!("journal {}: {error}", op.as_str())));
-                }
+                JournalEvent::Poisoned { error, .. } => return Err(ended(error.into())),
+                JournalEvent::Full(Some(_)) if !started => return Err(Ended::Refused),
                 _ => {}
             }
         }

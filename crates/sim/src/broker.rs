@@ -23,6 +23,8 @@ pub struct Clock {
     rate_ppm: i64,
     boot_ns: u64,
     wall_ms: i64,
+    /// What somebody set it wrong by.
+    wrong_ms: i64,
 }
 
 impl Clock {
@@ -31,12 +33,18 @@ impl Clock {
             rate_ppm: dice.below(2_001) as i64 - 1_000,
             boot_ns: SECOND + dice.below(100_000) * SECOND,
             wall_ms: WALL_MS + dice.below(2_000) as i64 - 1_000,
+            wrong_ms: 0,
         }
+    }
+
+    /// Somebody sets the wall clock; the boot clock knows nothing of it.
+    pub fn set_wrong(&mut self, ms: i64) {
+        self.wrong_ms = ms;
     }
 
     pub fn read(&self, true_ns: u64) -> Now {
         let own = true_ns as i128 * (1_000_000 + self.rate_ppm as i128) / 1_000_000;
-        Now { boot_ns: self.boot_ns + own as u64, wall_ms: self.wall_ms + (own as u64 / MS) as i64 }
+        Now { boot_ns: self.boot_ns + own as u64, wall_ms: self.wall_ms + self.wrong_ms + (own as u64 / MS) as i64 }
     }
 
     /// `own_ns` by this clock, in true time.

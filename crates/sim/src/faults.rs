@@ -6,7 +6,7 @@
 
 use node::shard::Input;
 use storage::testing::{Dice, Fault};
-use storage::{DiskError, OpKind};
+use storage::{DiskError, DiskPath, OpKind};
 
 use crate::broker::{DiskPace, broker_id};
 use crate::net::Cut;
@@ -29,9 +29,16 @@ pub enum FaultKind {
     CrashInTurn,
     CleanStop,
     FalseDeath,
+    /// The wall clock is set, up to 50 minutes wrong.
+    ClockStep,
+    /// A write or sync fails, and the process ends (EIO).
+    DiskError,
+    DiskFull,
+    /// Control messages arrive twice.
+    Duplicates,
 }
 
-const KINDS: [FaultKind; 12] = [
+const KINDS: [FaultKind; 16] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::PowerCutAll,
@@ -44,6 +51,10 @@ const KINDS: [FaultKind; 12] = [
     FaultKind::CrashInTurn,
     FaultKind::CleanStop,
     FaultKind::FalseDeath,
+    FaultKind::ClockStep,
+    FaultKind::DiskError,
+    FaultKind::DiskFull,
+    FaultKind::Duplicates,
 ];
 
 /// A fault that is to end.
@@ -51,6 +62,8 @@ pub enum Strike {
     Ways(Vec<(usize, usize)>),
     Loss,
     Disk(usize),
+    Full(usize),
+    Duplicates,
     FalseDeath {
         b: usize,
         of: usize,
@@ -113,9 +126,28 @@ impl World {
                 self.end_in(300, 4_000, Strike::Disk(b));
             }
             FaultKind::FalseDeath => self.false_death(b),
+            FaultKind::ClockStep => {
+                // Within what brokers take of a record's own time.
+                let ms = self.between(0, 6_000_000) as i64 - 3_000_000;
+                self.brokers[b].clock.set_wrong(ms);
+                self.reach(Reach::ClockStep);
+                self.faults.fired += 1;
+            }
+            FaultKind::DiskFull => {
+                let room = self.between(0, 64 << 10);
+                let mut disk = self.brokers[b].disk.world();
+                disk.capacity = Some(disk.used() + room);
+                drop(disk);
+                self.end_in(300, 5_000, Strike::Full(b));
+            }
+            FaultKind::Duplicates => {
+                self.net.twice_per_mille = self.between(30, 300);
+                self.end_in(300, 4_000, Strike::Duplicates);
+            }
             FaultKind::Kill
             | FaultKind::Pause
             | FaultKind::CrashAtOp
+            | FaultKind::DiskError
             | FaultKind::CrashInTurn
             | FaultKind::CleanStop => self.strike_process(kind, b),
         }
@@ -138,6 +170,7 @@ impl World {
                 self.reach(Reach::Pause);
             }
             FaultKind::CrashAtOp => self.crash_at_op(b),
+            FaultKind::DiskError => self.fail_at_op(b),
             FaultKind::CrashInTurn => {
                 let steps = self.dice.below(6) as u32;
                 self.with_process(b, |process| process.dies_after = Some(steps));
@@ -169,6 +202,19 @@ impl World {
         let path_part = parts[self.dice.below(parts.len() as u64) as usize].to_string();
         let after = self.dice.below(8) as usize;
         let fault = Fault { kind, path_part, after, error: DiskError::Crashed, for_ever: true };
+        self.brokers[b].disk.world().faults.push(fault);
+    }
+
+    /// One of the next operations fails once: the process must end, and believe nothing of it.
+    fn fail_at_op(&mut self, b: usize) {
+        let kinds = [OpKind::Write, OpKind::Sync, OpKind::Sync, OpKind::Sync, OpKind::SyncDir];
+        let kind = kinds[self.dice.below(kinds.len() as u64) as usize];
+        let parts = ["", "journal", "journal", "partitions", "checkpoint"];
+        let path_part = parts[self.dice.below(parts.len() as u64) as usize].to_string();
+        let after = self.dice.below(8) as usize;
+        let message = "an injected input/output error".to_owned();
+        let error = DiskError::Io { op: kind, path: DiskPath::new(""), message };
+        let fault = Fault { kind, path_part, after, error, for_ever: false };
         self.brokers[b].disk.world().faults.push(fault);
     }
 
@@ -223,8 +269,13 @@ impl World {
                 self.faults.fired += u64::from(stopped > 0);
                 self.note(Who::World, "mended", &[("stopped", stopped)]);
             }
-            Strike::Loss => self.calm_network(),
+            Strike::Loss => {
+                self.net.loss_per_mille = 0;
+                self.net.delay_us_max = 1_500;
+            }
             Strike::Disk(b) => self.brokers[b].pace = DiskPace::USUAL,
+            Strike::Full(b) => self.brokers[b].disk.world().capacity = None,
+            Strike::Duplicates => self.net.twice_per_mille = 0,
             Strike::Stop { b, life } => {
                 if self.lives(b, life) {
                     self.end_cleanly(b);
@@ -240,6 +291,7 @@ impl World {
 
     fn calm_network(&mut self) {
         self.net.loss_per_mille = 0;
+        self.net.twice_per_mille = 0;
         self.net.delay_us_max = 1_500;
     }
 
@@ -254,7 +306,10 @@ impl World {
         }
         for b in 0..BROKERS {
             self.brokers[b].pace = DiskPace::USUAL;
-            self.brokers[b].disk.world().faults.clear();
+            let mut disk = self.brokers[b].disk.world();
+            disk.faults.clear();
+            disk.capacity = None;
+            drop(disk);
             self.brokers[b].stopped_until_ns = self.brokers[b].stopped_until_ns.min(self.now_ns);
             self.with_process(b, |process| process.dies_after = None);
             if self.brokers[b].process.is_none() {

@@ -148,10 +148,8 @@ impl World {
                     let now = self.brokers[b].clock.read(self.now_ns);
                     self.with_process(b, |process| process.journal.written_ns = now.boot_ns);
                 }
-                JournalEvent::Poisoned { op, error } => {
-                    let text = format!("b{}: journal {} failed: {error}", b + 1, op.as_str());
-                    self.oracle.unexpected(self.now_ns, text);
-                }
+                // Nothing may follow a failed write or sync: the process ends at once.
+                JournalEvent::Poisoned { op, .. } => return self.die_of_disk(b, op.as_str()),
                 JournalEvent::Full(reason) => self.journal_full(b, reason.is_some()),
                 JournalEvent::CheckpointWanted { .. } => self.begin_checkpoint(b),
                 JournalEvent::FileRecycled { .. } => self.reach(Reach::FileRecycled),

@@ -49,6 +49,8 @@ pub struct Net {
     links: [[Link; BROKERS]; BROKERS],
     /// Of 1,000 control messages, this many are lost.
     pub loss_per_mille: u64,
+    /// Of 1,000 control messages, this many arrive twice.
+    pub twice_per_mille: u64,
     /// Longest usual delay, microseconds.
     pub delay_us_max: u64,
 }
@@ -112,6 +114,14 @@ impl World {
         if lost {
             self.reach(Reach::MessageLost);
             return true;
+        }
+        if !bulk && self.dice.below(1_000) < self.net.twice_per_mille {
+            self.reach(Reach::Duplicated);
+            self.faults.fired += 1;
+            let RaftIn { group, from: sender, to: receiver, message } = &*item;
+            let (group, sender, receiver) = (*group, *sender, *receiver);
+            let again = RaftIn { group, from: sender, to: receiver, message: message.clone() };
+            self.carry(from, to, link.epoch, Box::new(again));
         }
         self.carry(from, to, link.epoch, item);
         true

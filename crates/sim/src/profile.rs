@@ -21,9 +21,9 @@ pub struct Profile {
 impl Default for Profile {
     fn default() -> Self {
         Profile {
-            fault_seconds: 20,
-            heal_seconds_max: 15,
-            faults_min: 3,
+            fault_seconds: 60,
+            heal_seconds_max: 30,
+            faults_min: 5,
             plant: None,
             record: false,
             print: false,

@@ -17,6 +17,9 @@ use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{MS, US, What, World, group_of};
 
+/// Between two attempts on a full disk.
+const RETRY_NS: u64 = 200 * MS;
+
 /// Small segments, so that a short life rolls them.
 pub const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -92,23 +95,23 @@ impl SegmentWorker {
     }
 
     /// One piece of work; true when all marks of a checkpoint are there.
-    fn work(&mut self, work: SegmentWork) -> Result<bool, StorageError> {
+    fn work(&mut self, work: &SegmentWork) -> Result<bool, StorageError> {
         match work {
             SegmentWork::Append { group, entries } => {
-                self.log(group)?;
-                let log = self.logs.get_mut(&group).expect("opened just now");
+                self.log(*group)?;
+                let log = self.logs.get_mut(group).expect("opened just now");
                 let from = entries.partition_point(|e| e.entry.index <= log.last_index());
                 log.append(&mut self.disk, &entries[from..])?;
             }
             SegmentWork::LogStart { group, offset } => {
-                self.log(group)?.set_log_start(offset);
+                self.log(*group)?.set_log_start(*offset);
             }
             SegmentWork::Mark { mark, .. } => {
                 let Some(log) = self.logs.get(&mark.group) else { return Ok(false) };
                 let (position, terms) = (log.position(), log.view().term_starts());
                 assert_eq!(position.last_index, mark.applied_index, "a mark behind its entries");
                 if let Stage::Marking(marks) = &mut self.stage {
-                    marks.push((*mark, position, terms));
+                    marks.push((GroupMark::clone(mark), position, terms));
                 }
             }
             SegmentWork::Marked { .. } => {
@@ -206,13 +209,19 @@ impl World {
         let worker = &mut self.brokers[b].process.as_mut().expect("it lives").segments;
         worker.called = false;
         let mut touched = BTreeSet::new();
-        let mut failed = None;
+        let (mut failed, mut full) = (None, false);
         let mut marked = false;
         while !marked && matches!(worker.stage, Stage::None | Stage::Marking(_)) {
             let Some(work) = worker.queue.pop_front() else { break };
             touched.insert(group_of(&work));
-            match worker.work(work) {
+            match worker.work(&work) {
                 Ok(all) => marked = all,
+                Err(StorageError::Disk(error)) if !error.poisons() => {
+                    worker.queue.push_front(work);
+                    worker.called = true;
+                    full = true;
+                    break;
+                }
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -222,6 +231,12 @@ impl World {
         if let Some(error) = failed {
             return self.segments_failed(b, error);
         }
+        if full {
+            self.reach(Reach::DiskFull);
+            self.faults.fired += 1;
+            self.schedule(RETRY_NS, What::Segments { b, life });
+        }
+        let worker = &mut self.brokers[b].process.as_mut().expect("it lives").segments;
         for input in worker.publish(touched) {
             self.tell(b, input);
         }
@@ -231,8 +246,14 @@ impl World {
     }
 
     fn segments_failed(&mut self, b: usize, error: StorageError) {
-        if error == StorageError::Disk(DiskError::Crashed) {
-            return self.die_at_op(b);
+        match error {
+            StorageError::Disk(DiskError::Crashed) => return self.die_at_op(b),
+            StorageError::Disk(DiskError::Io { op, .. }) => {
+                return self.die_of_disk(b, op.as_str());
+            }
+            // A checkpoint that found no room: the next one does it again.
+            StorageError::Disk(DiskError::Full { .. }) => return,
+            _ => {}
         }
         let text = format!("b{}: segments: {error}", b + 1);
         self.oracle.unexpected(self.now_ns, text);

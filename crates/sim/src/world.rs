@@ -26,7 +26,15 @@ pub const SECOND: u64 = 1_000_000_000;
 
 pub const BROKERS: usize = 3;
 /// The partition groups; the metadata group comes on top.
-pub const PARTITIONS: [GroupId; 3] = [GroupId(2), GroupId(3), GroupId(4)];
+pub const PARTITIONS: [GroupId; 7] = [
+    GroupId(2),
+    GroupId(3),
+    GroupId(4),
+    GroupId(5),
+    GroupId(6),
+    GroupId(7),
+    GroupId(8),
+];
 
 /// Every group of the cluster.
 pub fn groups() -> impl Iterator<Item = GroupId> {

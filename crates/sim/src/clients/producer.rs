@@ -30,6 +30,8 @@ pub struct Op {
     /// As the producer sent it.
     pub batch: Bytes,
     pub born_ns: u64,
+    /// Its place among its producer's batches.
+    nth: usize,
 }
 
 impl Op {
@@ -44,6 +46,8 @@ pub struct Producer {
     /// `None`: not idempotent.
     id: Option<i64>,
     next_sequence: i32,
+    batches: usize,
+    /// Batches from the oldest unanswered one on: a leader remembers five.
     window: usize,
     acks: i16,
     pace_us: (u64, u64),
@@ -58,11 +62,12 @@ pub struct Producer {
 impl Producer {
     pub fn new(group: GroupId, number: usize, dice: &mut Dice) -> Producer {
         let idempotent = dice.below(3) > 0;
-        let slowest_us = [8_000, 20_000, 80_000][dice.below(3) as usize];
+        let slowest_us = [20_000, 100_000, 400_000][dice.below(3) as usize];
         Producer {
             group,
             id: idempotent.then_some(1_000 + number as i64),
             next_sequence: 0,
+            batches: 0,
             window: if idempotent { 1 + dice.below(5) as usize } else { 1 },
             acks: if !idempotent && dice.chance(4) { 1 } else { -1 },
             pace_us: (1_000, slowest_us),
@@ -98,7 +103,9 @@ impl World {
         }
         let producer = &self.clients.producers[number];
         let (low, high) = producer.pace_us;
-        let room = !producer.recovering && producer.outstanding.len() < producer.window;
+        let oldest = producer.outstanding.front().map(|op| self.clients.ops[*op].nth);
+        let span = oldest.map_or(0, |nth| producer.batches - nth);
+        let room = !producer.recovering && span < producer.window;
         if room {
             let op = self.new_op(number);
             self.clients.producers[number].outstanding.push_back(op);
@@ -123,7 +130,8 @@ impl World {
         for _ in 0..records {
             batch = batch.value(&value);
         }
-        let (group, acks) = (producer.group, producer.acks);
+        let (group, acks, nth) = (producer.group, producer.acks, producer.batches);
+        producer.batches += 1;
         let batch = batch.build();
         self.clients.ops.push(Op {
             producer: number,
@@ -132,6 +140,7 @@ impl World {
             records,
             batch,
             born_ns: self.now_ns,
+            nth,
         });
         op
     }

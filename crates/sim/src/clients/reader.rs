@@ -17,7 +17,7 @@ impl World {
         let patience_ns = self.between(300 * MS, 1_500 * MS);
         let client = READER + group.0 as usize;
         self.request(Asked::Guard { group, floor }, client, broker, patience_ns);
-        let pause_ns = self.between(5 * MS, 60 * MS);
+        let pause_ns = self.between(10 * MS, 300 * MS);
         self.schedule(pause_ns, What::Read { group });
     }
 

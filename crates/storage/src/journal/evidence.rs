@@ -62,6 +62,8 @@ pub(super) struct Evidence {
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub cut: Lsn,
+    /// Up to here records are on the disk for certain: one written later says so.
+    pub synced: Lsn,
     /// Synced LSNs that cannot be read, inclusive.
     pub unreadable: Vec<(Lsn, Lsn)>,
     /// Synced records that fail their checksum.
@@ -220,6 +222,7 @@ impl Evidence {
         let unreadable = self.missing.iter().filter(|(first, _)| *first <= synced);
         Verdict {
             cut: Lsn(cut),
+            synced: Lsn(synced),
             unreadable: unreadable.map(|(a, b)| (Lsn(*a), Lsn((*b).min(synced)))).collect(),
             corrupt: self.corrupt,
             suspects,

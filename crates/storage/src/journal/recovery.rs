@@ -1,9 +1,10 @@
 //! Reading the journal back: which files there are, what their records prove, what they say.
 //!
 //! Two passes over the files: the first only collects evidence and judges, the second applies
-//! every record up to the cut. Invariants: what is returned is durable (files are synced
-//! before they are believed: a killed process may leave records only in the page cache);
-//! nothing is written except by those syncs.
+//! every record up to the cut. Invariants: what is returned is durable (a process that was killed,
+//! or ended by a failed sync, may leave records only in the page cache: what nothing proves to be
+//! on the disk is written again, the same bytes at the same place, and synced before it is
+//! believed); nothing else is written.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,8 @@ pub(super) struct HeadedFile {
     /// Its records above this are dead: a later run was cut there.
     pub dead_above: Lsn,
     pub has_records: bool,
+    /// The highest LSN of them.
+    pub last_lsn: Lsn,
 }
 
 /// All journal files of a directory.
@@ -58,6 +61,7 @@ pub fn recover(
     let mut inventory = take_inventory(disk, journal_dir)?;
     let (verdict, max_lsn) = judge(disk, &mut inventory, checkpoint.as_ref())?;
     for file in inventory.headed.iter().filter(|file| file.has_records) {
+        write_again(disk, file, verdict.synced, verdict.cut)?;
         call(disk, Op::Sync { path: file.path.clone() })?;
     }
     let mut replay = Replay::new(checkpoint.as_ref(), verdict.cut);
@@ -67,6 +71,40 @@ pub fn recover(
         walk(disk, file, |found| replay.record(found))?;
     }
     Ok(conclude(checkpoint, inventory, verdict, replay, max_lsn))
+}
+
+/// Writes the blocks of a file's living records above `synced` again. After a failed sync the
+/// kernel calls such pages clean: syncing them once more would say Ok and write nothing.
+fn write_again(
+    disk: &mut dyn Disk,
+    file: &HeadedFile,
+    synced: Lsn,
+    cut: Lsn,
+) -> Result<(), StorageError> {
+    if file.last_lsn <= synced {
+        return Ok(());
+    }
+    let mut doubtful: Option<(u64, u64)> = None;
+    walk(disk, file, |found| {
+        let lsn = found.header.lsn;
+        if lsn > synced && lsn <= cut.min(file.dead_above) {
+            let end = found.at + found.header.stride();
+            let (from, to) = doubtful.get_or_insert((found.at, end));
+            (*from, *to) = ((*from).min(found.at), (*to).max(end));
+        }
+    })?;
+    let Some((from, to)) = doubtful else { return Ok(()) };
+    let (mut at, to) = (from - from % BLOCK, to.next_multiple_of(BLOCK).min(file.ground.len));
+    while at < to {
+        let bytes = read(disk, &file.path, at, READ_BYTES.min((to - at) as usize))?;
+        if bytes.is_empty() {
+            break;
+        }
+        let len = bytes.len() as u64;
+        call(disk, Op::Write { path: file.path.clone(), at, bufs: vec![bytes] })?;
+        at += len;
+    }
+    Ok(())
 }
 
 fn conclude(
@@ -150,7 +188,9 @@ fn take_inventory(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Inventory, Stor
             Some(header) => {
                 let ground = Ground { key: header.key, len: bytes.min(header.bytes) };
                 let dead_above = Lsn(u64::MAX);
-                let file = HeadedFile { path, header, ground, dead_above, has_records: false };
+                let (has_records, last_lsn) = (false, Lsn(0));
+                let file =
+                    HeadedFile { path, header, ground, dead_above, has_records, last_lsn };
                 inventory.headed.push(file);
             }
             None if is_blank(disk, &path, bytes)? => inventory.free.push(FreeFile { path, bytes }),
@@ -229,13 +269,14 @@ fn judge(
     let mut evidence = Evidence::default();
     for file in &mut inventory.headed {
         evidence.saw_run(file.header.run);
-        let mut has_records = false;
+        let (mut has_records, mut last_lsn) = (false, Lsn(0));
         let (path, dead_above, run) = (file.path.clone(), file.dead_above, file.header.run);
         walk(disk, file, |found| {
             has_records = true;
+            last_lsn = last_lsn.max(found.header.lsn);
             weigh(&mut evidence, &path, dead_above, run, found);
         })?;
-        file.has_records = has_records;
+        (file.has_records, file.last_lsn) = (has_records, last_lsn);
     }
     let max_lsn = Lsn(evidence.max_lsn);
     Ok((evidence.judge(checkpoint), max_lsn))

@@ -248,6 +248,31 @@ fn a_failed_sync_poisons_for_ever() {
     assert!(rig.journal.is_poisoned());
 }
 
+/// The process ends, its page cache lives on, and a sync of the same pages says Ok without writing
+/// them: whoever starts again must not believe it.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again_by_the_next_start() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    rig.append(A, 2, 1, 3, 5_000);
+    rig.run();
+    let error =
+        DiskError::Io { op: OpKind::Sync, path: DiskPath::new("journal"), message: "EIO".into() };
+    let path_part = "journal".to_owned();
+    let fault = Fault { kind: OpKind::Sync, path_part, after: 0, error, for_ever: false };
+    rig.disk.world().faults.push(fault);
+    rig.append(A, 3, 4, 3, 5_000);
+    rig.vote(B, 2, 7);
+    rig.run();
+    assert!(rig.events.iter().any(|event| matches!(event, JournalEvent::Poisoned { .. })));
+    // kill -9 or the exit after the error: what programs saw is still what they see.
+    let (again, found) = Rig::new(rig.disk.another(), SyncPolicy::Group);
+    assert_eq!(found.groups[&A].entries.len(), 6);
+    assert_eq!(found.groups[&B].hard_state.term, 7);
+    let (_, kept) = again.after_power_cut();
+    assert_eq!(kept.groups[&A].entries, found.groups[&A].entries);
+    assert_eq!(kept.groups[&B].hard_state, found.groups[&B].hard_state);
+}
+
 #[test]
 fn a_full_disk_refuses_entries_keeps_votes_and_recovers_without_a_restart() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);

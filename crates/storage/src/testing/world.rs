@@ -16,6 +16,26 @@ struct Inode {
     durable: Content,
     /// Sectors written since the last sync.
     dirty: BTreeSet<u64>,
+    /// Sectors a failed sync gave up: programs see them, and no later sync writes them (Linux
+    /// marks such pages clean). Only writing them again makes them dirty.
+    lost: BTreeSet<u64>,
+}
+
+impl Inode {
+    /// All that is dirty becomes durable, in sectors of `size` bytes.
+    fn sync(&mut self, size: usize) {
+        if self.lost.is_empty() {
+            self.durable = self.current.clone();
+        } else {
+            self.durable.set_len(self.current.len);
+            for sector in &self.dirty {
+                let at = sector * size as u64;
+                let bytes = self.current.read(at, size);
+                self.durable.write(at, &bytes);
+            }
+        }
+        self.dirty.clear();
+    }
 }
 
 /// A change of names that is not durable yet.
@@ -123,7 +143,8 @@ impl World {
                 && let Some(inode) = self.names.get(&path)
             {
                 // The kernel forgets what it could not write: a retry would say Ok.
-                self.inodes[*inode].dirty.clear();
+                let inode = &mut self.inodes[*inode];
+                inode.lost.append(&mut inode.dirty);
             }
             return Err(error);
         }
@@ -152,9 +173,8 @@ impl World {
             Op::Create { path } => self.create(path)?,
             Op::Write { path, at, bufs } => self.write(&path, at, &bufs)?,
             Op::Sync { path } => {
-                let inode = self.inode(&path)?;
-                inode.durable = inode.current.clone();
-                inode.dirty.clear();
+                let size = self.sector_bytes;
+                self.inode(&path)?.sync(size);
             }
             Op::SyncDir { path } => self.sync_dir(&path)?,
             Op::WriteBack { path, .. } => drop(self.inode(&path)?),
@@ -193,7 +213,8 @@ impl World {
         }
     }
 
-    fn used(&self) -> u64 {
+    /// Bytes of all files together.
+    pub fn used(&self) -> u64 {
         self.names.values().map(|inode| self.inodes[*inode].current.len).sum()
     }
 
@@ -229,7 +250,9 @@ impl World {
             position += buf.len() as u64;
         }
         if end > at {
-            inode.dirty.extend(at / sector_bytes..=(end - 1) / sector_bytes);
+            let sectors = at / sector_bytes..=(end - 1) / sector_bytes;
+            inode.lost.retain(|sector| !sectors.contains(sector));
+            inode.dirty.extend(sectors);
         }
         Ok(())
     }
@@ -370,6 +393,7 @@ impl World {
         for inode in &mut self.inodes {
             inode.current = inode.durable.clone();
             inode.dirty.clear();
+            inode.lost.clear();
         }
         self.collect_garbage();
     }
