@@ -13,14 +13,14 @@ use bytes::Bytes;
 use consensus::eraftpb::Snapshot;
 use model::{BrokerId, GroupId, limits};
 use serde::Serialize;
-use storage::{Manifest, SegmentList, SegmentPosition};
+use storage::{SegmentList, SegmentPosition};
 use telemetry::labels::{Direction, LockClass, LogEvent};
 use telemetry::{Lock, log_limited, metrics};
 use tokio::sync::Semaphore;
 
 use crate::peer::{ReadRefused, SnapshotRead};
 use crate::plumbing::Plumbing;
-use crate::shard::{GroupMark, Input, conf_state_from};
+use crate::shard::{GroupMark, Input};
 
 /// One snapshot for people.
 #[derive(Debug, Clone, Serialize)]
@@ -226,26 +226,13 @@ fn make(
     view: Arc<SegmentList>,
     reader: &storage::RealReader,
 ) -> Result<Made, String> {
-    let conf_state = conf_state_from(&mark.conf_state)?;
     let sums = view.checksums(reader).map_err(|error| error.to_string())?;
-    let manifest = Manifest {
-        group: mark.group,
-        term: mark.applied_term,
-        conf_state: mark.conf_state,
-        machine: mark.machine,
-        // Its receiver chooses a home of its own.
-        position: SegmentPosition { home: 0, ..position },
-        sums,
-    };
+    let (manifest, snapshot) = mark.manifest(position, sums)?;
     let (index, files, bytes) = (manifest.index(), manifest.files().len(), manifest.bytes());
     let encoded = manifest.encode();
     if encoded.len() > limits::SNAPSHOT_MANIFESTS_BYTES_MAX {
         return Err(format!("its manifest would have {} bytes", encoded.len()));
     }
-    let mut snapshot = Snapshot::default();
-    let metadata = snapshot.mut_metadata();
-    (metadata.index, metadata.term) = (index, manifest.term);
-    metadata.set_conf_state(conf_state);
     let crc = crc32c::crc32c(&encoded);
     let offer =
         Offer { index, crc, manifest: encoded, view, files, bytes, read_at: Instant::now() };

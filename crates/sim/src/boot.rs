@@ -3,22 +3,22 @@
 //! Invariants: a start reads nothing but the disk; what a dead process was told, owed or held in
 //! memory is gone; after a power cut any subset of the unsynced sectors is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use machine::config::TopicConfig;
-use model::{GroupId, ReplicaId, TopicId, limits};
-use node::shard::{
-    GroupKind, GroupSpec, Input, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig,
-};
+use model::{GroupId, TopicId, limits};
+use node::shard::{GroupKind, GroupSpec, Input, Out, RestoredGroup, Shard, ShardConfig};
 use storage::testing::{SimDisk, Unsynced};
-use storage::{Disk, DiskError, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError};
+use storage::{
+    Disk, DiskError, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError,
+};
 
 use crate::broker::{Process, TurnState, broker_id, directory};
 use crate::journal::{self, JournalWorker};
 use crate::report::Reach;
 use crate::segments::{SEGMENT_BYTES, SegmentWorker, dir_of};
 use crate::trace::Who;
-use crate::world::{BROKERS, MS, What, World, groups};
+use crate::world::{MS, What, World, groups};
 
 /// Why a start did not come to its end.
 enum Ended {
@@ -30,31 +30,20 @@ enum Ended {
     Failed(String),
 }
 
-/// A replica id: never the same for two groups or brokers.
-fn replica(group: GroupId, b: usize) -> ReplicaId {
-    ReplicaId(group.0 * 10 + b as u64 + 1)
-}
-
 impl World {
     /// The group as its creator describes it to broker `b`.
     fn spec(&self, group: GroupId, b: usize) -> GroupSpec {
         let metadata = group == GroupId::METADATA;
-        // The preferred replica differs from group to group.
-        let order = (0..BROKERS).map(|at| (at + group.0 as usize) % BROKERS);
-        let replicas = order.map(|at| ReplicaRef {
-            replica: replica(group, at),
-            broker: broker_id(at),
-            directory: directory(at),
-        });
+        let seat = self.seats.of(group);
         GroupSpec {
             group,
             kind: if metadata { GroupKind::Metadata } else { GroupKind::Partition },
             name: if metadata { "metadata".into() } else { format!("t-{group}") },
             topic: TopicId([group.0 as u8; 16]),
             partition: 0,
-            replica: replica(group, b),
-            replicas: replicas.collect(),
-            founders: Vec::new(),
+            replica: seat.own(b),
+            replicas: seat.replicas.iter().chain(&seat.removing).copied().collect(),
+            founders: seat.founders_for(b),
             learners: Vec::new(),
             producers_before: 0,
             config: self.topic_config(group),
@@ -99,6 +88,12 @@ impl World {
                 let again_ns = self.between(50 * MS, 1_000 * MS);
                 self.schedule(again_ns, What::Start { b });
             }
+            // An operator replaces such a disk.
+            Err(Ended::Failed(_)) if self.faults.has_rotted(b) => {
+                self.wipe(b);
+                let again_ns = self.between(50 * MS, 1_000 * MS);
+                self.schedule(again_ns, What::Start { b });
+            }
             Err(Ended::Failed(why)) => {
                 self.oracle.unexpected(self.now_ns, format!("b{} does not start: {why}", b + 1));
             }
@@ -110,10 +105,9 @@ impl World {
         self.oracle.began(b, &process.shard);
         self.brokers[b].process = Some(process);
         self.carry_out(b, &mut out, u32::MAX);
-        let known = self.with_process(b, |process| process.shard.groups()).unwrap_or_default();
-        for group in groups().filter(|group| !known.contains(group)) {
-            let spec = Box::new(self.spec(group, b));
-            self.tell(b, Input::Create { spec });
+        for group in groups() {
+            self.reconcile(b, group);
+            self.place(b, group);
         }
         self.dial_all(b);
         self.call_turn(b);
@@ -122,6 +116,32 @@ impl World {
         self.schedule(50 * MS, What::JournalIdle { b, life });
         let checkpoint_ns = self.between(300 * MS, 4_000 * MS);
         self.schedule(checkpoint_ns, What::CheckpointDue { b, life });
+    }
+
+    /// A group's replica is opened, or expelled if another one belongs here.
+    fn reconcile(&mut self, b: usize, group: GroupId) {
+        let own = self.seats.of(group).own(b);
+        let process = self.brokers[b].process.as_ref().expect("it begins");
+        let member = process.shard.member(group);
+        let (known, suspect) = match member {
+            None => (None, process.is_out_of_service(group)),
+            Some(member) => (Some(member.spec().replica), member.group.is_suspect()),
+        };
+        match known {
+            Some(known) if known != own => self.expel(b, group),
+            _ if suspect => self.doubt(b, group),
+            None => self.create(b, group),
+            Some(_) => {}
+        }
+    }
+
+    /// A new replica begins, unless what was here before it is still to go.
+    pub fn create(&mut self, b: usize, group: GroupId) {
+        let going = self.with_process(b, |process| process.segments.is_going(group));
+        if going == Some(false) {
+            let spec = Box::new(self.spec(group, b));
+            self.tell(b, Input::Create { spec });
+        }
     }
 
     fn load(&mut self, b: usize, life: u32) -> Result<(Process, Out<u64>), Ended> {
@@ -136,7 +156,7 @@ impl World {
         let mut shard = Shard::new(ShardConfig {
             shard: 0,
             broker: broker_id(b),
-            directory: directory(b),
+            directory: directory(b, self.brokers[b].disk_no),
             seed: self.dice.roll(),
             timing: consensus::Timing::default(),
             replica_lag_ms_max: 1_000,
@@ -149,17 +169,35 @@ impl World {
         });
         let mut out = Out::default();
         let mut logs = BTreeMap::new();
+        let (mut gone, mut broken) = (BTreeSet::new(), Vec::new());
         for (group, found) in std::mem::take(&mut recovered.groups) {
+            if found.removed {
+                gone.insert(group);
+                continue;
+            }
+            if found.birth.is_none() {
+                broken.push((group, "its birth record is lost".to_owned()));
+                continue;
+            }
             let kept = checkpoint.groups.get(&group);
             let position = kept.map(|kept| kept.segments.clone());
             let log = SegmentLog::open(&mut disk, dir_of(group), position, SEGMENT_BYTES);
             let log = log.map_err(ended)?;
             let (segments, config) = (log.view().segments(), self.topic_config(group));
             let restored = RestoredGroup::recovered(group, found, kept, segments, config);
-            shard.restore(now, restored.map_err(Ended::Failed)?, &mut out);
+            match restored {
+                Ok(restored) => shard.restore(now, restored, &mut out),
+                Err(why) => broken.push((group, why)),
+            }
             logs.insert(group, log);
         }
-        let segments = SegmentWorker::new(self.brokers[b].disk.another(), logs, checkpoint);
+        let mut out_of_service = BTreeSet::new();
+        for (group, why) in broken {
+            self.rotten_only(b, format!("b{}: group {group}: {why}", b + 1));
+            self.reach(Reach::Quarantine);
+            out_of_service.insert(group);
+        }
+        let segments = SegmentWorker::new(self.brokers[b].disk.another(), logs, checkpoint, gone);
         let process = Process {
             life,
             shard,
@@ -171,6 +209,7 @@ impl World {
             slot: 0,
             journal: JournalWorker::new(journal, disk),
             segments,
+            out_of_service,
             dies_after: None,
             stopping: false,
         };
@@ -187,11 +226,17 @@ impl World {
         ];
         self.note(Who::Broker(b), "recovered", &numbers);
         if damage.is_damaged() {
-            // No bit rots in this world: whatever is named is a false alarm, or a lost write.
-            let text = format!("b{}: recovery names damage: {damage:?}", b + 1);
-            self.oracle.unexpected(self.now_ns, text);
+            // Where no bit rots whatever is named is a false alarm, or a lost write.
+            self.rotten_only(b, format!("b{}: recovery names damage: {damage:?}", b + 1));
         }
         self.oracle.recovered(self.now_ns, b, recovered);
+    }
+
+    /// What may only be said of a broker whose bits were flipped.
+    pub fn rotten_only(&mut self, b: usize, text: String) {
+        if !self.faults.has_rotted(b) {
+            self.oracle.unexpected(self.now_ns, text);
+        }
     }
 
     /// kill -9: the process is gone, the kernel and its page cache live on.

@@ -3,9 +3,9 @@
 //! Invariants: a clock runs at its own rate from its own beginning and nobody else reads it;
 //! what a process holds in memory dies with it; the disk's world outlives every process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use model::{BrokerId, DirectoryId, Now};
+use model::{BrokerId, DirectoryId, GroupId, Now};
 use node::shard::{Input, Out, Shard};
 use storage::testing::{Dice, SimDisk};
 
@@ -44,7 +44,10 @@ impl Clock {
 
     pub fn read(&self, true_ns: u64) -> Now {
         let own = true_ns as i128 * (1_000_000 + self.rate_ppm as i128) / 1_000_000;
-        Now { boot_ns: self.boot_ns + own as u64, wall_ms: self.wall_ms + self.wrong_ms + (own as u64 / MS) as i64 }
+        Now {
+            boot_ns: self.boot_ns + own as u64,
+            wall_ms: self.wall_ms + self.wrong_ms + (own as u64 / MS) as i64,
+        }
     }
 
     /// `own_ns` by this clock, in true time.
@@ -72,6 +75,9 @@ pub struct Broker {
     pub clock: Clock,
     /// One door to the disk's world; processes open their own.
     pub disk: SimDisk,
+    /// Counts disks that were lost.
+    pub disk_no: u8,
+    sector_bytes: usize,
     pub pace: DiskPace,
     pub process: Option<Process>,
     /// Processes so far.
@@ -85,11 +91,18 @@ impl Broker {
         Broker {
             clock: Clock::new(dice),
             disk: SimDisk::new(sector_bytes),
+            disk_no: 0,
+            sector_bytes,
             pace: DiskPace::USUAL,
             process: None,
             lives: 0,
             stopped_until_ns: 0,
         }
+    }
+
+    pub fn new_disk(&mut self) {
+        self.disk = SimDisk::new(self.sector_bytes);
+        self.disk_no += 1;
     }
 }
 
@@ -101,8 +114,11 @@ pub fn broker_index(id: BrokerId) -> usize {
     id.0 as usize - 1
 }
 
-pub fn directory(b: usize) -> DirectoryId {
-    DirectoryId([b as u8 + 1; 16])
+/// The n-th disk of a broker.
+pub fn directory(b: usize, disk_no: u8) -> DirectoryId {
+    let mut id = [b as u8 + 1; 16];
+    id[15] = disk_no;
+    DirectoryId(id)
 }
 
 /// Where a shard's turn stands.
@@ -126,6 +142,8 @@ pub struct Process {
     pub slot: u64,
     pub journal: JournalWorker,
     pub segments: SegmentWorker,
+    /// Groups that could not be put together at the start.
+    pub out_of_service: BTreeSet<GroupId>,
     /// Dies in the next turn, after this many of the seam's steps.
     pub dies_after: Option<u32>,
     /// Was told to hand over, and ends when it has.
@@ -133,6 +151,11 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn is_out_of_service(&self, group: GroupId) -> bool {
+        let quarantined = self.shard.quarantined().contains_key(&group);
+        quarantined || self.out_of_service.contains(&group)
+    }
+
     pub fn has_work(&self) -> bool {
         let inputs = !(self.raft_lane.is_empty() && self.client_lane.is_empty());
         inputs || self.tick_due || self.shard.is_dirty()

@@ -5,11 +5,13 @@
 //! heal none strikes.
 
 use node::shard::Input;
-use storage::testing::{Dice, Fault};
-use storage::{DiskError, DiskPath, OpKind};
+use storage::testing::{Dice, Fault, SimDisk};
+use storage::{DiskError, DiskPath, OpKind, Recovered, StorageError};
 
 use crate::broker::{DiskPace, broker_id};
+use crate::journal;
 use crate::net::Cut;
+use crate::oracle::Invariant;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{BROKERS, MS, SECOND, What, World};
@@ -36,9 +38,13 @@ pub enum FaultKind {
     DiskFull,
     /// Control messages arrive twice.
     Duplicates,
+    /// Bits rot on the disk of the one broker whose disk is bad in this life.
+    BitFlip,
+    /// That broker comes back with an empty disk.
+    Wipe,
 }
 
-const KINDS: [FaultKind; 16] = [
+const KINDS: [FaultKind; 18] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::PowerCutAll,
@@ -55,6 +61,8 @@ const KINDS: [FaultKind; 16] = [
     FaultKind::DiskError,
     FaultKind::DiskFull,
     FaultKind::Duplicates,
+    FaultKind::BitFlip,
+    FaultKind::Wipe,
 ];
 
 /// A fault that is to end.
@@ -78,6 +86,10 @@ pub enum Strike {
 pub struct Faults {
     kinds: Vec<FaultKind>,
     gap_ms_max: u64,
+    /// The one broker whose disk may rot or be lost: of two copies of three nobody can promise
+    /// anything.
+    bad_disk: usize,
+    rotted: bool,
     pub fired: u64,
 }
 
@@ -86,8 +98,25 @@ impl Faults {
         let mut kinds: Vec<FaultKind> = KINDS.into_iter().filter(|_| dice.chance(2)).collect();
         // No life without a loss of unsynced sectors, and without a partition.
         kinds.extend([FaultKind::PowerCut, FaultKind::Partition]);
-        Faults { kinds, gap_ms_max: 600 + dice.below(2_400), fired: 0 }
+        Faults {
+            kinds,
+            gap_ms_max: 600 + dice.below(4_000),
+            bad_disk: dice.below(BROKERS as u64) as usize,
+            rotted: false,
+            fired: 0,
+        }
     }
+
+    /// Bits of this broker's disk were flipped.
+    pub fn has_rotted(&self, b: usize) -> bool {
+        self.rotted && b == self.bad_disk
+    }
+}
+
+/// What a start would find.
+fn recover_copy(disk: &storage::testing::World) -> Result<Recovered, StorageError> {
+    let mut copy = SimDisk::open(disk.clone());
+    storage::recover(&mut copy, &DiskPath::new(""), &journal::config().dir)
 }
 
 impl World {
@@ -131,6 +160,13 @@ impl World {
                 let ms = self.between(0, 6_000_000) as i64 - 3_000_000;
                 self.brokers[b].clock.set_wrong(ms);
                 self.reach(Reach::ClockStep);
+                self.faults.fired += 1;
+            }
+            FaultKind::BitFlip => self.flip_bits(self.faults.bad_disk),
+            FaultKind::Wipe => {
+                let b = self.faults.bad_disk;
+                self.cut_power(b);
+                self.wipe(b);
                 self.faults.fired += 1;
             }
             FaultKind::DiskFull => {
@@ -183,6 +219,62 @@ impl World {
                 self.end_in(2_000, 4_000, Strike::Stop { b, life });
             }
         }
+    }
+
+    /// The machine stops, and some bits of its journal or checkpoint are others when it is back.
+    ///
+    /// What no later record proves to have been synced cannot be told from a tear and is cut: a
+    /// vote may be forgotten so, and nobody can promise otherwise. Such flips are taken back.
+    fn flip_bits(&mut self, b: usize) {
+        self.cut_power(b);
+        let kept = self.brokers[b].disk.world().clone();
+        let flipped = self.flip_some(b);
+        let before = recover_copy(&kept);
+        let after = recover_copy(&self.brokers[b].disk.world());
+        let (Ok(before), Ok(after)) = (before, after) else { return };
+        let unnamed = before.groups.iter().find(|(group, was)| {
+            let now = after.groups.get(group);
+            let same = now
+                .is_some_and(|now| now.entries == was.entries && now.hard_state == was.hard_state);
+            !same && now.is_none_or(|now| now.suspect.is_none() && now.birth.is_some())
+        });
+        let Some((group, _)) = unnamed else { return };
+        if after.damage.torn_records <= before.damage.torn_records {
+            let text = format!("b{}: flipped bits took from group {group}, unnamed", b + 1);
+            self.oracle.broken(self.now_ns, Invariant::DurableIsKept, text);
+        }
+        self.reached.add(Reach::CutByFlip, flipped);
+        *self.brokers[b].disk.world() = kept;
+    }
+
+    /// Bits flipped.
+    fn flip_some(&mut self, b: usize) -> u64 {
+        let mut flipped = 0;
+        let part = if self.dice.chance(6) { "checkpoint" } else { "journal" };
+        for _ in 0..self.between(1, 4) {
+            let mut dice = Dice(self.dice.roll());
+            let mut disk = self.brokers[b].disk.world();
+            let files: Vec<DiskPath> =
+                disk.files().into_iter().filter(|path| path.as_str().contains(part)).collect();
+            if files.is_empty() {
+                break;
+            }
+            let path = &files[dice.below(files.len() as u64) as usize];
+            // Where something is written: most of a file is zeroes.
+            let whole = disk.read(path, 0, usize::MAX).unwrap_or_default();
+            let written: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+            if written.is_empty() {
+                continue;
+            }
+            let byte = written[dice.below(written.len() as u64) as usize];
+            disk.flip_bit(path, byte as u64, dice.below(8) as u8);
+            drop(disk);
+            self.faults.rotted = true;
+            self.faults.fired += 1;
+            self.reach(Reach::BitFlip);
+            flipped += 1;
+        }
+        flipped
     }
 
     /// The disk is gone at one of the next operations of a kind, wherever that is.

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use model::GroupId;
+use node::shard::ReplicaRef;
 use storage::SegmentList;
 
 use crate::oracle::Invariant;
@@ -83,14 +84,20 @@ impl World {
 
     fn is_at_rest(&self) -> bool {
         let answered = self.clients.producers.iter().all(|p| p.outstanding.is_empty());
-        answered && groups().all(|group| (0..BROKERS).all(|b| self.has_all(b, group)))
+        let settled = self.seats.settled();
+        answered && settled && groups().all(|group| (0..BROKERS).all(|b| self.has_all(b, group)))
     }
 
     /// Broker `b` has applied, and written to segments, all that is committed.
     fn has_all(&self, b: usize, group: GroupId) -> bool {
         let Some(process) = &self.brokers[b].process else { return false };
         let last = self.oracle.values.last_index(group);
-        let applied = process.shard.member(group).map(|member| member.group.applied_index());
+        let member = process.shard.member(group);
+        let own = self.seats.of(group).own(b);
+        if !member.is_some_and(|m| m.spec().replica == own && m.group.outgoing().is_empty()) {
+            return false;
+        }
+        let applied = member.map(|member| member.group.applied_index());
         let view = process.segments.views.get(&group).map(|view| view.last_index());
         applied == Some(last) && view == Some(last) && process.segments.is_idle()
     }
@@ -106,8 +113,36 @@ impl World {
         let unanswered: usize = self.clients.producers.iter().map(|p| p.outstanding.len()).sum();
         format!(
             "after the heal: not served {unserved:?}, (broker, group) behind {behind:?}, \
-             {unanswered} batches unanswered"
+             {unanswered} batches unanswered, {}",
+            self.unsettled()
         )
+    }
+
+    /// Groups whose membership is not what it should be, as their leaders see it.
+    fn unsettled(&self) -> String {
+        let mut text = String::from("unsettled:");
+        for group in groups().filter(|group| !self.seats.of(*group).removing.is_empty()) {
+            let seat = self.seats.of(group);
+            let ids = |all: &[ReplicaRef]| all.iter().map(|r| r.replica.0).collect::<Vec<_>>();
+            let (replicas, removing) = (ids(&seat.replicas), ids(&seat.removing));
+            text.push_str(&format!(" {group} wants {replicas:?} without {removing:?}"));
+            for b in 0..BROKERS {
+                let process = self.brokers[b].process.as_ref();
+                let Some(member) = process.and_then(|p| p.shard.member(group)) else { continue };
+                let raft = &member.group;
+                if raft.role() != consensus::Role::Leader {
+                    continue;
+                }
+                let (voters, learners) = (raft.voters(), raft.learners());
+                let progress = raft.progress();
+                text.push_str(&format!(
+                    ", led by {} with {voters:?}, {:?}, learners {learners:?}, {progress:?}",
+                    member.spec().replica,
+                    raft.outgoing()
+                ));
+            }
+        }
+        text
     }
 
     /// Every replica's segments hold every committed batch from its log start on, and every

@@ -75,6 +75,11 @@ impl World {
         self.link(a, b).up
     }
 
+    /// A request of `a` reaches `b` now, and its answer comes back.
+    pub fn reaches(&mut self, a: usize, b: usize) -> bool {
+        self.linked(a, b) && !self.is_cut(a, b) && self.brokers[b].process.is_some()
+    }
+
     fn is_cut(&self, a: usize, b: usize) -> bool {
         self.net.ways[a][b].cut.is_some() || self.net.ways[b][a].cut.is_some()
     }

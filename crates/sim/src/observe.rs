@@ -53,10 +53,18 @@ impl World {
         for group in process.shard.groups() {
             let Some(member) = process.shard.member(group) else { continue };
             let raft = &member.group;
+            if raft.is_suspect() {
+                // It knows that it does not know.
+                continue;
+            }
             if raft.role() == Role::Leader {
                 self.oracle.leads(at_ns, b, group, raft.term());
             }
             let (seen, commit) = (self.oracle.values.seen(b, group), raft.commit_index());
+            let seen = seen.max(self.oracle.values.beginning(b, group, commit));
+            if raft.role() == Role::Leader && !raft.outgoing().is_empty() {
+                self.reach(Reach::JointState);
+            }
             if commit > seen {
                 let entries = raft.memory_entries(seen + 1, commit + 1, u64::MAX);
                 if entries.len() as u64 != commit - seen {
@@ -89,8 +97,7 @@ impl World {
                 self.oracle.unexpected(self.now_ns, text);
             }
             Event::Quarantined { group, why } => {
-                let text = format!("b{}: group {group} is quarantined: {why}", b + 1);
-                self.oracle.unexpected(self.now_ns, text);
+                self.rotten_only(b, format!("b{}: group {group} is quarantined: {why}", b + 1));
             }
             Event::AckedBeyondDurable { group, index, durable } => {
                 let text = format!(
@@ -132,13 +139,12 @@ impl World {
             }
             Raft::Suspected { commit, last_index, why } => {
                 self.reach(Reach::Suspect);
-                // Nothing rots here, so nobody forgets.
                 let text = format!(
                     "b{}: group {group} is suspect: {}, commit {commit}, last {last_index}",
                     b + 1,
                     why.as_str()
                 );
-                self.oracle.unexpected(self.now_ns, text);
+                self.rotten_only(b, text);
             }
             Raft::InvariantViolated { invariant } => {
                 let text = format!("b{}: group {group}: {}", b + 1, invariant.as_str());
@@ -155,13 +161,6 @@ impl World {
             Raft::ElectionStarted { term: of, reason, .. } => (term, more) = (*of, *reason as u64),
             Raft::LeaderChanged { term: of, leader, .. } => {
                 (term, more) = (*of, leader.map_or(0, |id| id.0));
-            }
-            Raft::SnapshotNeeded { peer, first_index } => {
-                let text = format!(
-                    "b{}: group {group}: replica {peer} is behind {first_index}: the log went too early",
-                    b + 1
-                );
-                self.oracle.unexpected(self.now_ns, text);
             }
             _ => {}
         }

@@ -59,7 +59,19 @@ reach! {
     Moved => "journal_records_moved",
     JournalFull => "journal_full",
     TornRecord => "torn_journal_records",
+    /// Bits that rotted on a disk.
+    BitFlip => "bits_flipped",
+    /// Bits in what nothing proves to be synced: cut like a tear, and taken back here.
+    CutByFlip => "bits_flipped_in_the_tail",
     Suspect => "suspect_replicas",
+    Quarantine => "quarantined_groups",
+    Wiped => "disks_wiped",
+    /// An old replica left its group for a new one.
+    Replaced => "replicas_replaced",
+    JointState => "joint_states",
+    Snapshot => "snapshots_installed",
+    SnapshotResumed => "snapshots_resumed",
+    SnapshotFailed => "snapshots_failed",
 }
 
 /// How often each corner was reached.

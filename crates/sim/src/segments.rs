@@ -8,11 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use consensus::EntryFetch;
+use consensus::eraftpb::Snapshot;
 use model::{GroupId, Lsn};
-use node::shard::{GroupMark, Input, PlacedMark, SegmentWork};
+use node::shard::{GroupMark, Input, Install, Installed, PlacedMark, SegmentWork};
 use storage::testing::SimDisk;
-use storage::{Checkpoint, DiskError, DiskPath, SegmentList, SegmentLog, StorageError};
+use storage::{
+    Checkpoint, DiskError, DiskPath, Manifest, SegmentList, SegmentLog, StorageError,
+    delete_segments,
+};
 
+use crate::filling::Fetches;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{MS, US, What, World, group_of};
@@ -42,7 +47,7 @@ enum Stage {
 }
 
 pub struct SegmentWorker {
-    disk: SimDisk,
+    pub disk: SimDisk,
     logs: BTreeMap<GroupId, SegmentLog>,
     /// What readers see.
     pub views: BTreeMap<GroupId, Arc<SegmentList>>,
@@ -51,11 +56,39 @@ pub struct SegmentWorker {
     next_checkpoint: u64,
     queue: VecDeque<SegmentWork>,
     called: bool,
+    /// Removed groups, until a checkpoint without them is synced and their files are gone.
+    deleted: BTreeSet<GroupId>,
+    /// Groups whose removal was asked for.
+    going: BTreeSet<GroupId>,
+    /// Snapshots for followers behind the log start.
+    pub offers: BTreeMap<GroupId, (Manifest, Arc<SegmentList>)>,
+    pub fetches: Fetches,
+}
+
+/// What a piece of work was, for the world around it.
+enum Worked {
+    Done,
+    /// All marks of a checkpoint are there.
+    Marked,
+    Offered(GroupId, Box<Snapshot>),
+    Install(Box<Install>),
+    Deleted,
+}
+
+/// What a checkpoint's last step frees.
+struct Freed {
+    covered: Covered,
+    forgotten: BTreeSet<GroupId>,
+}
+
+/// Where all segments lie.
+fn partitions() -> DiskPath {
+    DiskPath::new("partitions")
 }
 
 /// Where a group's segments lie.
 pub fn dir_of(group: GroupId) -> DiskPath {
-    DiskPath::new("partitions").join(&group.to_string())
+    partitions().join(&group.to_string())
 }
 
 impl SegmentWorker {
@@ -63,6 +96,7 @@ impl SegmentWorker {
         disk: SimDisk,
         logs: BTreeMap<GroupId, SegmentLog>,
         checkpoint: Checkpoint,
+        removed: BTreeSet<GroupId>,
     ) -> SegmentWorker {
         let views = logs.iter().map(|(group, log)| (*group, log.view())).collect();
         SegmentWorker {
@@ -74,7 +108,25 @@ impl SegmentWorker {
             next_checkpoint: 1,
             queue: VecDeque::new(),
             called: false,
+            going: removed.clone(),
+            deleted: removed,
+            offers: BTreeMap::new(),
+            fetches: Fetches::new(),
         }
+    }
+
+    /// A removal is on its way.
+    pub fn expect_gone(&mut self, group: GroupId) {
+        self.going.insert(group);
+    }
+
+    pub fn is_going(&self, group: GroupId) -> bool {
+        self.going.contains(&group)
+    }
+
+    /// Where the group's segments are.
+    pub fn home_of(&self, group: GroupId) -> u64 {
+        self.logs.get(&group).map_or(0, |log| log.home())
     }
 
     pub fn is_idle(&self) -> bool {
@@ -94,8 +146,8 @@ impl SegmentWorker {
         Ok(self.logs.get_mut(&group).expect("there now"))
     }
 
-    /// One piece of work; true when all marks of a checkpoint are there.
-    fn work(&mut self, work: &SegmentWork) -> Result<bool, StorageError> {
+    /// One piece of work.
+    fn work(&mut self, work: &SegmentWork) -> Result<Worked, StorageError> {
         match work {
             SegmentWork::Append { group, entries } => {
                 self.log(*group)?;
@@ -107,7 +159,7 @@ impl SegmentWorker {
                 self.log(*group)?.set_log_start(*offset);
             }
             SegmentWork::Mark { mark, .. } => {
-                let Some(log) = self.logs.get(&mark.group) else { return Ok(false) };
+                let Some(log) = self.logs.get(&mark.group) else { return Ok(Worked::Done) };
                 let (position, terms) = (log.position(), log.view().term_starts());
                 assert_eq!(position.last_index, mark.applied_index, "a mark behind its entries");
                 if let Stage::Marking(marks) = &mut self.stage {
@@ -117,23 +169,103 @@ impl SegmentWorker {
             SegmentWork::Marked { .. } => {
                 if let Stage::Marking(marks) = std::mem::take(&mut self.stage) {
                     self.stage = Stage::Sync(marks);
-                    return Ok(true);
+                    return Ok(Worked::Marked);
                 }
             }
+            SegmentWork::Manifest { mark } => {
+                let log = self.log(mark.group)?;
+                let (position, view) = (log.position(), log.view());
+                assert_eq!(position.last_index, mark.applied_index, "a mark behind its entries");
+                let sums = view.checksums(&self.disk.reader())?;
+                let made = GroupMark::clone(mark).manifest(position, sums);
+                let (manifest, snapshot) = made.expect("what this process encoded");
+                self.offers.insert(mark.group, (manifest, view));
+                return Ok(Worked::Offered(mark.group, Box::new(snapshot)));
+            }
+            SegmentWork::Install { install } => {
+                let Install { mark, position, .. } = &**install;
+                let group = mark.group;
+                let log = SegmentLog::open(
+                    &mut self.disk,
+                    dir_of(group),
+                    Some(position.clone()),
+                    SEGMENT_BYTES,
+                )?;
+                self.logs.insert(group, log);
+                if let Stage::Marking(marks) = &mut self.stage {
+                    // They stand behind entries of the old log.
+                    marks.retain(|(mark, ..)| mark.group != group);
+                }
+                let install =
+                    Install { mark: mark.clone(), position: position.clone(), segment_bytes: 0 };
+                return Ok(Worked::Install(Box::new(install)));
+            }
+            SegmentWork::Delete { group } => {
+                self.fetches.remove(group);
+                self.deleted.insert(*group);
+                return Ok(Worked::Deleted);
+            }
             // They are small here whatever is configured.
-            SegmentWork::SegmentBytes { .. }
-            | SegmentWork::Delete { .. }
-            | SegmentWork::Manifest { .. }
-            | SegmentWork::Install { .. } => {}
+            SegmentWork::SegmentBytes { .. } => {}
         }
-        Ok(false)
+        Ok(Worked::Done)
+    }
+
+    /// The checkpoint that names an installed snapshot, in one piece; what the shard hears.
+    fn install(
+        &mut self,
+        install: &Install,
+        states: Vec<storage::SyncedState>,
+    ) -> Result<(Freed, Installed), StorageError> {
+        let Install { mark, position, .. } = install;
+        let (group, index) = (mark.group, mark.applied_index);
+        let list = self.logs[&group].view();
+        let marks = vec![(mark.clone(), position.clone(), list.term_starts())];
+        self.write(marks, states)?;
+        let freed = self.forget()?;
+        storage::sweep_homes(&mut self.disk, &dir_of(group), position.home, index)?;
+        let start_index = list.first_index().saturating_sub(1);
+        let segments = list.segments();
+        self.views.insert(group, list);
+        Ok((freed, Installed { index, start_index, segments }))
+    }
+
+    fn write(
+        &mut self,
+        marks: Vec<PlacedMark>,
+        states: Vec<storage::SyncedState>,
+    ) -> Result<(), StorageError> {
+        GroupMark::merge(&mut self.checkpoint, marks, states);
+        self.checkpoint.groups.retain(|group, _| !self.deleted.contains(group));
+        self.checkpoint.write(&mut self.disk, &DiskPath::new(""))
+    }
+
+    /// What a synced checkpoint no longer needs goes.
+    fn forget(&mut self) -> Result<Freed, StorageError> {
+        let forgotten = std::mem::take(&mut self.deleted);
+        if !forgotten.is_empty() {
+            self.logs.retain(|group, _| !forgotten.contains(group));
+            self.views.retain(|group, _| !forgotten.contains(group));
+            if let Err(error) = delete_segments(&mut self.disk, &partitions(), &forgotten) {
+                self.deleted = forgotten;
+                return Err(error);
+            }
+            self.going.retain(|group| !forgotten.contains(group));
+        }
+        for (group, log) in &mut self.logs {
+            let kept = self.checkpoint.groups.get(group);
+            log.reap(&mut self.disk, kept.map_or(0, |kept| kept.start_index))?;
+        }
+        let groups = self.checkpoint.groups.iter();
+        let covered = groups.map(|(id, g)| (*id, g.applied_index, g.as_of_lsn)).collect();
+        Ok(Freed { covered, forgotten })
     }
 
     /// One step of a checkpoint. `Some`: what the journal may forget.
     fn step(
         &mut self,
         states: impl FnOnce() -> Vec<storage::SyncedState>,
-    ) -> Result<Option<Covered>, StorageError> {
+    ) -> Result<Option<Freed>, StorageError> {
         match std::mem::take(&mut self.stage) {
             Stage::Sync(marks) => {
                 for (mark, ..) in &marks {
@@ -146,20 +278,10 @@ impl SegmentWorker {
                 self.stage = Stage::Write(marks);
             }
             Stage::Write(marks) => {
-                GroupMark::merge(&mut self.checkpoint, marks, states());
-                self.checkpoint.write(&mut self.disk, &DiskPath::new(""))?;
+                self.write(marks, states())?;
                 self.stage = Stage::Forget;
             }
-            Stage::Forget => {
-                for (group, log) in &mut self.logs {
-                    let kept = self.checkpoint.groups.get(group);
-                    log.reap(&mut self.disk, kept.map_or(0, |kept| kept.start_index))?;
-                }
-                let groups = self.checkpoint.groups.iter();
-                return Ok(Some(
-                    groups.map(|(id, g)| (*id, g.applied_index, g.as_of_lsn)).collect(),
-                ));
-            }
+            Stage::Forget => return Ok(Some(self.forget()?)),
             other => self.stage = other,
         }
         Ok(None)
@@ -210,12 +332,17 @@ impl World {
         worker.called = false;
         let mut touched = BTreeSet::new();
         let (mut failed, mut full) = (None, false);
-        let mut marked = false;
+        let (mut marked, mut worked) = (false, None);
         while !marked && matches!(worker.stage, Stage::None | Stage::Marking(_)) {
             let Some(work) = worker.queue.pop_front() else { break };
             touched.insert(group_of(&work));
             match worker.work(&work) {
-                Ok(all) => marked = all,
+                Ok(Worked::Done) => {}
+                Ok(Worked::Marked) => marked = true,
+                Ok(other) => {
+                    worked = Some(other);
+                    break;
+                }
                 Err(StorageError::Disk(error)) if !error.poisons() => {
                     worker.queue.push_front(work);
                     worker.called = true;
@@ -243,9 +370,68 @@ impl World {
         if marked {
             self.next_checkpoint_step(b, life);
         }
+        if let Some(worked) = worked {
+            self.worked(b, worked);
+            self.call_segments(b);
+        }
     }
 
-    fn segments_failed(&mut self, b: usize, error: StorageError) {
+    fn worked(&mut self, b: usize, worked: Worked) {
+        match worked {
+            Worked::Offered(group, snapshot) => {
+                self.tell(b, Input::Offer { group, offer: Some(snapshot) });
+            }
+            Worked::Deleted => {
+                if let Some(life) = self.with_process(b, |process| process.life) {
+                    let soon_ns = self.between(100 * MS, 2_000 * MS);
+                    self.schedule(soon_ns, What::CheckpointSoon { b, life });
+                }
+            }
+            Worked::Install(install) => self.install(b, *install),
+            Worked::Done | Worked::Marked => {}
+        }
+    }
+
+    fn install(&mut self, b: usize, install: Install) {
+        let (group, index) = (install.mark.group, install.mark.applied_index);
+        let process = self.brokers[b].process.as_mut().expect("it lives");
+        let states = process.journal.journal.synced_states();
+        match process.segments.install(&install, states) {
+            Ok((freed, news)) => {
+                self.oracle.installed(b, group, index);
+                self.freed(b, freed);
+                self.tell(b, Input::Installed { group, news });
+            }
+            Err(StorageError::Disk(error)) if !error.poisons() => {
+                // Done again, from the log's opening on.
+                self.with_process(b, |process| {
+                    let install = Box::new(install);
+                    process.segments.queue.push_front(SegmentWork::Install { install });
+                });
+            }
+            Err(error) => self.segments_failed(b, error),
+        }
+    }
+
+    /// The journal may forget, and groups that are gone may come back.
+    fn freed(&mut self, b: usize, freed: Freed) {
+        let Freed { covered, forgotten } = freed;
+        self.reach(Reach::Checkpoint);
+        self.note(Who::Broker(b), "checkpointed", &[("groups", covered.len() as u64)]);
+        self.with_process(b, |process| process.journal.journal.checkpointed(&covered));
+        self.pump_journal(b);
+        for group in forgotten {
+            self.create(b, group);
+        }
+    }
+
+    pub fn checkpoint_soon(&mut self, b: usize, life: u32) {
+        if self.lives(b, life) {
+            self.begin_checkpoint(b);
+        }
+    }
+
+    pub fn segments_failed(&mut self, b: usize, error: StorageError) {
         match error {
             StorageError::Disk(DiskError::Crashed) => return self.die_at_op(b),
             StorageError::Disk(DiskError::Io { op, .. }) => {
@@ -301,11 +487,8 @@ impl World {
         let journal = &process.journal.journal;
         match process.segments.step(|| journal.synced_states()) {
             Ok(None) => self.next_checkpoint_step(b, life),
-            Ok(Some(covered)) => {
-                process.journal.journal.checkpointed(&covered);
-                self.reach(Reach::Checkpoint);
-                self.note(Who::Broker(b), "checkpointed", &[("groups", covered.len() as u64)]);
-                self.pump_journal(b);
+            Ok(Some(freed)) => {
+                self.freed(b, freed);
                 self.call_segments(b);
             }
             Err(error) => self.segments_failed(b, error),

@@ -5,9 +5,11 @@
 //! come in bursts and follow the inbox; a process may die between any two steps of the seam.
 
 use model::limits;
+use node::Answer;
 use node::shard::{Input, Out, RaftOut, WHEEL_SLOTS};
 
 use crate::broker::{Process, TurnState, broker_index};
+use crate::filling::group_of_reply;
 use crate::journal::mail_of;
 use crate::observe::input_name;
 use crate::report::Reach;
@@ -135,7 +137,12 @@ impl World {
         }
         if steps > 3 {
             for (request, answer) in out.replies.drain(..) {
-                self.reply(b, request as usize, answer);
+                match group_of_reply(request) {
+                    None => self.reply(b, request as usize, answer),
+                    Some(group) => {
+                        self.snapshot_answered(b, group, matches!(answer, Answer::Done));
+                    }
+                }
             }
         }
         if steps > 4 {
@@ -144,10 +151,15 @@ impl World {
             }
         }
         if steps > 5 {
-            out.departed.clear();
-            // Nobody falls behind a log start here: retention waits longer than a life lasts.
-            out.snapshots.clear();
-            out.offers_done.clear();
+            for departed in out.departed.drain(..) {
+                self.departed(b, &departed);
+            }
+            for wish in out.snapshots.drain(..) {
+                self.snapshot_named(b, wish);
+            }
+            for group in out.offers_done.drain(..) {
+                self.with_process(b, |process| process.segments.offers.remove(&group));
+            }
             for (group, fetch) in out.fetches.drain(..) {
                 self.fetch_entries(b, group, fetch);
             }

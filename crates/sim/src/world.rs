@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::GroupId;
+use model::{GroupId, ReplicaId};
 use node::Answer;
 use node::shard::{RaftIn, SegmentWork};
 use storage::OpId;
@@ -18,6 +18,7 @@ use crate::net::Net;
 use crate::oracle::Oracle;
 use crate::profile::Profile;
 use crate::report::{Reach, Reached};
+use crate::seats::Seats;
 use crate::trace::{Trace, Who};
 
 pub const US: u64 = 1_000;
@@ -26,15 +27,8 @@ pub const SECOND: u64 = 1_000_000_000;
 
 pub const BROKERS: usize = 3;
 /// The partition groups; the metadata group comes on top.
-pub const PARTITIONS: [GroupId; 7] = [
-    GroupId(2),
-    GroupId(3),
-    GroupId(4),
-    GroupId(5),
-    GroupId(6),
-    GroupId(7),
-    GroupId(8),
-];
+pub const PARTITIONS: [GroupId; 7] =
+    [GroupId(2), GroupId(3), GroupId(4), GroupId(5), GroupId(6), GroupId(7), GroupId(8)];
 
 /// Every group of the cluster.
 pub fn groups() -> impl Iterator<Item = GroupId> {
@@ -104,6 +98,10 @@ pub enum What {
         b: usize,
         life: u32,
     },
+    CheckpointSoon {
+        b: usize,
+        life: u32,
+    },
     CheckpointStep {
         b: usize,
         life: u32,
@@ -133,6 +131,23 @@ pub enum What {
     Read {
         group: GroupId,
     },
+    /// A broker hears of a placement.
+    Place {
+        b: usize,
+        group: GroupId,
+    },
+    /// A replica is replaced by a new one on the same broker.
+    Renew {
+        b: usize,
+        group: GroupId,
+        replica: ReplicaId,
+    },
+    /// The next piece of a snapshot.
+    Fetch {
+        b: usize,
+        life: u32,
+        group: GroupId,
+    },
     AllocateIds,
     Fault,
     EndFault {
@@ -154,6 +169,7 @@ pub struct World {
     pub net: Net,
     pub clients: Clients,
     pub faults: Faults,
+    pub seats: Seats,
     pub oracle: Oracle,
     /// Set when the faults have ended.
     pub healed_ns: Option<u64>,
@@ -180,6 +196,7 @@ impl World {
             net: Net::default(),
             clients,
             faults,
+            seats: Seats::default(),
             oracle: Oracle::default(),
             healed_ns: None,
             calm_ns: None,
@@ -240,6 +257,7 @@ impl World {
             What::JournalSpace { b, life } => self.journal_space(b, life),
             What::Segments { b, life } => self.segments_turn(b, life),
             What::CheckpointDue { b, life } => self.checkpoint_due(b, life),
+            What::CheckpointSoon { b, life } => self.checkpoint_soon(b, life),
             What::CheckpointStep { b, life } => self.checkpoint_step(b, life),
             What::Fetched { b, life, group, fetch } => self.fetched(b, life, group, fetch),
             What::Ask { request } => self.ask(request),
@@ -248,6 +266,9 @@ impl World {
             What::Produce { producer } => self.produce(producer),
             What::Resend { producer } => self.resend(producer),
             What::Read { group } => self.read(group),
+            What::Place { b, group } => self.place(b, group),
+            What::Renew { b, group, replica } => self.renew(b, group, replica),
+            What::Fetch { b, life, group } => self.fetch_snapshot(b, life, group),
             What::AllocateIds => self.allocate_ids(),
             What::Fault => self.fault(),
             What::EndFault { strike } => self.end_fault(*strike),

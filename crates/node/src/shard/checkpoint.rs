@@ -1,10 +1,12 @@
 //! What a group contributes to a checkpoint, at exactly one point of its log.
 
 use bytes::Bytes;
+use consensus::eraftpb::Snapshot;
 use model::GroupId;
-use storage::{Checkpoint, GroupBirth, GroupCheckpoint, SegmentPosition, SyncedState};
+use storage::{Checkpoint, GroupBirth, GroupCheckpoint, Manifest, SegmentPosition, SyncedState};
 
 use super::member::Member;
+use super::spec::conf_state_from;
 use super::{Out, SegmentWork};
 
 /// A group as of the last entry sent to the segment thread before this mark.
@@ -50,6 +52,31 @@ impl GroupMark {
                 kept.suspect = state.suspect;
             }
         }
+    }
+}
+
+impl GroupMark {
+    /// This point as a snapshot that a follower can be filled from, and what raft is told of it.
+    /// `sums` are the checksums of the segments that stand at `position`. `Err`: in one line.
+    pub fn manifest(
+        self,
+        position: SegmentPosition,
+        sums: Vec<u32>,
+    ) -> Result<(Manifest, Snapshot), String> {
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (position.last_index, self.applied_term);
+        metadata.set_conf_state(conf_state_from(&self.conf_state)?);
+        let manifest = Manifest {
+            group: self.group,
+            term: self.applied_term,
+            conf_state: self.conf_state,
+            machine: self.machine,
+            // Its receiver chooses a home of its own.
+            position: SegmentPosition { home: 0, ..position },
+            sums,
+        };
+        Ok((manifest, snapshot))
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use consensus::{MembershipChange, ReplicationState};
+use consensus::{MembershipChange, PeerProgress, ReplicationState};
 use model::{BrokerId, GroupId, Now, ReplicaId, limits};
 
 use super::member::Member;
@@ -51,6 +51,14 @@ struct Situation<'a> {
     target_voters: Vec<u64>,
     target_learners: Vec<u64>,
     caught_up: &'a dyn Fn(u64) -> bool,
+}
+
+/// A replica that may vote: it has all but the newest entries, and spoke lately. One that was filled
+/// by a snapshot is probed until the next entry, and in a quiet group there is none.
+fn is_caught_up(peer: &PeerProgress, last: u64, now: Now) -> bool {
+    let recent = peer.contact_ns.is_some_and(|ns| now.ms_since(ns) <= 1_000);
+    let filling = peer.state == ReplicationState::Snapshot;
+    recent && !filling && peer.matched + limits::LEARNER_LAG_ENTRIES_MAX >= last
 }
 
 /// `None`: as wanted, or nothing can be done yet.
@@ -120,12 +128,8 @@ impl<R> Member<R> {
         let progress = self.group.progress();
         let last = self.group.last_index();
         let caught_up = |id: u64| {
-            progress.iter().find(|peer| peer.replica.0 == id).is_some_and(|peer| {
-                let recent = peer.contact_ns.is_some_and(|ns| now.ms_since(ns) <= 1_000);
-                peer.state == ReplicationState::Replicate
-                    && recent
-                    && peer.matched + limits::LEARNER_LAG_ENTRIES_MAX >= last
-            })
+            let peer = progress.iter().find(|peer| peer.replica.0 == id);
+            peer.is_some_and(|peer| is_caught_up(peer, last, now))
         };
         let step = next(&Situation {
             me: self.spec.replica.0,
@@ -172,7 +176,7 @@ impl<R> Member<R> {
             self.preferred_since_ns = 0;
             return;
         }
-        let level = |peer: &consensus::PeerProgress| {
+        let level = |peer: &PeerProgress| {
             let recent = peer.contact_ns.is_some_and(|ns| now.ms_since(ns) <= 1_000);
             peer.replica == preferred && recent && peer.caught_up_ns.is_some()
         };
@@ -330,6 +334,31 @@ mod tests {
         let mut alone = Group { voters: vec![1], ..three() };
         alone.reach(&[2], &[]);
         assert_eq!((alone.me, alone.voters), (2, vec![2]));
+    }
+
+    #[test]
+    fn a_replica_that_a_snapshot_filled_may_vote_before_another_entry_comes() {
+        let now = Now { boot_ns: 5_000_000_000, wall_ms: 0 };
+        let peer = |state, matched, contact_ms: u64| PeerProgress {
+            replica: ReplicaId(4),
+            voter: false,
+            matched,
+            next_index: matched + 1,
+            state,
+            paused: false,
+            recently_active: true,
+            inflight_bytes: 0,
+            caught_up_ns: None,
+            contact_ns: Some(now.boot_ns - contact_ms * 1_000_000),
+            reported_last_index: Some(matched),
+            snapshot_needed: false,
+        };
+        let last = 2 * limits::LEARNER_LAG_ENTRIES_MAX;
+        assert!(is_caught_up(&peer(ReplicationState::Probe, last, 300), last, now));
+        assert!(is_caught_up(&peer(ReplicationState::Replicate, last, 300), last, now));
+        assert!(!is_caught_up(&peer(ReplicationState::Snapshot, last, 300), last, now));
+        assert!(!is_caught_up(&peer(ReplicationState::Replicate, 1, 300), last, now));
+        assert!(!is_caught_up(&peer(ReplicationState::Replicate, last, 1_300), last, now));
     }
 
     #[test]

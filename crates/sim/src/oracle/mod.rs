@@ -125,6 +125,23 @@ impl Oracle {
         self.values.began(b, shard);
     }
 
+    /// All that `b` had is gone.
+    pub fn wiped(&mut self, b: usize) {
+        crate::world::groups().for_each(|group| self.expelled(b, group));
+    }
+
+    /// The replica on `b` is being removed: what it promised, its successor does not.
+    pub fn expelled(&mut self, b: usize, group: GroupId) {
+        self.durable.expelled(b, group);
+        self.values.expelled(b, group);
+        self.watermark.expelled(b, group);
+    }
+
+    /// A snapshot was installed: a synced checkpoint names it.
+    pub fn installed(&mut self, b: usize, group: GroupId, index: u64) {
+        self.durable.installed(b, group, index, &self.values);
+    }
+
     pub fn recovered(&mut self, at_ns: u64, b: usize, recovered: &Recovered) {
         let result = self.durable.recovered(b, recovered, &self.values);
         self.expect(at_ns, Invariant::DurableIsKept, result);

@@ -53,16 +53,35 @@ pub struct OneValue {
     logs: BTreeMap<GroupId, Log>,
     /// Up to where the present process of a broker was looked at.
     seen: BTreeMap<(usize, GroupId), u64>,
+    /// Where a log begins anew behind a snapshot that is being installed.
+    begins: BTreeMap<(usize, GroupId), u64>,
 }
 
 impl OneValue {
     /// A process begins with what it had applied at its checkpoint.
     pub fn began(&mut self, b: usize, shard: &Shard<u64>) {
         self.seen.retain(|(broker, _), _| *broker != b);
+        self.begins.retain(|(broker, _), _| *broker != b);
         for group in shard.groups() {
             let applied = shard.member(group).map_or(0, |member| member.group.applied_index());
             self.seen.insert((b, group), applied);
         }
+    }
+
+    /// Another replica begins in its place.
+    pub fn expelled(&mut self, b: usize, group: GroupId) {
+        self.seen.remove(&(b, group));
+        self.begins.remove(&(b, group));
+    }
+
+    /// A snapshot at `index` is about to be installed.
+    pub fn begins_at(&mut self, b: usize, group: GroupId, index: u64) {
+        self.begins.insert((b, group), index);
+    }
+
+    /// Up to where a snapshot that raft has taken covers the log.
+    pub fn beginning(&self, b: usize, group: GroupId, commit: u64) -> u64 {
+        self.begins.get(&(b, group)).copied().filter(|index| *index <= commit).unwrap_or(0)
     }
 
     /// Entries of `b` up to here were looked at.

@@ -25,6 +25,11 @@ impl Watermark {
         self.by_process.retain(|(broker, _), _| *broker != b);
     }
 
+    /// Another replica begins in its place.
+    pub fn expelled(&mut self, b: usize, group: GroupId) {
+        self.by_process.remove(&(b, group));
+    }
+
     pub fn view(&mut self, b: usize, view: &ViewUpdate) -> Result<(), String> {
         let (group, high) = (view.group, view.high_watermark);
         let known = self.by_process.entry((b, group)).or_insert(high);

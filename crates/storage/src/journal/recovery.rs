@@ -189,8 +189,7 @@ fn take_inventory(disk: &mut dyn Disk, dir: &DiskPath) -> Result<Inventory, Stor
                 let ground = Ground { key: header.key, len: bytes.min(header.bytes) };
                 let dead_above = Lsn(u64::MAX);
                 let (has_records, last_lsn) = (false, Lsn(0));
-                let file =
-                    HeadedFile { path, header, ground, dead_above, has_records, last_lsn };
+                let file = HeadedFile { path, header, ground, dead_above, has_records, last_lsn };
                 inventory.headed.push(file);
             }
             None if is_blank(disk, &path, bytes)? => inventory.free.push(FreeFile { path, bytes }),
