@@ -332,7 +332,11 @@ pub fn start_threads(
     let mut shards = Vec::new();
     for (index, (inbox, groups)) in inboxes.into_iter().zip(by_shard).enumerate() {
         let shard_cfg = shard_config(cfg, directory, index, seed);
-        let (shard, out) = restore_shard(shard_cfg, groups);
+        let (mut shard, out) = restore_shard(shard_cfg, groups);
+        let broken = loaded.broken.iter().map(|(group, _)| *group);
+        broken
+            .filter(|group| plumbing.shards.index_of(*group) == index)
+            .for_each(|group| shard.keep_out(group));
         let (journal, segments) = outlets(&journal_mail, &segment_mail);
         let (plumbing, stop) = (plumbing.clone(), stop.clone());
         let driver = Driver {

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use machine::config::TopicConfig;
 use model::{GroupId, TopicId, limits};
 use node::shard::{GroupKind, GroupSpec, Input, Out, RestoredGroup, Shard, ShardConfig};
-use storage::testing::{SimDisk, Unsynced};
+use storage::testing::{SimDisk, SyncDoes, Unsynced};
 use storage::{
     Disk, DiskError, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError,
 };
 
-use crate::broker::{Process, TurnState, broker_id, directory};
+use crate::broker::{Process, TurnState, broker_id, directory, sync_does};
 use crate::journal::{self, JournalWorker};
+use crate::plant::Plant;
 use crate::report::Reach;
 use crate::segments::{SEGMENT_BYTES, SegmentWorker, dir_of};
 use crate::trace::Who;
@@ -146,7 +147,11 @@ impl World {
 
     fn load(&mut self, b: usize, life: u32) -> Result<(Process, Out<u64>), Ended> {
         let mut disk = self.brokers[b].disk.another();
+        if self.has(Plant::BelievedCache) {
+            disk.world().sync = SyncDoes::Nothing;
+        }
         let recovered = storage::recover(&mut disk, &DiskPath::new(""), &journal::config().dir);
+        disk.world().sync = sync_does(self.profile.plant);
         let mut recovered = recovered.map_err(ended)?;
         self.note_recovered(b, &recovered);
         let mut journal = Journal::open(&recovered, journal::config(), self.dice.roll());
@@ -196,6 +201,7 @@ impl World {
             self.rotten_only(b, format!("b{}: group {group}: {why}", b + 1));
             self.reach(Reach::Quarantine);
             out_of_service.insert(group);
+            shard.keep_out(group);
         }
         let segments = SegmentWorker::new(self.brokers[b].disk.another(), logs, checkpoint, gone);
         let process = Process {

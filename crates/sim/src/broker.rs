@@ -7,9 +7,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use model::{BrokerId, DirectoryId, GroupId, Now};
 use node::shard::{Input, Out, Shard};
-use storage::testing::{Dice, SimDisk};
+use storage::testing::{Dice, SimDisk, SyncDoes};
 
 use crate::journal::JournalWorker;
+use crate::plant::Plant;
 use crate::segments::SegmentWorker;
 use crate::world::{MS, SECOND};
 
@@ -25,6 +26,8 @@ pub struct Clock {
     wall_ms: i64,
     /// What somebody set it wrong by.
     wrong_ms: i64,
+    /// Planted: boot time that did not count.
+    stood_ns: u64,
 }
 
 impl Clock {
@@ -34,7 +37,13 @@ impl Clock {
             boot_ns: SECOND + dice.below(100_000) * SECOND,
             wall_ms: WALL_MS + dice.below(2_000) as i64 - 1_000,
             wrong_ms: 0,
+            stood_ns: 0,
         }
+    }
+
+    /// Planted: so much time does not count.
+    pub fn stand_still(&mut self, ns: u64) {
+        self.stood_ns += ns;
     }
 
     /// Somebody sets the wall clock; the boot clock knows nothing of it.
@@ -43,6 +52,7 @@ impl Clock {
     }
 
     pub fn read(&self, true_ns: u64) -> Now {
+        let true_ns = true_ns.saturating_sub(self.stood_ns);
         let own = true_ns as i128 * (1_000_000 + self.rate_ppm as i128) / 1_000_000;
         Now {
             boot_ns: self.boot_ns + own as u64,
@@ -53,6 +63,15 @@ impl Clock {
     /// `own_ns` by this clock, in true time.
     pub fn span(&self, own_ns: u64) -> u64 {
         (own_ns as i128 * 1_000_000 / (1_000_000 + self.rate_ppm as i128)) as u64
+    }
+}
+
+/// What syncs do with this bug planted.
+pub fn sync_does(plant: Option<Plant>) -> SyncDoes {
+    match plant {
+        Some(Plant::LazyFsync) => SyncDoes::Nothing,
+        Some(Plant::RetriedFsync) => SyncDoes::Retry,
+        _ => SyncDoes::Sync,
     }
 }
 
@@ -86,7 +105,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(_b: usize, dice: &mut Dice) -> Broker {
+    pub fn new(dice: &mut Dice) -> Broker {
         let sector_bytes = if dice.chance(2) { 512 } else { 4096 };
         Broker {
             clock: Clock::new(dice),
@@ -101,7 +120,9 @@ impl Broker {
     }
 
     pub fn new_disk(&mut self) {
+        let sync = self.disk.world().sync;
         self.disk = SimDisk::new(self.sector_bytes);
+        self.disk.world().sync = sync;
         self.disk_no += 1;
     }
 }

@@ -12,6 +12,7 @@ use crate::broker::{DiskPace, broker_id};
 use crate::journal;
 use crate::net::Cut;
 use crate::oracle::Invariant;
+use crate::plant::Plant;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{BROKERS, MS, SECOND, What, World};
@@ -201,6 +202,14 @@ impl World {
             }
             FaultKind::Pause => {
                 let until_ns = self.now_ns + self.between(30 * MS, 2_500 * MS);
+                if self.has(Plant::LeaseOnTicks) {
+                    let still_ns = until_ns - self.now_ns;
+                    self.brokers[b].clock.stand_still(still_ns);
+                }
+                // A machine that was suspended may come back before its network does.
+                if self.dice.chance(3) {
+                    self.partition_until(b, until_ns + 1_500 * MS);
+                }
                 self.brokers[b].stopped_until_ns = until_ns;
                 self.faults.fired += 1;
                 self.reach(Reach::Pause);
@@ -319,6 +328,17 @@ impl World {
         };
         self.reach(Reach::Partition);
         self.cut_ways(ways);
+    }
+
+    /// Apart from everyone up to then.
+    fn partition_until(&mut self, b: usize, until_ns: u64) {
+        let others = (0..BROKERS).filter(|o| *o != b);
+        let ways: Vec<(usize, usize)> = others.flat_map(|o| [(b, o), (o, b)]).collect();
+        for (from, to) in &ways {
+            self.cut(*from, *to, Cut::Drop);
+        }
+        self.reach(Reach::Partition);
+        self.schedule_at(until_ns, What::EndFault { strike: Box::new(Strike::Ways(ways)) });
     }
 
     /// A broker that only hears, or only speaks.

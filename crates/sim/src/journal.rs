@@ -72,10 +72,14 @@ impl World {
             return;
         }
         let now_ns = self.now_ns;
-        let early = self.profile.plant == Some(Plant::SendBeforePersist);
-        for write in writes {
+        let early = self.has(Plant::SendBeforePersist);
+        let forgets_vote = self.has(Plant::VoteNotPersisted);
+        for mut write in writes {
             let (group, token) = (write.group, write.token);
             self.oracle.durable.enqueued(b, &write);
+            if let Some(hard_state) = write.hard_state.as_mut().filter(|_| forgets_vote) {
+                hard_state.vote = 0;
+            }
             let numbers = [
                 ("group", group.0),
                 ("token", token),
@@ -175,7 +179,7 @@ impl World {
                 &[("group", group.0), ("token", *token), ("lsn", lsn)],
             );
         }
-        if self.profile.plant == Some(Plant::SendBeforePersist) {
+        if self.has(Plant::SendBeforePersist) {
             return;
         }
         let written_ns = self.with_process(b, |process| process.journal.written_ns).unwrap_or(0);

@@ -4,10 +4,11 @@
 //! lane may lose, delay and overtake; what was under way when a link ended never arrives;
 //! `PeerDied` is said only after an established link closed and its process is found gone.
 
-use consensus::eraftpb::MessageType;
+use consensus::eraftpb::{Message, MessageType};
 use node::shard::{Input, RaftIn, RaftOut};
 
 use crate::broker::broker_id;
+use crate::plant::Plant;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{BROKERS, MS, US, What, World};
@@ -86,7 +87,8 @@ impl World {
 
     /// Takes one message. `false`: there is no link, the sender should know.
     pub fn send(&mut self, from: usize, to: usize, message: RaftOut) -> bool {
-        let RaftOut { group, from: sender, to: receiver, message, .. } = message;
+        let RaftOut { group, from: sender, to: receiver, mut message, .. } = message;
+        self.spoil(&mut message);
         let kind = message.get_msg_type();
         let link = *self.link(from, to);
         let numbers = [
@@ -130,6 +132,25 @@ impl World {
         }
         self.carry(from, to, link.epoch, item);
         true
+    }
+
+    /// What planted transports do to messages.
+    fn spoil(&mut self, message: &mut Message) {
+        if self.has(Plant::LossyMessages)
+            && message.get_msg_type() == MessageType::MsgAppendResponse
+        {
+            (message.index, message.reject_hint) = (0, 0);
+        }
+        if self.has(Plant::FlippedInFlight)
+            && self.dice.chance(500)
+            && let Some(entry) = message.mut_entries().last_mut()
+            && !entry.data.is_empty()
+        {
+            let mut data = entry.data.to_vec();
+            let last = data.len() - 1;
+            data[last] ^= 1;
+            entry.data = data.into();
+        }
     }
 
     fn carry(&mut self, from: usize, to: usize, epoch: u64, item: Box<RaftIn>) {

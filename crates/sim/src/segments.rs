@@ -18,6 +18,7 @@ use storage::{
 };
 
 use crate::filling::Fetches;
+use crate::plant::Plant;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{MS, US, What, World, group_of};
@@ -224,10 +225,17 @@ impl SegmentWorker {
         self.write(marks, states)?;
         let freed = self.forget()?;
         storage::sweep_homes(&mut self.disk, &dir_of(group), position.home, index)?;
+        Ok((freed, self.announce(install)))
+    }
+
+    /// The installed snapshot's segments, as readers and the shard see them from now on.
+    fn announce(&mut self, install: &Install) -> Installed {
+        let (group, index) = (install.mark.group, install.mark.applied_index);
+        let list = self.logs[&group].view();
         let start_index = list.first_index().saturating_sub(1);
         let segments = list.segments();
         self.views.insert(group, list);
-        Ok((freed, Installed { index, start_index, segments }))
+        Installed { index, start_index, segments }
     }
 
     fn write(
@@ -394,7 +402,13 @@ impl World {
 
     fn install(&mut self, b: usize, install: Install) {
         let (group, index) = (install.mark.group, install.mark.applied_index);
+        let early = self.has(Plant::InstalledTooEarly);
         let process = self.brokers[b].process.as_mut().expect("it lives");
+        if early {
+            let news = process.segments.announce(&install);
+            self.oracle.installed(b, group, index);
+            return self.tell(b, Input::Installed { group, news });
+        }
         let states = process.journal.journal.synced_states();
         match process.segments.install(&install, states) {
             Ok((freed, news)) => {
@@ -472,7 +486,10 @@ impl World {
 
     fn next_checkpoint_step(&mut self, b: usize, life: u32) {
         let (low, high) = self.brokers[b].pace.sync_ns;
-        let took_ns = self.between(low, 2 * high);
+        let mut took_ns = self.between(low, 2 * high);
+        if self.has(Plant::ForgottenTooEarly) {
+            took_ns += self.between(0, 4_000 * MS);
+        }
         self.schedule(took_ns, What::CheckpointStep { b, life });
     }
 
@@ -483,7 +500,27 @@ impl World {
         if let Some(until) = self.stopped_until(b) {
             return self.schedule_at(until, What::CheckpointStep { b, life });
         }
+        let (early, unsynced) =
+            (self.has(Plant::ForgottenTooEarly), self.has(Plant::UnsyncedSegments));
         let process = self.brokers[b].process.as_mut().expect("it lives");
+        match &process.segments.stage {
+            Stage::Write(marks) if early => {
+                let covered = marks.iter().map(|(mark, ..)| (mark.group, mark.applied_index));
+                let states = process.journal.journal.synced_states();
+                let lsn = |group| {
+                    states.iter().find(|s| s.group == group).map_or(Lsn(0), |s| s.as_of_lsn)
+                };
+                let covered: Covered = covered.map(|(g, index)| (g, index, lsn(g))).collect();
+                process.journal.journal.checkpointed(&covered);
+            }
+            Stage::Sync(_) if unsynced => {
+                let Stage::Sync(marks) = std::mem::take(&mut process.segments.stage) else {
+                    unreachable!("looked at just now")
+                };
+                process.segments.stage = Stage::Write(marks);
+            }
+            _ => {}
+        }
         let journal = &process.journal.journal;
         match process.segments.step(|| journal.synced_states()) {
             Ok(None) => self.next_checkpoint_step(b, life),

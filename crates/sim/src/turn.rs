@@ -4,7 +4,7 @@
 //! Invariants: a turn takes at most `TURN_INPUTS_MAX` inputs, the raft lane first; ticks never
 //! come in bursts and follow the inbox; a process may die between any two steps of the seam.
 
-use model::limits;
+use model::{GroupId, limits};
 use node::Answer;
 use node::shard::{Input, Out, RaftOut, WHEEL_SLOTS};
 
@@ -12,6 +12,7 @@ use crate::broker::{Process, TurnState, broker_index};
 use crate::filling::group_of_reply;
 use crate::journal::mail_of;
 use crate::observe::input_name;
+use crate::plant::Plant;
 use crate::report::Reach;
 use crate::trace::Who;
 use crate::world::{MS, US, What, World};
@@ -126,7 +127,10 @@ impl World {
             self.answer_early(b, &mail);
         }
         if steps > 1 {
-            for view in out.views.drain(..) {
+            for mut view in out.views.drain(..) {
+                if self.has(Plant::WatermarkBeforeCommit) && self.has_uncommitted(b, view.group) {
+                    view.high_watermark += 1;
+                }
                 self.observe_view(b, &view);
             }
         }
@@ -164,6 +168,12 @@ impl World {
                 self.fetch_entries(b, group, fetch);
             }
         }
+    }
+
+    fn has_uncommitted(&self, b: usize, group: GroupId) -> bool {
+        let process = self.brokers[b].process.as_ref();
+        let member = process.and_then(|process| process.shard.member(group));
+        member.is_some_and(|member| member.group.last_index() > member.group.commit_index())
     }
 
     fn send_or_report(&mut self, b: usize, message: RaftOut) {

@@ -11,11 +11,12 @@ use node::shard::{RaftIn, SegmentWork};
 use storage::OpId;
 use storage::testing::Dice;
 
-use crate::broker::Broker;
+use crate::broker::{self, Broker};
 use crate::clients::Clients;
 use crate::faults::{Faults, Strike};
 use crate::net::Net;
 use crate::oracle::Oracle;
+use crate::plant::Plant;
 use crate::profile::Profile;
 use crate::report::{Reach, Reached};
 use crate::seats::Seats;
@@ -181,7 +182,10 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, profile: &Profile) -> World {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x676c_6173_736c_6f67);
-        let brokers = (0..BROKERS).map(|b| Broker::new(b, &mut dice)).collect();
+        let brokers: Vec<Broker> = (0..BROKERS).map(|_| Broker::new(&mut dice)).collect();
+        for broker in &brokers {
+            broker.disk.world().sync = broker::sync_does(profile.plant);
+        }
         let faults = Faults::new(&mut dice);
         let clients = Clients::new(&mut dice);
         World {
@@ -274,6 +278,10 @@ impl World {
             What::EndFault { strike } => self.end_fault(*strike),
             What::Look => self.look(),
         }
+    }
+
+    pub fn has(&self, plant: Plant) -> bool {
+        self.profile.plant == Some(plant)
     }
 
     /// True while that process lives.

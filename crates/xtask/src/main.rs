@@ -16,6 +16,7 @@ mod kafka;
 mod matrix;
 mod oracle;
 mod segments;
+mod sim;
 mod tally;
 mod test;
 mod verify;
@@ -32,6 +33,8 @@ cargo xtask <command>
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
   clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
+  sim [FLAGS]          lives of simulated clusters: --seeds N (100), --seed N --verbose, --help
+  mutants [--seeds N]  each planted bug until a simulated life catches it
   fuzz [TARGET]        cargo-fuzz over every decoder of foreign bytes (--seconds N each, 60)
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         ["failover"] => test::failover(),
         ["clients"] => test::clients(false),
         ["clients", "--kafka"] => test::clients(true),
+        ["sim", ref args @ ..] => sim::run(args),
+        ["mutants", ref args @ ..] => sim::mutants(args),
         ["fuzz", ref args @ ..] => fuzz::run(args),
         ["kafka", ref properties @ ..] => kafka::serve(properties),
         ["bench", ref args @ ..] => bench::run(args),

@@ -234,7 +234,7 @@ impl<R> Member<R> {
             append_time_ms,
             log_start: self.machine.log_start(),
             index: 0,
-            term: self.group.term(),
+            term: self.lead_term(),
             stages: Stages { stamped_ns: now.boot_ns, ..Stages::default() },
         };
         // Its index is forgotten, but it is committed: what covers all that is committed by now
@@ -347,10 +347,15 @@ impl<R> Member<R> {
         copies <= voters / 2 + 1 || self.group.copies(index) >= copies
     }
 
+    /// Of the entries that wait: a later term may have been heard of in this turn.
+    fn lead_term(&self) -> u64 {
+        self.lead.as_ref().map_or(self.group.term(), |lead| lead.term)
+    }
+
     /// acks=1 and acks=0: our own fsync is enough.
     pub(super) fn answer_local(&mut self, now: Now, written_ns: u64, out: &mut Out<R>) {
         let (durable, log_start, term) =
-            (self.durable_index, self.machine.log_start(), self.group.term());
+            (self.durable_index, self.machine.log_start(), self.lead_term());
         let mut answers = Vec::new();
         for pending in self.pending.iter_mut().take_while(|pending| pending.index <= durable) {
             let index = pending.index;

@@ -91,6 +91,8 @@ pub struct Shard<R> {
     draining: BTreeSet<BrokerId>,
     quarantined: BTreeMap<GroupId, String>,
     fallen: BTreeMap<GroupId, Fallen>,
+    /// Groups without a member here of which the journal has records all the same.
+    kept_out: BTreeSet<GroupId>,
     /// Boot time of each group's last rebuilding.
     rebuilt_ns: BTreeMap<GroupId, u64>,
     /// The newest that was heard of.
@@ -113,6 +115,7 @@ impl<R> Shard<R> {
             draining: BTreeSet::new(),
             quarantined: BTreeMap::new(),
             fallen: BTreeMap::new(),
+            kept_out: BTreeSet::new(),
             rebuilt_ns: BTreeMap::new(),
             image: Arc::default(),
             disk_full: false,
@@ -124,13 +127,24 @@ impl<R> Shard<R> {
     /// Takes a group back as checkpoint, journal and segments have it. A group that does not fit
     /// together is quarantined and named, the others live.
     pub fn restore(&mut self, now: Now, restored: RestoredGroup, out: &mut Out<R>) {
-        let group = restored.spec.group;
+        let (group, in_journal) = (restored.spec.group, restored.in_journal);
         let cfg = &self.cfg;
         let built = contained(|| Member::restore(cfg, now, restored));
         match built {
             Ok(Ok(member)) => self.insert(now, group, member),
-            Ok(Err(why)) | Err(why) => self.quarantine(now, group, why, out),
+            Ok(Err(why)) | Err(why) => {
+                if in_journal {
+                    self.keep_out(group);
+                }
+                self.quarantine(now, group, why, out);
+            }
         }
+    }
+
+    /// A group that could not be put together, but made promises: it is not formed anew, and its
+    /// removal is for the journal to know.
+    pub fn keep_out(&mut self, group: GroupId) {
+        self.kept_out.insert(group);
     }
 
     /// One input. Marks what it touched dirty; outputs only what cannot wait for the flush.
@@ -311,6 +325,7 @@ impl<R> Shard<R> {
         }
         member.tell_majority(now, &self.connected, self.cfg.broker);
         self.slot_for_one_more().insert(group);
+        self.kept_out.remove(&group);
         self.members.insert(group, member);
         self.dirty.insert(group);
     }
@@ -438,7 +453,9 @@ impl<R> Shard<R> {
 
     fn create(&mut self, now: Now, spec: GroupSpec, out: &mut Out<R>) {
         let group = spec.group;
-        if self.members.contains_key(&group) || self.quarantined.contains_key(&group) {
+        let out_of_service =
+            self.quarantined.contains_key(&group) || self.kept_out.contains(&group);
+        if self.members.contains_key(&group) || out_of_service {
             return;
         }
         // Else its segments would be cut as configured only after the next start.
@@ -452,7 +469,8 @@ impl<R> Shard<R> {
         self.slots.iter_mut().for_each(|slot| _ = slot.remove(&group));
         self.dirty.remove(&group);
         // One that waits to be rebuilt is not.
-        let mut in_journal = self.fallen.remove(&group).is_some();
+        self.fallen.remove(&group);
+        let mut in_journal = self.kept_out.remove(&group);
         if let Some(mut member) = self.members.remove(&group) {
             member.refuse_all(
                 ErrorCode::UnknownTopicOrPartition,
@@ -542,6 +560,9 @@ impl<R> Shard<R> {
                 log_start: -1,
                 ..Default::default()
             });
+            if member.in_journal() {
+                self.kept_out.insert(group);
+            }
             let lately = self
                 .rebuilt_ns
                 .get(&group)

@@ -783,3 +783,29 @@ fn a_leader_that_lacks_a_majority_offers_a_snapshot_to_who_would_make_one() {
     let asked = |work: &SegmentWork| matches!(work, SegmentWork::Manifest { .. });
     assert!(trio.segments[1].iter().any(asked), "nobody would ever serve again");
 }
+
+/// The journal still has its records: removed without its knowing, the group's next life on this
+/// broker would end the broker.
+#[test]
+fn the_removal_of_a_group_that_is_out_of_service_is_for_the_journal_to_know() {
+    let removed = |out: &Out<u32>| out.journal.iter().filter(|write| write.remove).count();
+    let mut trio = Trio::new(1);
+    let now = trio.now();
+    // It fell over while it ran ...
+    let mut out = Out::default();
+    trio.shards[2].step(now, Input::Panic { group: GROUP }, &mut out);
+    trio.shards[2].flush(now, now.boot_ns, &mut out);
+    assert!(trio.shards[2].quarantined().contains_key(&GROUP));
+    trio.shards[2].step(now, Input::Remove { group: GROUP }, &mut out);
+    assert_eq!(removed(&out), 1);
+    // ... or could not be put together at the start.
+    let (other, mut out) = (GroupId(77), Out::default());
+    trio.shards[2].keep_out(other);
+    trio.shards[2].step(now, Input::Remove { group: other }, &mut out);
+    assert_eq!(removed(&out), 1);
+    // One that the journal never heard of has only files.
+    let mut out = Out::default();
+    trio.shards[2].step(now, Input::Remove { group: GroupId(78) }, &mut out);
+    assert_eq!(removed(&out), 0);
+    assert!(matches!(out.segments[..], [SegmentWork::Delete { group: GroupId(78) }]));
+}

@@ -258,7 +258,7 @@ impl World {
 
     /// Plant: the leader has appended it, so its producer is told.
     pub fn answer_early(&mut self, b: usize, mail: &[(GroupId, u64, Bytes)]) {
-        if self.profile.plant != Some(Plant::AckBeforeCommit) {
+        if !self.has(Plant::AckBeforeCommit) {
             return;
         }
         for (group, index, data) in mail {

@@ -62,7 +62,7 @@ pub struct Producer {
 impl Producer {
     pub fn new(group: GroupId, number: usize, dice: &mut Dice) -> Producer {
         let idempotent = dice.below(3) > 0;
-        let slowest_us = [20_000, 100_000, 400_000][dice.below(3) as usize];
+        let slowest_us = [20_000, 200_000, 800_000][dice.below(3) as usize];
         Producer {
             group,
             id: idempotent.then_some(1_000 + number as i64),

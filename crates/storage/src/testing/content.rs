@@ -27,6 +27,15 @@ impl Content {
         Arc::make_mut(self.pages[number].get_or_insert_with(|| Arc::new([0; PAGE])))
     }
 
+    /// This page is that of `other` from now on, until one of them writes.
+    pub fn share_page(&mut self, other: &Content, number: u64) {
+        let number = number as usize;
+        if self.pages.len() <= number {
+            self.pages.resize(number + 1, None);
+        }
+        self.pages[number] = other.pages.get(number).cloned().flatten();
+    }
+
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         let mut done = 0;
         while done < bytes.len() {

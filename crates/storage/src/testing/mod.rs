@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-pub use world::{Fault, Unsynced, World};
+pub use world::{Fault, SyncDoes, Unsynced, World};
 
 use crate::disk::{Completion, Disk, DiskError, DiskPath, FileHandle, Op, OpId, ReadAt};
 

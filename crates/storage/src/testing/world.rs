@@ -19,15 +19,21 @@ struct Inode {
     /// Sectors a failed sync gave up: programs see them, and no later sync writes them (Linux
     /// marks such pages clean). Only writing them again makes them dirty.
     lost: BTreeSet<u64>,
+    /// The shortest it was since the last sync.
+    cut: Option<u64>,
 }
 
 impl Inode {
     /// All that is dirty becomes durable, in sectors of `size` bytes.
     fn sync(&mut self, size: usize) {
+        let cut = self.cut.take().unwrap_or(u64::MAX);
+        self.durable.set_len(self.durable.len.min(cut));
+        self.durable.set_len(self.current.len);
         if self.lost.is_empty() {
-            self.durable = self.current.clone();
+            for page in self.dirty.iter().map(|sector| sector * size as u64 / PAGE as u64) {
+                self.durable.share_page(&self.current, page);
+            }
         } else {
-            self.durable.set_len(self.current.len);
             for sector in &self.dirty {
                 let at = sector * size as u64;
                 let bytes = self.current.read(at, size);
@@ -90,6 +96,17 @@ pub enum Unsynced {
     },
 }
 
+/// What a sync of a file does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncDoes {
+    #[default]
+    Sync,
+    /// It says Ok.
+    Nothing,
+    /// One that fails is asked for again, and then says Ok.
+    Retry,
+}
+
 /// An operation that will fail.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -115,6 +132,8 @@ pub struct World {
     /// Bytes all files together may have.
     pub capacity: Option<u64>,
     pub faults: Vec<Fault>,
+    /// Planted: what a sync does. A real disk that does this breaks its promise.
+    pub sync: SyncDoes,
     /// Successful operations so far, by kind.
     pub counts: BTreeMap<OpKind, u64>,
 }
@@ -131,6 +150,7 @@ impl World {
             dirs: BTreeSet::from([DiskPath::new("")]),
             capacity: None,
             faults: Vec::new(),
+            sync: SyncDoes::Sync,
             counts: BTreeMap::new(),
         }
     }
@@ -145,6 +165,9 @@ impl World {
                 // The kernel forgets what it could not write: a retry would say Ok.
                 let inode = &mut self.inodes[*inode];
                 inode.lost.append(&mut inode.dirty);
+                if self.sync == SyncDoes::Retry && error != DiskError::Crashed {
+                    return Ok(Outcome::Done);
+                }
             }
             return Err(error);
         }
@@ -172,6 +195,7 @@ impl World {
         match op {
             Op::Create { path } => self.create(path)?,
             Op::Write { path, at, bufs } => self.write(&path, at, &bufs)?,
+            Op::Sync { .. } if self.sync == SyncDoes::Nothing => {}
             Op::Sync { path } => {
                 let size = self.sector_bytes;
                 self.inode(&path)?.sync(size);
@@ -258,7 +282,9 @@ impl World {
     }
 
     fn truncate(&mut self, path: &DiskPath, len: u64) -> Result<(), DiskError> {
-        self.inode(path)?.current.set_len(len);
+        let inode = self.inode(path)?;
+        inode.current.set_len(len);
+        inode.cut = Some(inode.cut.unwrap_or(u64::MAX).min(len));
         Ok(())
     }
 
@@ -394,6 +420,7 @@ impl World {
             inode.current = inode.durable.clone();
             inode.dirty.clear();
             inode.lost.clear();
+            inode.cut = None;
         }
         self.collect_garbage();
     }
