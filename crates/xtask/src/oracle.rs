@@ -59,55 +59,98 @@ pub fn parse_seen(text: &str) -> Result<Vec<Seen>, String> {
         .collect()
 }
 
+/// What can be wrong with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Acknowledged, and not there.
+    Lost,
+    /// Not where its acknowledgement said.
+    Moved,
+    /// There more than once.
+    Twice,
+    /// Offsets do not count up from 0.
+    Hole,
+    /// A key is in two partitions.
+    Scattered,
+    /// A key's numbers do not rise.
+    Order,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Lost => "lost",
+            Kind::Moved => "moved",
+            Kind::Twice => "twice",
+            Kind::Hole => "hole",
+            Kind::Scattered => "scattered",
+            Kind::Order => "order",
+        }
+    }
+}
+
+/// One thing that is wrong, in words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    pub kind: Kind,
+    pub text: String,
+}
+
+/// An error that names the first of the [`faults`], unless there are none.
+pub fn judge(acked: &[Acked], seen: &[Seen], may_repeat: &[&str]) -> Result<(), String> {
+    let faults = faults(acked, seen, may_repeat);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let words = |fault: &Fault| format!("{}: {}", fault.kind.as_str(), fault.text);
+    let shown: Vec<String> = faults.iter().take(SHOWN_MAX).map(words).collect();
+    Err(format!("{} faults\n      {}", faults.len(), shown.join("\n      ")))
+}
+
 /// Every fault in what was `seen`, in the order the consumer saw it, against what was `acked`.
 /// Clients that `may_repeat` have no idempotence: a record of theirs may be there again, behind
 /// its first place.
-pub fn judge(acked: &[Acked], seen: &[Seen], may_repeat: &[&str]) -> Result<(), String> {
+pub fn faults(acked: &[Acked], seen: &[Seen], may_repeat: &[&str]) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut places: HashMap<(&str, u64), Vec<(i32, i64)>> = HashMap::new();
     for record in seen {
         let place = (record.partition, record.offset);
         places.entry((&record.client, record.sequence)).or_default().push(place);
     }
+    let mut fault = |kind, text| faults.push(Fault { kind, text });
     for record in acked {
         let name = format!("{} {}", record.client, record.sequence);
         match places.get(&(record.client.as_str(), record.sequence)) {
-            None => faults.push(format!("lost: {name}, acknowledged at {:?}", record.at)),
+            None => fault(Kind::Lost, format!("{name}, acknowledged at {:?}", record.at)),
             Some(found) => {
                 if let Some(at) = record.at.filter(|at| !found.contains(at)) {
-                    faults.push(format!("moved: {name}, acknowledged at {at:?}, is at {found:?}"));
+                    let text = format!("{name}, acknowledged at {at:?}, is at {found:?}");
+                    fault(Kind::Moved, text);
                 }
             }
         }
     }
     for ((client, sequence), found) in &places {
         if found.len() > 1 && !may_repeat.contains(client) {
-            faults.push(format!("twice: {client} {sequence} at {found:?}"));
+            fault(Kind::Twice, format!("{client} {sequence} at {found:?}"));
         }
     }
-    order(seen, may_repeat, &mut faults);
-    if faults.is_empty() {
-        return Ok(());
-    }
+    order(seen, may_repeat, &mut fault);
     faults.sort();
-    let shown = faults[..faults.len().min(SHOWN_MAX)].join("\n      ");
-    Err(format!("{} faults\n      {shown}", faults.len()))
+    faults
 }
 
 /// Offsets of a partition count up from 0 without holes; a key stays in its partition, and its
 /// numbers rise.
-fn order(seen: &[Seen], may_repeat: &[&str], faults: &mut Vec<String>) {
+fn order(seen: &[Seen], may_repeat: &[&str], fault: &mut impl FnMut(Kind, String)) {
     let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     let mut keys: HashMap<&str, (i32, u64)> = HashMap::new();
     for record in seen {
         let expected = next.entry(record.partition).or_default();
         if record.offset != *expected {
-            faults.push(format!(
-                "hole: partition {} goes from {} to {}",
-                record.partition,
-                *expected - 1,
-                record.offset
-            ));
+            let (partition, before) = (record.partition, *expected - 1);
+            let text = format!("partition {partition} goes from {before} to {}", record.offset);
+            fault(Kind::Hole, text);
         }
         *expected = record.offset + 1;
         let before = keys.get(record.key.as_str());
@@ -118,13 +161,11 @@ fn order(seen: &[Seen], may_repeat: &[&str], faults: &mut Vec<String>) {
         let here = (record.partition, record.sequence);
         if let Some((partition, before)) = keys.insert(&record.key, here) {
             if partition != record.partition {
-                faults.push(format!("key {} is in two partitions", record.key));
+                fault(Kind::Scattered, format!("key {} is in two partitions", record.key));
             }
             if before >= record.sequence {
-                faults.push(format!(
-                    "order: key {} has {} after {before}",
-                    record.key, record.sequence
-                ));
+                let text = format!("key {} has {} after {before}", record.key, record.sequence);
+                fault(Kind::Order, text);
             }
         }
     }

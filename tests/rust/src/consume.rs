@@ -54,22 +54,29 @@ pub fn all(bootstrap: &str, topic: &str) -> Result<(), String> {
 /// Assigns every partition from its beginning; the answer is partition -> high watermark of
 /// those that hold anything.
 pub fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
+    let mut ends = ends(consumer, topic)?;
+    let mut list = TopicPartitionList::new();
+    for partition in ends.keys() {
+        list.add_partition_offset(topic, *partition, Offset::Beginning)
+            .map_err(|error| format!("assign: {error}"))?;
+    }
+    consumer.assign(&list).map_err(|error| format!("assign: {error}"))?;
+    ends.retain(|_, high| *high > 0);
+    Ok(ends)
+}
+
+/// The high watermark of every partition.
+pub fn ends(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
     let metadata =
         consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("metadata: {error}"))?;
     let found = metadata.topics().first().ok_or("no such topic")?;
-    let mut list = TopicPartitionList::new();
     let mut ends = BTreeMap::new();
     for partition in found.partitions() {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)
-            .map_err(|error| format!("assign: {error}"))?;
         let (_, high) = consumer
             .fetch_watermarks(topic, partition.id(), CALL)
             .map_err(|error| format!("watermarks of {}: {error}", partition.id()))?;
-        if high > 0 {
-            ends.insert(partition.id(), high);
-        }
+        ends.insert(partition.id(), high);
     }
-    consumer.assign(&list).map_err(|error| format!("assign: {error}"))?;
     Ok(ends)
 }
 

@@ -15,12 +15,17 @@
 //!                                                      RATE 0: as fast as it goes; BATCH bytes,
 //!                                                      0: stock, 1: one record per request
 //! drain   BOOTSTRAP TOPIC                              "records bytes seconds"
+//! history-produce BOOTSTRAP TOPIC CLIENT PARTITIONS RATE   until standard input ends:
+//!                                     "ack partition offset sequence sent_us acked_us",
+//!                                     "fail partition sequence certain|unsure why"
+//! history-poll    BOOTSTRAP TOPIC     "partition offset value", likewise
 //! ```
 
 mod admin;
 mod consume;
 mod flood;
 mod group;
+mod history;
 mod produce;
 
 use std::process::ExitCode;
@@ -68,10 +73,15 @@ fn main() -> ExitCode {
                 flood::produce(bootstrap, topic, &flood)
             }),
         ["drain", bootstrap, topic] => flood::drain(bootstrap, topic),
-        _ => {
-            Err("usage: produce | consume | load | probe | flood | drain, see src/main.rs"
-                .to_owned())
+        ["history-produce", bootstrap, topic, client, partitions, rate] => {
+            number(partitions).and_then(|partitions| Ok((partitions, number(rate)?))).and_then(
+                |(partitions, rate)| history::produce(bootstrap, topic, client, partitions, rate),
+            )
         }
+        ["history-poll", bootstrap, topic] => history::poll(bootstrap, topic),
+        _ => Err("usage: produce | consume | load | probe | flood | drain | history-..., \
+                 see src/main.rs"
+            .to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -134,8 +134,8 @@ pub fn slowest_ms(acks: &[Ack], affected: &[i32], killed_us: u64) -> Result<f64,
 
 #[derive(Debug, Clone, Copy)]
 pub struct Ack {
-    partition: i32,
-    sent_us: u64,
+    pub partition: i32,
+    pub sent_us: u64,
     pub acked_us: u64,
 }
 
