@@ -55,6 +55,17 @@ impl Job {
         Err(format!("{} ended with {status}\n{}{}", self.name, tail(&out), tail(&err)))
     }
 
+    /// Asks the program to end with a signal it may answer, and waits: what it printed.
+    pub fn terminate(mut self, limit: Duration) -> Result<String, String> {
+        if self.is_running() {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("kill -TERM {}", self.child.id())]);
+            run("kill", &mut command)?;
+        }
+        self.end(limit)?;
+        Ok(read(&self.stdout))
+    }
+
     /// What the program wrote to standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.stdout)

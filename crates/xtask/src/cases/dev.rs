@@ -2,6 +2,7 @@
 //! comes back, Ctrl-C drains them all, and a second start finds the data.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,7 +86,7 @@ impl Dev {
     }
 
     fn is_ready(port: u16) -> bool {
-        matches!(http::get(port + ADMIN_ABOVE, "/readyz"), Ok((200, _)))
+        matches!(http::get(local(port + ADMIN_ABOVE), "/readyz"), Ok((200, _)))
     }
 
     fn wait_ready(&mut self) -> Result<(), String> {
@@ -103,7 +104,7 @@ impl Dev {
     }
 
     fn create_topic(&self) -> Result<(), String> {
-        let mut broker = Kafka::connect(self.base).map_err(|error| error.to_string())?;
+        let mut broker = Kafka::connect(local(self.base)).map_err(|error| error.to_string())?;
         match broker.create_topic(TOPIC, 1, 3) {
             Ok(0) => Ok(()),
             other => Err(format!("CreateTopics: {other:?}")),
@@ -179,6 +180,10 @@ fn children(pid: u32) -> std::io::Result<Vec<u32>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// A base port with all nine ports of the command free a moment ago.

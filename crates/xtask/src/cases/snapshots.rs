@@ -126,7 +126,9 @@ fn produce(cluster: &Cluster, segments: usize) -> Result<(), String> {
         loop {
             let wrote = cluster
                 .leader(TOPIC, 0)
-                .and_then(|leader| Kafka::connect(cluster.port(leader)).map_err(|e| e.to_string()))
+                .and_then(|leader| {
+                    Kafka::connect(cluster.socket(leader)).map_err(|e| e.to_string())
+                })
                 .and_then(|mut kafka| {
                     kafka.produce(TOPIC, 0, &value).map_err(|error| error.to_string())
                 });

@@ -62,19 +62,24 @@ pub fn prepare_all() -> BTreeMap<Toolchain, Result<(), String>> {
 }
 
 fn prepare_kcat() -> Result<(), String> {
-    if job::exists("kcat") {
+    program("kcat", "kcat")
+}
+
+/// A program of the distribution: there, or in CI installed with its package.
+pub fn program(name: &str, package: &str) -> Result<(), String> {
+    if job::exists(name) {
         return Ok(());
     }
     if !workspace::is_ci() {
-        return Err("kcat is not installed".to_owned());
+        return Err(format!("{name} is not installed"));
     }
     let mut update = Command::new("apt-get");
     update.args(["update", "-qq"]);
     job::run("apt-get update", &mut update)?;
     let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "-qq", "--no-install-recommends", "kcat"]);
+    install.args(["install", "-y", "-qq", "--no-install-recommends", package]);
     install.env("DEBIAN_FRONTEND", "noninteractive");
-    job::run("apt-get install kcat", &mut install)
+    job::run(&format!("apt-get install {package}"), &mut install)
 }
 
 /// The interpreter of the virtual environment.

@@ -16,15 +16,15 @@ pub fn text(cluster: &Cluster, broker: &Broker, extra: &[&str]) -> String {
         .iter()
         // Whoever is added later joins what these formed.
         .take(super::BROKERS)
-        .map(|other| format!("\"{}@127.0.0.1:{}\"", other.id, other.ports.peer))
+        .map(|other| format!("\"{}@{}\"", other.id, other.ports.peer))
         .collect();
     format!(
         "node.id = {id}\n\
-         listeners = [\"PLAINTEXT://127.0.0.1:{kafka}\"]\n\
-         advertised.listeners = [\"PLAINTEXT://127.0.0.1:{kafka}\"]\n\
+         listeners = [\"PLAINTEXT://{kafka}\"]\n\
+         advertised.listeners = [\"PLAINTEXT://{kafka}\"]\n\
          initial.brokers = [{peers}]\n\
-         peer.listener = \"127.0.0.1:{peer}\"\n\
-         admin.listener = \"127.0.0.1:{admin}\"\n\
+         peer.listener = \"{peer}\"\n\
+         admin.listener = \"{admin}\"\n\
          log.dir = \"{data}\"\n\
          {extra}\n",
         id = broker.id,
@@ -40,8 +40,8 @@ pub fn text(cluster: &Cluster, broker: &Broker, extra: &[&str]) -> String {
 fn member(cluster: &Cluster, broker: &Broker) -> Member {
     Member {
         id: broker.id,
-        port: broker.ports.kafka,
-        controller_port: broker.ports.peer,
+        port: broker.ports.kafka.port(),
+        controller_port: broker.ports.peer.port(),
         data: cluster.data_dir(broker.id),
     }
 }

@@ -8,15 +8,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 const BODY_BYTES_MAX: u64 = 32 << 20;
 
 /// The status and body of `GET path`.
-pub fn get(port: u16, path: &str) -> Result<(u16, String), String> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let text = request(address, path).map_err(|error| format!("GET :{port}{path}: {error}"))?;
+pub fn get(at: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    let text = request(at, path).map_err(|error| format!("GET {at}{path}: {error}"))?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no end of headers")?;
     let status = head
         .split_whitespace()
         .nth(1)
         .and_then(|word| word.parse().ok())
-        .ok_or_else(|| format!("GET :{port}{path}: no status in `{head}`"))?;
+        .ok_or_else(|| format!("GET {at}{path}: no status in `{head}`"))?;
     Ok((status, body.to_owned()))
 }
 

@@ -30,9 +30,8 @@ pub struct Partition {
 pub struct Kafka(TcpStream);
 
 impl Kafka {
-    pub fn connect(port: u16) -> Result<Kafka> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    pub fn connect(at: SocketAddr) -> Result<Kafka> {
+        let stream = TcpStream::connect_timeout(&at, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_nodelay(true)?;
         Ok(Kafka(stream))
@@ -94,6 +93,16 @@ impl Kafka {
 
     /// Produce v3 of one record without a key, acks=all; the error code.
     pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> Result<i16> {
+        self.produce_stamped(topic, partition, value).map(|(error, _)| error)
+    }
+
+    /// The same, and the time of the append in milliseconds, where the topic's records have it.
+    pub fn produce_stamped(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        value: &[u8],
+    ) -> Result<(i16, i64)> {
         let batch = batch_of(value);
         let mut body = Writer::default();
         body.i16(-1); // no transaction
@@ -109,7 +118,8 @@ impl Kafka {
         let mut r = Reader(&response);
         let (_topics, _name) = (r.i32()?, r.string()?);
         let (_partitions, _index) = (r.i32()?, r.i32()?);
-        r.i16()
+        let (error, _base, stamp_ms) = (r.i16()?, r.i64()?, r.i64()?);
+        Ok((error, stamp_ms))
     }
 
     /// ListOffsets v1, latest: the high watermark, asked of the partition's leader.

@@ -6,11 +6,12 @@
 //! a cluster whose test failed stays where it is, with each broker's log.
 
 mod config;
+mod faults;
 pub mod http;
 pub mod kafka;
 
 use std::fs::{self, OpenOptions};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -31,18 +32,37 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Ports of one broker.
+/// Where one broker listens.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
-    kafka: u16,
-    peer: u16,
-    admin: u16,
+    kafka: SocketAddr,
+    peer: SocketAddr,
+    admin: SocketAddr,
 }
+
+impl Ports {
+    fn new(host: Ipv4Addr, [kafka, peer, admin]: [u16; 3]) -> Ports {
+        let at = |port| SocketAddr::from((host, port));
+        Ports { kafka: at(kafka), peer: at(peer), admin: at(admin) }
+    }
+}
+
+/// A place of its own for one broker: an address that only it has, and the words that go before
+/// its command line to start it there.
+#[derive(Debug, Clone)]
+pub struct Home {
+    pub host: Ipv4Addr,
+    pub prefix: Vec<String>,
+}
+
+/// Ports of a broker whose address is its own.
+const HOME_PORTS: [u16; 3] = [9092, 9192, 9292];
 
 #[derive(Debug)]
 struct Broker {
     id: i32,
     ports: Ports,
+    prefix: Vec<String>,
     process: Option<Child>,
 }
 
@@ -116,9 +136,36 @@ impl Cluster {
         Cluster::prepare_some(name, BROKERS, brand, extra)
     }
 
+    /// The same with a home for each broker.
+    pub fn prepare_at(name: &str, homes: &[Home], extra: &[&str]) -> Result<Cluster, String> {
+        let brokers = (1..).zip(homes).map(|(id, home)| Broker {
+            id,
+            ports: Ports::new(home.host, HOME_PORTS),
+            prefix: home.prefix.clone(),
+            process: None,
+        });
+        Cluster::prepare_these(name, brokers.collect(), Brand::Glasslog, extra)
+    }
+
     fn prepare_some(
         name: &str,
         count: usize,
+        brand: Brand,
+        extra: &[&str],
+    ) -> Result<Cluster, String> {
+        let ports = free_ports(count * 3)?;
+        let brokers = (1..).zip(ports.chunks(3)).map(|(id, ports)| Broker {
+            id,
+            ports: Ports::new(Ipv4Addr::LOCALHOST, [ports[0], ports[1], ports[2]]),
+            prefix: Vec::new(),
+            process: None,
+        });
+        Cluster::prepare_these(name, brokers.collect(), brand, extra)
+    }
+
+    fn prepare_these(
+        name: &str,
+        brokers: Vec<Broker>,
         brand: Brand,
         extra: &[&str],
     ) -> Result<Cluster, String> {
@@ -127,15 +174,6 @@ impl Cluster {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let ports = free_ports(count * 3)?;
-        let brokers = (1..)
-            .zip(ports.chunks(3))
-            .map(|(id, ports)| Broker {
-                id,
-                ports: Ports { kafka: ports[0], peer: ports[1], admin: ports[2] },
-                process: None,
-            })
-            .collect();
         let cluster = Cluster { brand, dir, brokers };
         let mut files = Vec::new();
         for broker in &cluster.brokers {
@@ -155,8 +193,8 @@ impl Cluster {
     pub fn add(&mut self, extra: &[&str]) -> Result<i32, String> {
         let id = i32::try_from(self.brokers.len()).expect("a few") + 1;
         let ports = free_ports(3)?;
-        let ports = Ports { kafka: ports[0], peer: ports[1], admin: ports[2] };
-        let broker = Broker { id, ports, process: None };
+        let ports = Ports::new(Ipv4Addr::LOCALHOST, [ports[0], ports[1], ports[2]]);
+        let broker = Broker { id, ports, prefix: Vec::new(), process: None };
         let path = self.config_file(id);
         fs::write(&path, config::text(self, &broker, extra))
             .map_err(|error| format!("{}: {error}", path.display()))?;
@@ -194,15 +232,15 @@ impl Cluster {
         }
     }
 
-    /// The Kafka port of one broker.
-    pub fn port(&self, id: i32) -> u16 {
+    /// Where one broker listens for Kafka clients.
+    pub fn socket(&self, id: i32) -> SocketAddr {
         self.ports(id).kafka
     }
 
     /// Runs `glasslog` with these words and a broker's admin listener; what it prints.
     pub fn order(&self, id: i32, words: &[&str], limit: Duration) -> Result<String, String> {
         let mut command = Command::new(workspace::program("glasslog"));
-        command.args(words).arg("--admin").arg(format!("127.0.0.1:{}", self.ports(id).admin));
+        command.args(words).arg("--admin").arg(self.ports(id).admin.to_string());
         Job::spawn(&format!("{}-{id}", words.join("-")), command, &self.dir)?.wait(limit)
     }
 
@@ -219,7 +257,7 @@ impl Cluster {
 
     /// `host:port` of one broker.
     pub fn address(&self, id: i32) -> String {
-        format!("127.0.0.1:{}", self.ports(id).kafka)
+        self.ports(id).kafka.to_string()
     }
 
     /// The folder for whatever a test keeps beside the brokers.
@@ -274,7 +312,17 @@ impl Cluster {
         if self.brand == Brand::ApacheKafka {
             return apache::server(&config);
         }
-        let mut command = Command::new(workspace::program("glasslog"));
+        let program = workspace::program("glasslog");
+        let found = self.brokers.iter().find(|broker| broker.id == id);
+        let prefix = &found.expect("a broker of this cluster").prefix;
+        let mut command = match prefix.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(["server", "--config"]).arg(config);
         command
     }

@@ -1,0 +1,67 @@
+//! What can be done to one broker's process besides stopping and killing it.
+
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use super::http::{self, Metrics};
+use super::{Cluster, POLL, signal};
+
+impl Cluster {
+    /// Sends a signal by name to a running broker.
+    pub fn signal(&mut self, id: i32, name: &str) -> Result<(), String> {
+        let process = self.broker(id).process.as_ref();
+        signal(process.ok_or_else(|| format!("broker {id} does not run"))?, name)
+    }
+
+    /// The process of a running broker.
+    pub fn pid(&self, id: i32) -> Option<u32> {
+        let found = self.brokers.iter().find(|broker| broker.id == id)?;
+        found.process.as_ref().map(Child::id)
+    }
+
+    /// `kill -9`, also of a broker that has ended by itself meanwhile.
+    pub fn kill_or_gone(&mut self, id: i32) -> Result<(), String> {
+        let Some(mut process) = self.broker(id).process.take() else { return Ok(()) };
+        // Fails harmlessly when it has ended.
+        let _ = process.kill();
+        process.wait().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Ends all brokers at once; what is on their disks matters no more.
+    pub fn kill_all(&mut self) {
+        for id in self.ids() {
+            let _ = self.kill_or_gone(id);
+        }
+    }
+
+    /// Waits until a broker ends by itself.
+    pub fn wait_end(&mut self, id: i32, limit: Duration) -> Result<ExitStatus, String> {
+        let start = Instant::now();
+        loop {
+            let process = self.broker(id).process.as_mut();
+            let process = process.ok_or_else(|| format!("broker {id} does not run"))?;
+            if let Some(status) = process.try_wait().map_err(|error| error.to_string())? {
+                self.broker(id).process = None;
+                return Ok(status);
+            }
+            if start.elapsed() > limit {
+                let text = format!("broker {id} still runs after {limit:?}");
+                return Err(self.with_log(id, &text));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// One scrape of one broker.
+    pub fn metrics_of(&self, id: i32) -> Result<Metrics, String> {
+        match http::get(self.ports(id).admin, "/metrics")? {
+            (200, body) => Ok(Metrics::new(body)),
+            (status, _) => Err(format!("/metrics of broker {id}: {status}")),
+        }
+    }
+
+    /// Other words before a broker's command line, from its next start on.
+    pub fn set_prefix(&mut self, id: i32, prefix: Vec<String>) {
+        self.broker(id).prefix = prefix;
+    }
+}
