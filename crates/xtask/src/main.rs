@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod fuzz;
 mod groups;
+mod history;
 mod job;
 mod kafka;
 mod matrix;
@@ -29,9 +30,12 @@ cargo xtask <command>
 
   verify [CHECK...]    format arrows tidy metrics pages clippy (all by default)
   fix                  mends what verify can mend by itself
-  test [PHASE...]      build unit sim clients admin steady hostile failover shutdown dev (all of them by default)
+  test [PHASE...]      build unit sim clients admin steady hostile failover shutdown
+                       membership snapshots chaos dev (all of them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
+  chaos [SCENARIO...]  brokers in network namespaces, faults, histories judged: --rounds N --seconds N
+                       --config LINE (of every broker's configuration)
   clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
   sim [FLAGS]          lives of simulated clusters: --seeds N (100), --seed N --verbose, --help
   mutants [--seeds N]  each planted bug until a simulated life catches it
@@ -54,6 +58,9 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("--seconds {seconds}: no number")),
         },
         ["failover"] => test::failover(),
+        ["chaos", ref args @ ..] => cases::chaos::command(args),
+        // One run of one scenario, in namespaces of its own.
+        ["chaos-inside", ref args @ ..] => cases::chaos::inside(args),
         ["clients"] => test::clients(false),
         ["clients", "--kafka"] => test::clients(true),
         ["sim", ref args @ ..] => sim::run(args),

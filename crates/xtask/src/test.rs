@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, clients, dev, failover, hostile, membership, shutdown, snapshots, steady,
+    admin, chaos, clients, dev, failover, hostile, membership, shutdown, snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 12] = [
+const PHASES: [&str; 13] = [
     "build",
     "unit",
     "sim",
@@ -27,6 +27,7 @@ const PHASES: [&str; 12] = [
     "shutdown",
     "membership",
     "snapshots",
+    "chaos",
     "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
@@ -90,6 +91,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("snapshots") {
         tally.phase("snapshots", snapshots::run);
+    }
+    if wanted("chaos") {
+        tally.phase("chaos", chaos::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod administrators;
+pub mod chaos;
 pub mod clients;
 pub mod dev;
 pub mod failover;
