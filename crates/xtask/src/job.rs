@@ -55,6 +55,15 @@ impl Job {
         Err(format!("{} ended with {status}\n{}{}", self.name, tail(&out), tail(&err)))
     }
 
+    /// Waits for the end: what the program printed, however it ended, and whether it ended well.
+    pub fn outcome(mut self, limit: Duration) -> (String, Result<(), String>) {
+        let ended = self.end(limit).and_then(|status| {
+            let failed = || format!("{} ended with {status}\n{}", self.name, tail(&self.stderr()));
+            if status.success() { Ok(()) } else { Err(failed()) }
+        });
+        (read(&self.stdout), ended)
+    }
+
     /// Asks the program to end with a signal it may answer, and waits: what it printed.
     pub fn terminate(mut self, limit: Duration) -> Result<String, String> {
         if self.is_running() {

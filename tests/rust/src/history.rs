@@ -91,8 +91,8 @@ pub fn produce(
         .set("enable.idempotence", "true")
         .set("linger.ms", "0")
         .set("message.timeout.ms", DELIVERY_MS)
-        .set("request.timeout.ms", "5000")
         // It should notice what the brokers do, not what its own patience is.
+        .set("request.timeout.ms", "2000")
         .set("socket.connection.setup.timeout.ms", "1000")
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "100")

@@ -44,6 +44,8 @@ pub struct Told {
     pub times: Vec<Ack>,
     /// Records whose producers gave up, not knowing whether they were stored.
     pub unsure: usize,
+    /// Clients that ended badly.
+    pub complaints: Vec<String>,
 }
 
 impl Load {
@@ -72,7 +74,7 @@ impl Load {
                     && consumer.stdout().contains("record_data")
             });
             if all && java && !self.follower.stdout().is_empty() {
-                return self.assert_running();
+                return Ok(());
             }
             std::thread::sleep(POLL);
         }
@@ -85,45 +87,41 @@ impl Load {
         Ok(history::produced("rdkafka", &self.producer.stdout())?.times)
     }
 
-    fn assert_running(&mut self) -> Result<(), String> {
-        let mut jobs = vec![("producer", &mut self.producer), ("follower", &mut self.follower)];
-        if let Some((producer, consumer)) = &mut self.java {
-            jobs.extend([("Java's producer", producer), ("Java's consumer", consumer)]);
-        }
-        for (name, job) in jobs {
-            if !job.is_running() {
-                return Err(format!("the {name} ended by itself\n{}", job.stderr()));
-            }
-        }
-        Ok(())
-    }
-
     /// Stops the producers, lets the consumers read to the end, and reads everything once more.
+    /// A client that ended badly is complained about; what it had been told by then counts.
     pub fn finish(mut self, cluster: &Cluster) -> Result<Told, String> {
-        self.assert_running()?;
+        let mut complaints = Vec::new();
         drop(self.producer.stdin());
-        let java = self.java.take();
-        let java = java.map(|(producer, consumer)| (producer.terminate(END_LIMIT), consumer));
-        let ours = history::produced("rdkafka", &self.producer.wait(END_LIMIT)?)?;
+        let java = self.java.take().map(|(mut producer, consumer)| {
+            if !producer.is_running() {
+                complaints.push(format!("Java's producer ended by itself\n{}", producer.stderr()));
+            }
+            (producer.terminate(END_LIMIT), consumer)
+        });
+        let (text, ended) = self.producer.outcome(END_LIMIT);
+        complaints.extend(ended.err());
+        let ours = history::produced("rdkafka", &text)?;
         let (mut acked, mut refused, mut unsure) = (ours.acked, ours.refused, ours.unsure);
-        drop(self.follower.stdin());
-        let followed = history::followed(&self.follower.wait(END_LIMIT)?)?;
-        let follower = Consumer {
-            name: "the follower".to_owned(),
-            steps: followed.into_iter().map(Step::Polled).collect(),
+        let mut consumers = Vec::new();
+        let mut followed = |name: &str, steps: Result<Vec<Step>, String>| match steps {
+            Ok(steps) => consumers.push(Consumer { name: name.to_owned(), steps }),
+            // One that did not come to the end says nothing about what was there to see.
+            Err(text) => complaints.push(format!("{name}: {text}")),
         };
-        let mut consumers = vec![follower];
+        drop(self.follower.stdin());
+        let text = self.follower.wait(END_LIMIT).and_then(|text| history::followed(&text));
+        let steps = text.map(|seen| seen.into_iter().map(Step::Polled).collect());
+        followed("the follower", steps);
         if let Some((produced, consumer)) = java {
             let produced = history::verifiable_producer(&produced?)?;
             acked.extend(produced.acked);
             refused.extend(produced.refused);
             unsure += produced.unsure;
-            let name = "Java's member".to_owned();
-            consumers.push(Consumer { name, steps: caught_up(cluster, consumer)? });
+            followed("Java's member", caught_up(cluster, consumer));
         }
         let full = read(cluster)?;
         let history = History { acked, refused, consumers, full };
-        Ok(Told { history, times: ours.times, unsure })
+        Ok(Told { history, times: ours.times, unsure, complaints })
     }
 }
 

@@ -122,6 +122,16 @@ impl Drop for Lab {
 pub struct Quota(PathBuf);
 
 impl Quota {
+    /// Whether this machine has such groups and lets us make them.
+    pub fn possible() -> Result<(), String> {
+        let (root, version) = needs::cpu_groups().ok_or("no control group for processor time")?;
+        let quota = Quota(root.join(format!("{PREFIX}{}", std::process::id())));
+        fs::create_dir_all(&quota.0).map_err(|error| format!("{}: {error}", quota.0.display()))?;
+        let limit = quota.0.join(if version == 2 { "cgroup.procs" } else { "cpu.cfs_quota_us" });
+        let missing = || format!("this kernel has no {}", limit.display());
+        limit.exists().then_some(()).ok_or_else(missing)
+    }
+
     /// Holds a process to `percent` of one processor. `owner` is the process id of the run.
     pub fn new(owner: u32, pid: u32, percent: u32) -> Result<Quota, String> {
         const PERIOD_US: u32 = 100_000;

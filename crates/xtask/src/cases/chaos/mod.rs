@@ -20,7 +20,7 @@ mod scenarios;
 mod world;
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -105,6 +105,7 @@ fn play(tally: &mut Tally, options: &Options) {
             continue;
         }
         for round in 1..=options.rounds {
+            let begun = Instant::now();
             let found = start(scenario, options, round, java.is_ok());
             if let Ok(Value::String(why)) = &found {
                 report.skipped(scenario, why);
@@ -113,7 +114,8 @@ fn play(tally: &mut Tally, options: &Options) {
             }
             tally.check(&format!("{}, round {round}", scenario.name), || {
                 report.add(scenario, found.clone());
-                found.and_then(|run| report::verdict(&run))
+                let text = found.and_then(|run| report::verdict(&run))?;
+                Ok(format!("in {:.0} s: {text}", begun.elapsed().as_secs_f64()))
             });
         }
         lab::sweep();

@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::lab::Quota;
 use crate::clients::program;
+use crate::workspace;
 
 /// Why a fault cannot be made here.
 #[derive(Debug)]
@@ -47,12 +49,14 @@ impl Need {
             }
             Need::LoopDisks => {
                 program("mkfs.ext4", "e2fsprogs").map_err(Missing::Tool)?;
-                tried("losetup", &["--find"])
+                let dir = workspace::target().join("chaos/trial");
+                let dir = dir.display().to_string();
+                let script = "mkdir -p $0/at && truncate -s 16M $0/image && \
+                              mkfs.ext4 -q -F $0/image && mount -o loop $0/image $0/at";
+                // The mount goes with its namespace.
+                tried("unshare", &["--mount", "--propagation", "private", "sh", "-c", script, &dir])
             }
-            Need::CpuQuota => match cpu_groups() {
-                Some(_) => Ok(()),
-                None => Err(Missing::Kernel("no control group for processor time".to_owned())),
-            },
+            Need::CpuQuota => Quota::possible().map_err(Missing::Kernel),
             Need::FakeClock => {
                 program("faketime", "faketime").map_err(Missing::Tool)?;
                 let why = "faketime is there and libfaketimeMT.so.1 is not".to_owned();

@@ -99,8 +99,10 @@ impl Row {
             self.runs.iter().filter_map(|run| run["summary"].as_str()).collect();
         let violations: Vec<&str> = violations.into_iter().filter(|v| !v.is_empty()).collect();
         let mut found = if violations.is_empty() { "0".to_owned() } else { violations.join("; ") };
-        if !self.failures.is_empty() {
-            found = format!("{found}, {} without a result", self.failures.len());
+        let unwell = |run: &&Value| run["failures"].as_array().is_some_and(|f| !f.is_empty());
+        let failed = self.failures.len() + self.runs.iter().filter(unwell).count();
+        if failed > 0 {
+            found = format!("{found}, {failed} runs failed");
         }
         format!(
             "| {} | {} | {found} | {:.0} | {:.0} | {:.0} / {:.0} |",
@@ -121,8 +123,13 @@ pub fn verdict(run: &Value) -> Result<String, String> {
         run[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     };
     let summary = run["summary"].as_str().ok_or("a run without a summary")?;
+    let mut wrong = lines("failures");
     if !summary.is_empty() {
-        return Err(format!("{summary}\n      {}", lines("shown").join("\n      ")));
+        wrong.push(summary);
+        wrong.extend(lines("shown"));
+    }
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n      "));
     }
     Ok(format!(
         "{} acknowledged ({} unsure), {} polled, {} read, 0 violations; {} elections; served \
@@ -151,6 +158,8 @@ mod tests {
         assert!(verdict(&good).expect("good").starts_with("5 acknowledged"));
         let bad = json!({"summary": "1 lost", "shown": ["lost: a 1"]});
         assert_eq!(verdict(&bad), Err("1 lost\n      lost: a 1".to_owned()));
+        let deaf = json!({"summary": "", "failures": ["partition 0 does not serve"]});
+        assert_eq!(verdict(&deaf), Err("partition 0 does not serve".to_owned()));
         assert!(verdict(&json!({})).is_err());
     }
 
@@ -165,7 +174,7 @@ mod tests {
         }
         report.add(scenario, Err("the broker died".to_owned()));
         let line = &report.table()[2];
-        assert!(line.ends_with("| 3 | 0, 1 without a result | 3 | 30 | 7 / 30 |"), "{line}");
+        assert!(line.ends_with("| 3 | 0, 1 runs failed | 3 | 30 | 7 / 30 |"), "{line}");
         report.skipped(scenario, "no loop devices");
         assert!(report.table()[2].contains("skipped: no loop devices"));
     }

@@ -12,10 +12,10 @@ pub const EVERYWHERE: Scenario = Scenario {
 };
 
 fn play(world: &mut World) -> Result<(), Trouble> {
-    world.begin();
     for id in world.cluster.ids() {
         world.lab.lose(id, PERCENT)?;
     }
+    world.begin();
     // Retransmission takes seconds at times: a short fault shows little.
     world.hold();
     world.hold();

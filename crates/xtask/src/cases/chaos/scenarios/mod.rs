@@ -27,18 +27,17 @@ pub struct Scenario {
     /// Lines of every broker's configuration.
     pub config: &'static [&'static str],
     /// What is done to the brokers' command lines before they start.
-    pub dress: Option<fn(&mut Cluster, &Lab) -> Result<(), String>>,
+    pub dress: Option<Dress>,
     /// Breaks it, mends it, and says when each happened.
-    pub play: fn(&mut World) -> Result<(), Trouble>,
+    pub play: Play,
 }
+
+type Dress = fn(&mut Cluster, &Lab) -> Result<(), String>;
+type Play = fn(&mut World) -> Result<(), Trouble>;
 
 impl Scenario {
     /// One that needs nothing special.
-    const fn new(
-        name: &'static str,
-        fault: &'static str,
-        play: fn(&mut World) -> Result<(), Trouble>,
-    ) -> Scenario {
+    const fn new(name: &'static str, fault: &'static str, play: Play) -> Scenario {
         let below = Below::Machine;
         Scenario { name, fault, needs: &[], below, config: &[], dress: None, play }
     }

@@ -24,8 +24,8 @@ fn one_way(world: &mut World) -> Result<(), Trouble> {
 }
 
 fn cut(world: &mut World, hears: bool) -> Result<(), Trouble> {
-    world.begin();
     world.lab.cut(world.victim, &world.others(), true, hears)?;
+    world.begin();
     world.hold();
     world.lab.mend(world.victim)?;
     world.end();

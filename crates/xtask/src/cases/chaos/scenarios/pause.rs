@@ -7,8 +7,8 @@ use crate::cases::chaos::world::{Trouble, World};
 pub const LEADER: Scenario = Scenario::new("pause", "SIGSTOP of a leader, SIGCONT", play);
 
 fn play(world: &mut World) -> Result<(), Trouble> {
-    world.begin();
     world.cluster.signal(world.victim, "STOP")?;
+    world.begin();
     world.hold();
     world.cluster.signal(world.victim, "CONT")?;
     world.end();

@@ -40,7 +40,7 @@ fn lose(world: &mut World, ids: &[i32]) -> Result<(), Trouble> {
         }
     }
     for id in ids {
-        // One that noticed has ended by itself.
+        // One that noticed that it cannot write has ended by itself.
         world.cluster.kill_or_gone(*id)?;
     }
     for id in ids {
