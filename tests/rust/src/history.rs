@@ -93,6 +93,7 @@ pub fn produce(
         .set("message.timeout.ms", DELIVERY_MS)
         // It should notice what the brokers do, not what its own patience is.
         .set("request.timeout.ms", "2000")
+        .set("socket.timeout.ms", "2000")
         .set("socket.connection.setup.timeout.ms", "1000")
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "100")

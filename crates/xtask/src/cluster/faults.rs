@@ -4,6 +4,7 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::http::{self, Metrics};
+use super::kafka::{Kafka, Partition};
 use super::{Cluster, POLL, signal};
 
 impl Cluster {
@@ -58,6 +59,12 @@ impl Cluster {
             (200, body) => Ok(Metrics::new(body)),
             (status, _) => Err(format!("/metrics of broker {id}: {status}")),
         }
+    }
+
+    /// Who leads what, as one broker tells it.
+    pub fn partitions_of(&self, id: i32, topic: &str) -> Result<Vec<Partition>, String> {
+        let asked = Kafka::connect(self.ports(id).kafka).and_then(|mut k| k.partitions(topic));
+        asked.map_err(|error| error.to_string())
     }
 
     /// Other words before a broker's command line, from its next start on.

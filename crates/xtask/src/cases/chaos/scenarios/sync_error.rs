@@ -20,9 +20,10 @@ pub const LEADER: Scenario = Scenario {
 };
 
 fn play(world: &mut World) -> Result<(), Trouble> {
-    world.begin();
     world.disk(world.victim).betray()?;
+    // It goes on until it wants a block that was never written.
     let status = world.cluster.wait_end(world.victim, END_LIMIT)?;
+    world.begin();
     let log = world.cluster.log(world.victim);
     let last = log.lines().last().unwrap_or_default().to_owned();
     if status.success() || !last.starts_with("glasslog: fatal: ") {
