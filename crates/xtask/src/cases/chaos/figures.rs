@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::cases::failover::Ack;
 use crate::cluster::Cluster;
 
-/// The longest time between two acknowledgements of each partition that acknowledged anything.
-pub fn gaps_ms(times: &[Ack]) -> Vec<f64> {
+/// The longest time between two acknowledgements of each partition that acknowledged anything,
+/// from `since_us` on: a JVM that starts beside the producer is no fault.
+pub fn gaps_ms(times: &[Ack], since_us: u64) -> Vec<f64> {
     let mut by_partition: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
-    for ack in times {
+    for ack in times.iter().filter(|ack| ack.acked_us >= since_us) {
         by_partition.entry(ack.partition).or_default().push(ack.acked_us);
     }
     let longest = |acks: &mut Vec<u64>| {
@@ -60,7 +61,9 @@ mod tests {
     #[test]
     fn each_partition_has_its_longest_gap() {
         let text = "0\t0\t1000\n1\t0\t1000\n0\t0\t3000\n1\t0\t9000\n0\t0\t2500\n";
-        assert_eq!(gaps_ms(&failover::parse(text).expect("lines")), [1.5, 8.0]);
+        let times = failover::parse(text).expect("lines");
+        assert_eq!(gaps_ms(&times, 0), [1.5, 8.0]);
+        assert_eq!(gaps_ms(&times, 2_000), [0.5, 0.0]);
     }
 
     #[test]

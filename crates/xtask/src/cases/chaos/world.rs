@@ -156,6 +156,7 @@ fn run(
     cluster.create_topic(TOPIC, PARTITIONS)?;
     let mut load = Load::start(&cluster, java)?;
     load.settle()?;
+    let settled_us = wall_us();
     std::thread::sleep(SETTLE);
     let before = Elections::read(&cluster)?;
     let victim = cluster.leader(TOPIC, 0)?;
@@ -174,7 +175,7 @@ fn run(
     if broken > 0.0 {
         failures.push(format!("{broken} broken invariants, by the brokers' own count"));
     }
-    let mut found = summarise(&told, began_us, ended_us);
+    let mut found = summarise(&told, settled_us, began_us, ended_us);
     failures.extend(told.complaints);
     let good = failures.is_empty() && found["violations"] == json!({});
     found["failures"] = json!(failures);
@@ -191,7 +192,7 @@ fn run(
     Ok(found)
 }
 
-fn summarise(told: &Told, began_us: u64, ended_us: u64) -> Value {
+fn summarise(told: &Told, settled_us: u64, began_us: u64, ended_us: u64) -> Value {
     let violations = history::check(&told.history);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut shown = Vec::new();
@@ -214,7 +215,7 @@ fn summarise(told: &Told, began_us: u64, ended_us: u64) -> Value {
         "unsure": told.unsure,
         "polled": polled,
         "read": told.history.full.len(),
-        "gaps_ms": figures::gaps_ms(&told.times),
+        "gaps_ms": figures::gaps_ms(&told.times, settled_us),
         "fault_ms": ended_us.saturating_sub(began_us) as f64 / 1_000.0,
         // Nothing where a partition never served again.
         "served_after_begin_ms": failover::slowest_ms(&told.times, &all, began_us).ok(),
