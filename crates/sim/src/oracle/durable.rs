@@ -127,8 +127,13 @@ impl Durable {
                 .collect();
             terms.extend(found.into_iter().flat_map(|f| &f.entries).map(|entry| entry.term));
             let promise = found.map(|f| f.hard_state).unwrap_or_default();
+            if found.is_some_and(|found| found.removed) {
+                // Only its files are left.
+                self.logs.remove(&(b, group));
+                continue;
+            }
             // What is named as lost is not promised any more; it neither votes nor leads.
-            let named = found.is_some_and(|found| found.removed || found.suspect.is_some());
+            let named = found.is_some_and(|found| found.suspect.is_some());
             let was = std::mem::replace(log, DiskLog { terms, promise, pending: VecDeque::new() });
             if named {
                 self.lost.entry((b, group)).or_default().push(was);
