@@ -108,6 +108,11 @@ impl Faults {
         }
     }
 
+    /// The bad disk is replaced by one whose bits are as they were written.
+    pub fn new_disk(&mut self) {
+        self.rotted = false;
+    }
+
     /// Bits of this broker's disk were flipped.
     pub fn has_rotted(&self, b: usize) -> bool {
         self.rotted && b == self.bad_disk
@@ -236,7 +241,7 @@ impl World {
     /// vote may be forgotten so, and nobody can promise otherwise. Such flips are taken back.
     fn flip_bits(&mut self, b: usize) {
         self.cut_power(b);
-        let kept = self.brokers[b].disk.world().clone();
+        let (kept, rotted) = (self.brokers[b].disk.world().clone(), self.faults.rotted);
         let flipped = self.flip_some(b);
         let before = recover_copy(&kept);
         let after = recover_copy(&self.brokers[b].disk.world());
@@ -254,6 +259,7 @@ impl World {
         }
         self.reached.add(Reach::CutByFlip, flipped);
         *self.brokers[b].disk.world() = kept;
+        self.faults.rotted = rotted;
     }
 
     /// Bits flipped.

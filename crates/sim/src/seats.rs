@@ -116,6 +116,7 @@ impl World {
         self.reach(Reach::Wiped);
         self.note(Who::Broker(b), "wiped", &[]);
         self.brokers[b].new_disk();
+        self.faults.new_disk();
         self.oracle.wiped(b);
         if self.has(Plant::OldIdAfterWipe) {
             return;

@@ -17,6 +17,7 @@ use storage::{
     delete_segments,
 };
 
+use crate::broker::Process;
 use crate::filling::Fetches;
 use crate::plant::Plant;
 use crate::report::Reach;
@@ -500,27 +501,8 @@ impl World {
         if let Some(until) = self.stopped_until(b) {
             return self.schedule_at(until, What::CheckpointStep { b, life });
         }
-        let (early, unsynced) =
-            (self.has(Plant::ForgottenTooEarly), self.has(Plant::UnsyncedSegments));
+        self.spoil_checkpoint(b);
         let process = self.brokers[b].process.as_mut().expect("it lives");
-        match &process.segments.stage {
-            Stage::Write(marks) if early => {
-                let covered = marks.iter().map(|(mark, ..)| (mark.group, mark.applied_index));
-                let states = process.journal.journal.synced_states();
-                let lsn = |group| {
-                    states.iter().find(|s| s.group == group).map_or(Lsn(0), |s| s.as_of_lsn)
-                };
-                let covered: Covered = covered.map(|(g, index)| (g, index, lsn(g))).collect();
-                process.journal.journal.checkpointed(&covered);
-            }
-            Stage::Sync(_) if unsynced => {
-                let Stage::Sync(marks) = std::mem::take(&mut process.segments.stage) else {
-                    unreachable!("looked at just now")
-                };
-                process.segments.stage = Stage::Write(marks);
-            }
-            _ => {}
-        }
         let journal = &process.journal.journal;
         match process.segments.step(|| journal.synced_states()) {
             Ok(None) => self.next_checkpoint_step(b, life),
@@ -530,6 +512,27 @@ impl World {
             }
             Err(error) => self.segments_failed(b, error),
         }
+    }
+
+    /// What planted segment threads do before a checkpoint's next step.
+    fn spoil_checkpoint(&mut self, b: usize) {
+        let (early, unsynced) =
+            (self.has(Plant::ForgottenTooEarly), self.has(Plant::UnsyncedSegments));
+        let Process { segments, journal, .. } = self.brokers[b].process.as_mut().expect("it lives");
+        segments.stage = match std::mem::take(&mut segments.stage) {
+            Stage::Sync(marks) if unsynced => Stage::Write(marks),
+            Stage::Write(marks) if early => {
+                let states = journal.journal.synced_states();
+                let lsn = |group| {
+                    states.iter().find(|s| s.group == group).map_or(Lsn(0), |s| s.as_of_lsn)
+                };
+                let covered = marks.iter().map(|(m, ..)| (m.group, m.applied_index, lsn(m.group)));
+                let covered: Covered = covered.collect();
+                journal.journal.checkpointed(&covered);
+                Stage::Write(marks)
+            }
+            stage => stage,
+        };
     }
 
     /// Older entries for a lagging follower, read off the shard.

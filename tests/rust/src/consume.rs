@@ -12,14 +12,19 @@ use rdkafka::{Offset, TopicPartitionList};
 const CALL: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(60);
 
+/// What every reader with assigned partitions sets.
+pub fn reader(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    // librdkafka wants a group name to assign; it is never contacted.
+    config.set("group.id", "unused");
+    config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    config
+}
+
 /// Prints every record of `topic` between the beginning and the high watermark.
 pub fn all(bootstrap: &str, topic: &str) -> Result<(), String> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        // librdkafka wants a group name to assign; it is never contacted.
-        .set("group.id", "unused")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
+    let consumer: BaseConsumer = reader(bootstrap)
         .set("check.crcs", "true")
         .set("enable.partition.eof", "false")
         .create()

@@ -153,14 +153,8 @@ fn producer(bootstrap: &str, flood: &Flood) -> Result<BaseProducer<Context>, Str
 
 /// Reads `topic` from its beginning to the end it had; prints "records bytes seconds".
 pub fn drain(bootstrap: &str, topic: &str) -> Result<(), String> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        // librdkafka wants a group name to assign; it is never contacted.
-        .set("group.id", "unused")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .create()
-        .map_err(|error| format!("consumer: {error}"))?;
+    let consumer: BaseConsumer =
+        consume::reader(bootstrap).create().map_err(|error| format!("consumer: {error}"))?;
     let mut ends = consume::assign(&consumer, topic)?;
     let (began, mut records, mut bytes) = (Instant::now(), 0_u64, 0_u64);
     let mut heard = Instant::now();

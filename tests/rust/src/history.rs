@@ -131,12 +131,7 @@ pub fn produce(
 /// Every record of the topic as it comes, from its beginning until standard input ends, and then
 /// on to the end that the topic has by then. With no standard input: the topic read once.
 pub fn poll(bootstrap: &str, topic: &str) -> Result<(), String> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        // librdkafka wants a group name to assign; it is never contacted.
-        .set("group.id", "unused")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
+    let consumer: BaseConsumer = consume::reader(bootstrap)
         .set("check.crcs", "true")
         .set("fetch.wait.max.ms", "100")
         .set("socket.connection.setup.timeout.ms", "1000")
