@@ -185,12 +185,13 @@ async function group(bootstrap, topic, groupId, member) {
       try {
         await consumer.commitOffsets([{ topic, partition: batch.partition, offset }]);
         event('committed', `${batch.partition}:${offset}`);
+        await heartbeat();
       } catch (error) {
-        // The client decides what it means: it joins again, or tries again.
-        event('note', `commit: ${error.message}`);
+        // The client decides what it means: it joins again, or hands over this batch again.
+        event('note', error.message);
+        event('rewound', `${batch.partition}:${batch.messages[0].offset}`);
         throw error;
       }
-      await heartbeat();
     },
   });
   process.stdin.resume();

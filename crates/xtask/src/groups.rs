@@ -26,6 +26,9 @@ pub enum Line {
         ms: u64,
         next: BTreeMap<i32, i64>,
     },
+    /// The program failed while it worked on what it had printed, and its client hands it over once
+    /// more from these offsets on, without a new assignment.
+    Rewound(BTreeMap<i32, i64>),
     /// Something that the client says and recovers from by itself.
     Note,
     /// Something that the client calls fatal.
@@ -48,17 +51,17 @@ fn parse_line(line: &str) -> Option<Line> {
     let (kind, ms, text) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
     let list = || text.split(',').filter(|word| !word.is_empty());
     let numbers = || list().map(|word| word.parse().ok()).collect::<Option<BTreeSet<i32>>>();
+    let place = |word: &str| {
+        let (partition, offset) = word.split_once(':')?;
+        Some((partition.parse().ok()?, offset.parse().ok()?))
+    };
+    let places = || list().map(place).collect::<Option<BTreeMap<i32, i64>>>();
     Some(match kind {
         "assigned" => Line::Assigned { ms, partitions: numbers()? },
         "revoked" | "lost" if text == "all" => Line::Revoked(None),
         "revoked" | "lost" => Line::Revoked(Some(numbers()?)),
-        "committed" => {
-            let pair = |word: &str| {
-                let (partition, next) = word.split_once(':')?;
-                Some((partition.parse().ok()?, next.parse().ok()?))
-            };
-            Line::Committed { ms, next: list().map(pair).collect::<Option<_>>()? }
-        }
+        "committed" => Line::Committed { ms, next: places()? },
+        "rewound" => Line::Rewound(places()?),
         "note" => Line::Note,
         "error" => Line::Error(text.to_owned()),
         "left" => Line::Left,
@@ -160,6 +163,19 @@ fn member(
                     }
                 }
             }
+            Line::Rewound(places) => {
+                for (partition, offset) in places {
+                    // A new assignment came first: the client begins where that says.
+                    let Some(expected) = next.get_mut(partition) else { continue };
+                    if *expected < *offset {
+                        faults.push(format!(
+                            "member {number} is rewound to {offset} in partition {partition}, \
+                             where it has not been"
+                        ));
+                    }
+                    *expected = *offset;
+                }
+            }
             Line::Error(text) => faults.push(format!("member {number}: {text}")),
             _ => {}
         }
@@ -216,6 +232,23 @@ mod tests {
         assert_eq!(judged(&acked, &first, &second), Ok(1));
     }
 
+    /// A commit or heartbeat that failed in the middle of a batch: kafkajs hands the batch over again.
+    #[test]
+    fn what_a_client_hands_over_again_continues_where_it_says() {
+        let (acked, first, second) = good();
+        let rewound = |to: i64, from: i64| {
+            let again: String = (from..4).map(|offset| record(0, offset)).collect();
+            first.replace("committed\t20", &format!("rewound\t19\t0:{to}\n{again}committed\t20"))
+        };
+        assert_eq!(judged(&acked, &rewound(3, 3), &second), Ok(1));
+        assert_eq!(judged(&acked, &rewound(2, 2), &second), Ok(2));
+        let late = second
+            .replace("committed", "rewound\t39\t0:2\nassigned\t39\t1\nrewound\t39\t1:0\ncommitted");
+        assert_eq!(judged(&acked, &first, &late), Ok(0));
+        let skipped = judged(&acked, &rewound(2, 3), &second).expect_err("planted");
+        assert!(skipped.contains("jumps in partition 0 from 2 to 3"), "{skipped}");
+    }
+
     #[test]
     fn planted_faults_are_named() {
         let (acked, first, second) = good();
@@ -224,6 +257,10 @@ mod tests {
         assert!(fault(&first, &skipped).contains("lost: a 5"));
         let jumped = first.replace(&record(0, 1), "");
         assert!(fault(&jumped, &second).contains("jumps in partition 0 from 1 to 2"));
+        let again = first.replace("committed\t20", &format!("{}committed\t20", record(0, 3)));
+        assert!(fault(&again, &second).contains("jumps in partition 0 from 4 to 3"));
+        let ahead = first.replace("committed\t20", "rewound\t20\t0:9\ncommitted\t20");
+        assert!(fault(&ahead, &second).contains("rewound to 9 in partition 0"));
         let forgotten = second.replace(&record(1, 2), &(record(1, 1) + &record(1, 2)));
         assert!(fault(&first, &forgotten).contains("begins partition 1 at 1, 2 was committed"));
         let failed = second.replace("committed\t40\t1:4", "error\t40\tfenced");
