@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self, b: usize, process: Process, mut out: Out<u64>) {
+    fn begin(&mut self, b: usize, process: Box<Process>, mut out: Out<u64>) {
         let life = process.life;
         self.oracle.began(b, &process.shard);
         self.brokers[b].process = Some(process);
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    fn load(&mut self, b: usize, life: u32) -> Result<(Process, Out<u64>), Ended> {
+    fn load(&mut self, b: usize, life: u32) -> Result<(Box<Process>, Out<u64>), Ended> {
         let mut disk = self.brokers[b].disk.another();
         if self.has(Plant::BelievedCache) {
             disk.world().sync = SyncDoes::Nothing;
@@ -204,7 +204,7 @@ impl World {
             shard.keep_out(group);
         }
         let segments = SegmentWorker::new(self.brokers[b].disk.another(), logs, checkpoint, gone);
-        let process = Process {
+        let process = Box::new(Process {
             life,
             shard,
             out: Out::default(),
@@ -218,7 +218,7 @@ impl World {
             out_of_service,
             dies_after: None,
             stopping: false,
-        };
+        });
         Ok((process, out))
     }
 

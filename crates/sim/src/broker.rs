@@ -98,7 +98,7 @@ pub struct Broker {
     pub disk_no: u8,
     sector_bytes: usize,
     pub pace: DiskPace,
-    pub process: Option<Process>,
+    pub process: Option<Box<Process>>,
     /// Processes so far.
     pub lives: u32,
     pub stopped_until_ns: u64,

@@ -253,7 +253,8 @@ impl World {
             !same && now.is_none_or(|now| now.suspect.is_none() && now.birth.is_some())
         });
         let Some((group, _)) = unnamed else { return };
-        if after.damage.torn_records <= before.damage.torn_records {
+        // A record whose header is spoilt is no record: the cut says it, not the count of tears.
+        if after.cut_lsn >= before.cut_lsn {
             let text = format!("b{}: flipped bits took from group {group}, unnamed", b + 1);
             self.oracle.broken(self.now_ns, Invariant::DurableIsKept, text);
         }

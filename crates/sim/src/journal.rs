@@ -53,8 +53,8 @@ impl JournalWorker {
 pub fn config() -> JournalConfig {
     JournalConfig {
         dir: DiskPath::new("journal"),
-        file_bytes: 512 << 10,
-        bytes_max: 4 << 20,
+        file_bytes: 192 << 10,
+        bytes_max: 1536 << 10,
         sync: SyncPolicy::Group,
         sync_bytes_max: 128 << 10,
     }

@@ -28,7 +28,7 @@ use crate::world::{MS, US, What, World, group_of};
 const RETRY_NS: u64 = 200 * MS;
 
 /// Small segments, so that a short life rolls them.
-pub const SEGMENT_BYTES: u64 = 64 << 10;
+pub const SEGMENT_BYTES: u64 = 32 << 10;
 
 /// What a synced checkpoint covers: (group, applied index, LSN of its promises).
 type Covered = Vec<(GroupId, u64, Lsn)>;
@@ -518,7 +518,8 @@ impl World {
     fn spoil_checkpoint(&mut self, b: usize) {
         let (early, unsynced) =
             (self.has(Plant::ForgottenTooEarly), self.has(Plant::UnsyncedSegments));
-        let Process { segments, journal, .. } = self.brokers[b].process.as_mut().expect("it lives");
+        let process = self.brokers[b].process.as_mut().expect("it lives");
+        let Process { segments, journal, .. } = &mut **process;
         segments.stage = match std::mem::take(&mut segments.stage) {
             Stage::Sync(marks) if unsynced => Stage::Write(marks),
             Stage::Write(marks) if early => {

@@ -188,6 +188,6 @@ impl World {
 
     /// Runs `f` on the process of a living broker.
     pub fn with_process<T>(&mut self, b: usize, f: impl FnOnce(&mut Process) -> T) -> Option<T> {
-        self.brokers[b].process.as_mut().map(f)
+        self.brokers[b].process.as_deref_mut().map(f)
     }
 }

@@ -113,7 +113,6 @@ pub(super) struct Fallen {
     pub applied_term: u64,
     pub segments: Vec<SegmentSummary>,
     pub last_token: u64,
-    pub placement: Option<super::Placement>,
 }
 
 impl<R> Member<R> {
@@ -585,7 +584,6 @@ impl<R> Member<R> {
             applied_term: self.applied_term,
             segments: self.segments,
             last_token: self.last_token,
-            placement: self.placement,
         })
     }
 

@@ -93,6 +93,9 @@ pub struct Shard<R> {
     fallen: BTreeMap<GroupId, Fallen>,
     /// Groups without a member here of which the journal has records all the same.
     kept_out: BTreeSet<GroupId>,
+    /// As metadata said it last, also of groups that are yet to be created or to be rebuilt: it is
+    /// said once.
+    placements: HashMap<GroupId, Placement>,
     /// Boot time of each group's last rebuilding.
     rebuilt_ns: BTreeMap<GroupId, u64>,
     /// The newest that was heard of.
@@ -116,6 +119,7 @@ impl<R> Shard<R> {
             quarantined: BTreeMap::new(),
             fallen: BTreeMap::new(),
             kept_out: BTreeSet::new(),
+            placements: HashMap::new(),
             rebuilt_ns: BTreeMap::new(),
             image: Arc::default(),
             disk_full: false,
@@ -229,6 +233,7 @@ impl<R> Shard<R> {
             }
             Input::Place { group, placement } => {
                 let connected = self.connected.clone();
+                self.placements.insert(group, (*placement).clone());
                 self.with(group, out, |member, cfg, _| {
                     member.place(*placement);
                     member.tell_majority(now, &connected, cfg.broker);
@@ -322,6 +327,9 @@ impl<R> Shard<R> {
     fn insert(&mut self, now: Now, group: GroupId, mut member: Member<R>) {
         for broker in &self.dead {
             member.peer_died(now, *broker);
+        }
+        if let Some(placement) = self.placements.get(&group) {
+            member.place(placement.clone());
         }
         member.tell_majority(now, &self.connected, self.cfg.broker);
         self.slot_for_one_more().insert(group);
@@ -468,6 +476,9 @@ impl<R> Shard<R> {
         self.quarantined.remove(&group);
         self.slots.iter_mut().for_each(|slot| _ = slot.remove(&group));
         self.dirty.remove(&group);
+        if self.image.deleted_groups().contains(group) {
+            self.placements.remove(&group);
+        }
         // One that waits to be rebuilt is not.
         self.fallen.remove(&group);
         let mut in_journal = self.kept_out.remove(&group);
@@ -594,7 +605,6 @@ impl<R> Shard<R> {
             }
         };
         self.rebuilt_ns.insert(group, now.boot_ns);
-        let (last_token, placement) = (fallen.last_token, fallen.placement);
         let restored = RestoredGroup {
             log: Restored { applied: fallen.applied, ..log },
             machine: Some(fallen.machine),
@@ -606,8 +616,7 @@ impl<R> Shard<R> {
         self.quarantined.remove(&group);
         self.restore(now, restored, out);
         if let Some(member) = self.members.get_mut(&group) {
-            member.continue_tokens(last_token);
-            placement.into_iter().for_each(|placement| member.place(placement));
+            member.continue_tokens(fallen.last_token);
             out.events.push(Event::Rebuilt { group });
         }
     }

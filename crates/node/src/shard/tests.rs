@@ -810,3 +810,21 @@ fn the_removal_of_a_group_that_is_out_of_service_is_for_the_journal_to_know() {
     assert_eq!(removed(&out), 0);
     assert!(matches!(out.segments[..], [SegmentWork::Delete { group: GroupId(78) }]));
 }
+
+/// Metadata says a placement once per change, and a new replica may hear it before it begins: a
+/// leader without one would never report who left.
+#[test]
+fn a_placement_that_comes_before_its_replica_begins_is_kept_for_it() {
+    let mut trio = Trio::new(1);
+    trio.pass(2_000);
+    let (now, mut out) = (trio.now(), Out::default());
+    let shard = &mut trio.shards[2];
+    let spec = shard.member(GROUP).expect("it was created").spec().clone();
+    let placement =
+        Placement { replicas: spec.replicas.clone(), voters: 3, epoch: 5, ..Default::default() };
+    shard.step(now, Input::Remove { group: GROUP }, &mut out);
+    shard.step(now, Input::Place { group: GROUP, placement: Box::new(placement) }, &mut out);
+    shard.step(now, Input::Create { spec: Box::new(spec) }, &mut out);
+    let placed = shard.member(GROUP).and_then(|member| member.placement.as_ref());
+    assert_eq!(placed.map(|placement| placement.epoch), Some(5));
+}

@@ -8,6 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use clap::Parser;
 use sim::{Plant, Profile, Reached, Report};
 
+/// A life allocates a lot and keeps little.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs simulated clusters under faults and checks every promise. Exits with 1 when one is broken.
 #[derive(Debug, Parser)]
 #[command(name = "glasslog-sim")]

@@ -68,6 +68,9 @@ pub struct Request {
     life: Option<u32>,
 }
 
+/// What all producers of a life send at most: the least, and how much more it may be.
+const BATCHES_A_SECOND: (u64, u64) = (50, 50);
+
 /// Client number of the readers and of the one that asks for ids, for the trace.
 const READER: usize = 100;
 const ID_CLIENT: usize = 200;
@@ -94,6 +97,10 @@ impl Clients {
                 producers.push(Producer::new(group, producers.len(), dice));
             }
         }
+        // A life is as dear as it has batches: some are busy, none for nothing.
+        let wanted = (BATCHES_A_SECOND.0 + dice.below(BATCHES_A_SECOND.1)) as f64;
+        let offered: f64 = producers.iter().map(Producer::rate).sum();
+        producers.iter_mut().for_each(|producer| producer.slow_down((offered / wanted).max(1.0)));
         Clients {
             producers,
             ops: Vec::new(),
@@ -141,6 +148,9 @@ impl World {
         let number = self.clients.requests.len();
         let request = Request { asked, broker, client, replied: false, closed: false, life: None };
         self.clients.requests.push(request);
+        if let Asked::Produce { op } = asked {
+            self.clients.ops[op].requests.push(number);
+        }
         let delay_ns = self.between(60 * US, 1_500 * US);
         let free = self.clients.free_ns.entry((client, broker)).or_default();
         let at_ns = (self.now_ns + delay_ns).max(*free + 1);

@@ -32,6 +32,8 @@ pub struct Op {
     pub born_ns: u64,
     /// Its place among its producer's batches.
     nth: usize,
+    /// The requests that carried it.
+    pub(super) requests: Vec<usize>,
 }
 
 impl Op {
@@ -76,6 +78,16 @@ impl Producer {
             recovering: false,
             guess: 0,
         }
+    }
+
+    /// Batches a second that it would send if nothing held it up.
+    pub fn rate(&self) -> f64 {
+        2_000_000.0 / (self.pace_us.0 + self.pace_us.1) as f64
+    }
+
+    /// Pauses become longer, the shortest ones stay.
+    pub fn slow_down(&mut self, factor: f64) {
+        self.pace_us.1 = (self.pace_us.1 as f64 * factor) as u64;
     }
 
     pub fn is_idempotent(&self) -> bool {
@@ -141,6 +153,7 @@ impl World {
             batch,
             born_ns: self.now_ns,
             nth,
+            requests: Vec::new(),
         });
         op
     }
@@ -196,10 +209,9 @@ impl World {
         producer.guess = guess;
         let ops: Vec<usize> = producer.outstanding.iter().copied().collect();
         // Answers to what was sent before are nobody's any more.
-        for request in self.clients.requests.iter_mut().rev().take(4_000) {
-            if matches!(request.asked, Asked::Produce { op } if ops.contains(&op)) {
-                request.closed = true;
-            }
+        let Clients { requests, ops: all, .. } = &mut self.clients;
+        for number in ops.iter().flat_map(|op| &all[*op].requests) {
+            requests[*number].closed = true;
         }
         for op in ops {
             self.send_op(op);

@@ -1,12 +1,11 @@
 //! Replicas that applied the same entries hold the same prefix checksum.
 
-use std::collections::BTreeMap;
-
 use model::{GroupId, PrefixChecksum};
 
 #[derive(Default)]
 pub struct Prefix {
-    sums: BTreeMap<(GroupId, u64), PrefixChecksum>,
+    /// By group and index; none where nobody was looked at.
+    sums: Vec<Vec<Option<PrefixChecksum>>>,
 }
 
 impl Prefix {
@@ -17,7 +16,15 @@ impl Prefix {
         index: u64,
         sum: PrefixChecksum,
     ) -> Result<(), String> {
-        let first = *self.sums.entry((group, index)).or_insert(sum);
+        let (g, i) = (group.0 as usize, index as usize);
+        if self.sums.len() <= g {
+            self.sums.resize_with(g + 1, Vec::new);
+        }
+        let sums = &mut self.sums[g];
+        if sums.len() <= i {
+            sums.resize(i + 1, None);
+        }
+        let first = *sums[i].get_or_insert(sum);
         match first == sum {
             true => Ok(()),
             false => Err(format!(
