@@ -291,6 +291,7 @@ impl World {
     }
 
     fn buried(&mut self, b: usize, heard: bool) {
+        self.oracle.churn.disturbed();
         self.hang_up(b, heard);
         self.drop_requests(b, heard);
         let down_ns = match self.dice.below(3) {
@@ -324,7 +325,13 @@ impl World {
     /// The end of a shutdown whose leaderships are handed over.
     pub fn end_cleanly(&mut self, b: usize) {
         self.reach(Reach::CleanStop);
-        self.kill(b);
+        let flushed = self.has(Plant::NoFlushAtShutdown) || self.flush_journal(b);
+        if flushed && self.brokers[b].process.is_some() {
+            self.oracle.durable.signed_off(b);
+            self.disk_is_as_seen(b);
+        }
+        // What a clean shutdown left needs no page cache.
+        self.die_by_chance(b);
     }
 }
 

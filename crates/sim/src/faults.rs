@@ -14,6 +14,7 @@ use crate::net::Cut;
 use crate::oracle::Invariant;
 use crate::plant::Plant;
 use crate::report::Reach;
+use crate::schedules::Schedule;
 use crate::trace::Who;
 use crate::world::{BROKERS, MS, SECOND, What, World};
 
@@ -43,9 +44,22 @@ pub enum FaultKind {
     BitFlip,
     /// That broker comes back with an empty disk.
     Wipe,
+    /// From now on voters may lose their power right after they voted.
+    LoseVotes,
+    /// Death after the n-th step of a turn, one after the other.
+    EachStep,
+    /// The disk is gone at the n-th operation of each kind on the journal, ...
+    EachJournalOp,
+    /// ... or on segments and checkpoints.
+    EachSegmentOp,
+    /// The n-th sync or write of the journal fails.
+    FailSync,
+    /// Apart from everyone for long enough to fall behind the log's start.
+    Away,
 }
 
-const KINDS: [FaultKind; 18] = [
+/// What the swarm draws from.
+const KINDS: [FaultKind; 20] = [
     FaultKind::Kill,
     FaultKind::PowerCut,
     FaultKind::PowerCutAll,
@@ -64,6 +78,8 @@ const KINDS: [FaultKind; 18] = [
     FaultKind::Duplicates,
     FaultKind::BitFlip,
     FaultKind::Wipe,
+    FaultKind::LoseVotes,
+    FaultKind::Away,
 ];
 
 /// A fault that is to end.
@@ -86,7 +102,12 @@ pub enum Strike {
 
 pub struct Faults {
     kinds: Vec<FaultKind>,
-    gap_ms_max: u64,
+    gap_ms: (u64, u64),
+    /// How often each kind of a schedule struck.
+    struck: Vec<(FaultKind, u64)>,
+    pub loses_votes: bool,
+    /// Faults that were tried.
+    pub struck_in_all: u64,
     /// The one broker whose disk may rot or be lost: of two copies of three nobody can promise
     /// anything.
     bad_disk: usize,
@@ -95,17 +116,34 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub fn new(dice: &mut Dice) -> Faults {
+    pub fn new(schedule: Option<&Schedule>, dice: &mut Dice) -> Faults {
         let mut kinds: Vec<FaultKind> = KINDS.into_iter().filter(|_| dice.chance(2)).collect();
         // No life without a loss of unsynced sectors, and without a partition.
         kinds.extend([FaultKind::PowerCut, FaultKind::Partition]);
+        let gap_ms = (200, 600 + dice.below(4_000));
+        let swarm = (kinds, gap_ms);
+        let (kinds, gap_ms) = schedule.map_or(swarm, |s| (s.kinds.to_vec(), s.gap_ms));
         Faults {
             kinds,
-            gap_ms_max: 600 + dice.below(4_000),
+            gap_ms,
+            struck: Vec::new(),
+            loses_votes: false,
+            struck_in_all: 0,
             bad_disk: dice.below(BROKERS as u64) as usize,
             rotted: false,
             fired: 0,
         }
+    }
+
+    /// How often this kind struck before.
+    pub fn count(&mut self, kind: FaultKind) -> u64 {
+        if !self.struck.iter().any(|(known, _)| *known == kind) {
+            self.struck.push((kind, 0));
+        }
+        let known = self.struck.iter_mut().find(|(known, _)| *known == kind);
+        let (_, count) = known.expect("it is there now");
+        *count += 1;
+        *count - 1
     }
 
     /// The bad disk is replaced by one whose bits are as they were written.
@@ -120,7 +158,7 @@ impl Faults {
 }
 
 /// What a start would find.
-fn recover_copy(disk: &storage::testing::World) -> Result<Recovered, StorageError> {
+pub fn recover_copy(disk: &storage::testing::World) -> Result<Recovered, StorageError> {
     let mut copy = SimDisk::open(disk.clone());
     storage::recover(&mut copy, &DiskPath::new(""), &journal::config().dir)
 }
@@ -131,7 +169,10 @@ impl World {
         if self.healed_ns.is_some() {
             return;
         }
-        let gap_ns = self.between(200 * MS, self.faults.gap_ms_max * MS);
+        self.faults.struck_in_all += 1;
+        self.oracle.churn.disturbed();
+        let (least, most) = self.faults.gap_ms;
+        let gap_ns = self.between(least * MS, most * MS);
         self.schedule(gap_ns, What::Fault);
         let kind = self.faults.kinds[self.dice.below(self.faults.kinds.len() as u64) as usize];
         // Leaders are the better victims.
@@ -186,6 +227,12 @@ impl World {
                 self.net.twice_per_mille = self.between(30, 300);
                 self.end_in(300, 4_000, Strike::Duplicates);
             }
+            FaultKind::LoseVotes
+            | FaultKind::EachStep
+            | FaultKind::EachJournalOp
+            | FaultKind::EachSegmentOp
+            | FaultKind::FailSync
+            | FaultKind::Away => self.strike_in_turn(kind, b),
             FaultKind::Kill
             | FaultKind::Pause
             | FaultKind::CrashAtOp
@@ -338,7 +385,7 @@ impl World {
     }
 
     /// Apart from everyone up to then.
-    fn partition_until(&mut self, b: usize, until_ns: u64) {
+    pub fn partition_until(&mut self, b: usize, until_ns: u64) {
         let others = (0..BROKERS).filter(|o| *o != b);
         let ways: Vec<(usize, usize)> = others.flat_map(|o| [(b, o), (o, b)]).collect();
         for (from, to) in &ways {
@@ -382,6 +429,7 @@ impl World {
     }
 
     pub fn end_fault(&mut self, strike: Strike) {
+        self.oracle.churn.disturbed();
         match strike {
             Strike::Ways(ways) => {
                 let stopped: u64 = ways.iter().map(|(from, to)| self.mend(*from, *to)).sum();
@@ -417,6 +465,8 @@ impl World {
     /// No more faults; whoever is down starts soon.
     pub fn heal(&mut self) {
         self.note(Who::World, "heal", &[]);
+        self.faults.loses_votes = false;
+        self.oracle.churn.disturbed();
         self.healed_ns = Some(self.now_ns);
         self.calm_network();
         for (from, to) in (0..BROKERS).flat_map(|a| (0..BROKERS).map(move |b| (a, b))) {

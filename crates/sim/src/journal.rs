@@ -26,7 +26,7 @@ pub struct JournalWorker {
     pub journal: Journal,
     pub disk: SimDisk,
     /// Operations whose end is scheduled.
-    under_way: BTreeSet<OpId>,
+    pub under_way: BTreeSet<OpId>,
     /// Boot time of the last completed write.
     written_ns: u64,
     /// True time of the last work.

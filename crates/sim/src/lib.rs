@@ -10,6 +10,7 @@
 mod boot;
 mod broker;
 mod clients;
+mod closing;
 mod faults;
 mod filling;
 mod journal;
@@ -20,6 +21,7 @@ mod oracle;
 mod plant;
 mod profile;
 mod report;
+mod schedules;
 mod seats;
 mod segments;
 mod trace;
@@ -30,6 +32,7 @@ pub use oracle::{Invariant, Violation};
 pub use plant::Plant;
 pub use profile::Profile;
 pub use report::{Reach, Reached, Report};
+pub use schedules::{SCHEDULES, Schedule, schedule};
 
 /// Lives the life that `seed` and `profile` decide. A panic anywhere in it is a violation too.
 pub fn run(seed: u64, profile: &Profile) -> Report {

@@ -27,10 +27,15 @@ pub fn run(seed: u64, profile: &Profile) -> Report {
     }
     Report {
         seed,
+        profile: profile.schedule.map(|schedule| schedule.name),
         hash: world.trace.hash(),
         events: world.trace.events,
         simulated_ms: world.now_ns / MS,
         faults_fired: world.faults.fired,
+        operations: world.clients.requests.len() as u64,
+        faults_struck: world.faults.struck_in_all,
+        candidacies_most: world.oracle.churn.most,
+        recovered_ms: world.calm_ns.zip(world.healed_ns).map(|(calm, healed)| (calm - healed) / MS),
         reached: world.reached,
         violations: world.oracle.violations,
         lines: world.trace.lines,
@@ -64,7 +69,13 @@ impl World {
             let text = self.what_is_missing();
             self.oracle.broken(self.now_ns, Invariant::Liveness, text);
         }
+        self.joint_states_are_left();
         self.read_back();
+        for b in 0..BROKERS {
+            if self.flush_journal(b) {
+                self.disk_is_as_seen(b);
+            }
+        }
     }
 
     /// After the heal: first everything must serve, then everything must come to rest.
@@ -143,6 +154,19 @@ impl World {
             }
         }
         text
+    }
+
+    /// No replica knows of a half-done change (raft thesis, section 4.3).
+    fn joint_states_are_left(&mut self) {
+        for (b, group) in (0..BROKERS).flat_map(|b| groups().map(move |group| (b, group))) {
+            let process = self.brokers[b].process.as_ref();
+            let Some(member) = process.and_then(|p| p.shard.member(group)) else { continue };
+            if !member.group.outgoing().is_empty() {
+                let outgoing = member.group.outgoing();
+                let text = format!("group {group} on b{} still has {outgoing:?}", b + 1);
+                self.oracle.broken(self.now_ns, Invariant::JointLeft, text);
+            }
+        }
     }
 
     /// Every replica's segments hold every committed batch from its log start on, and every

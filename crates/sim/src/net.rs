@@ -105,6 +105,7 @@ impl World {
         if !link.up {
             return false;
         }
+        self.may_lose_vote(from, &message);
         let item = Box::new(RaftIn { group, from: sender, to: receiver, message });
         let bulk = is_bulk(kind);
         let lost = !bulk && self.dice.below(1_000) < self.net.loss_per_mille;
@@ -261,6 +262,7 @@ impl World {
         }
         let broker = broker_id(of);
         // A process that is back already refuses nothing: no evidence, only a lost link.
+        self.oracle.churn.disturbed();
         if died && self.brokers[of].process.is_none() {
             self.reach(Reach::DeathHeard);
             self.tell(b, Input::PeerDied { broker });

@@ -76,6 +76,7 @@ impl World {
                 self.note(Who::Broker(b), "committed", &numbers);
             }
             let machine = member.machine();
+            self.oracle.knows(at_ns, b, raft, machine.applied());
             if machine.applied() > 0 {
                 self.oracle.applied(at_ns, b, group, machine.applied(), machine.prefix());
             }
@@ -158,7 +159,10 @@ impl World {
                 term = *of;
                 self.reach(Reach::LeaseExpiry);
             }
-            Raft::ElectionStarted { term: of, reason, .. } => (term, more) = (*of, *reason as u64),
+            Raft::ElectionStarted { term: of, reason, .. } => {
+                (term, more) = (*of, *reason as u64);
+                self.oracle.election_started(self.now_ns, group);
+            }
             Raft::LeaderChanged { term: of, leader, .. } => {
                 (term, more) = (*of, leader.map_or(0, |id| id.0));
             }

@@ -45,6 +45,8 @@ plants! {
     UnsyncedSegments => "unsynced-segments",
     /// A snapshot counts as installed before a checkpoint names it.
     InstalledTooEarly => "installed-too-early",
+    /// A clean shutdown ends without syncing what the journal was given.
+    NoFlushAtShutdown => "no-flush-at-shutdown",
     /// An empty disk speaks under the old replica ids.
     OldIdAfterWipe => "old-id-after-wipe",
 }

@@ -1,6 +1,7 @@
 //! What a life is made of, besides its seed.
 
 use crate::plant::Plant;
+use crate::schedules::Schedule;
 
 /// Shape of one life. Times are simulated.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct Profile {
     pub heal_seconds_max: u64,
     /// Faults that must have had an effect.
     pub faults_min: u64,
+    /// What strikes; the seed's own swarm of faults unless said.
+    pub schedule: Option<&'static Schedule>,
     pub plant: Option<Plant>,
     /// Keep one line per event in [`Report::lines`](crate::Report::lines).
     pub record: bool,
@@ -24,6 +27,7 @@ impl Default for Profile {
             fault_seconds: 60,
             heal_seconds_max: 30,
             faults_min: 5,
+            schedule: None,
             plant: None,
             record: false,
             print: false,

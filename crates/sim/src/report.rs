@@ -25,6 +25,8 @@ reach! {
     CrashAtOp => "crashes_at_a_disk_operation",
     CrashInTurn => "crashes_within_a_turn",
     CrashInStart => "crashes_while_starting",
+    /// A voter lost its power right after it voted.
+    VoterLost => "voters_lost",
     CleanStop => "clean_stops",
     Partition => "partitions",
     OneWay => "one_way_partitions",
@@ -108,6 +110,8 @@ impl Reached {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub seed: u64,
+    /// Of the schedule, if there was one.
+    pub profile: Option<&'static str>,
     /// Of every event: the same seed gives the same hash.
     pub hash: u64,
     pub events: u64,
@@ -115,6 +119,14 @@ pub struct Report {
     pub simulated_ms: u64,
     /// Faults that had an effect.
     pub faults_fired: u64,
+    /// What clients asked.
+    pub operations: u64,
+    /// Faults that were tried.
+    pub faults_struck: u64,
+    /// Elections of one group between two disturbances, at most.
+    pub candidacies_most: u64,
+    /// From the heal until every group had served.
+    pub recovered_ms: Option<u64>,
     pub reached: Reached,
     /// Empty when every promise was kept.
     pub violations: Vec<Violation>,

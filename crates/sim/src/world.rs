@@ -149,6 +149,11 @@ pub enum What {
         life: u32,
         group: GroupId,
     },
+    /// A voter's power goes.
+    LoseVote {
+        b: usize,
+        life: u32,
+    },
     AllocateIds,
     Fault,
     EndFault {
@@ -186,7 +191,7 @@ impl World {
         for broker in &brokers {
             broker.disk.world().sync = broker::sync_does(profile.plant);
         }
-        let faults = Faults::new(&mut dice);
+        let faults = Faults::new(profile.schedule, &mut dice);
         let clients = Clients::new(&mut dice);
         World {
             profile: profile.clone(),
@@ -273,6 +278,7 @@ impl World {
             What::Place { b, group } => self.place(b, group),
             What::Renew { b, group, replica } => self.renew(b, group, replica),
             What::Fetch { b, life, group } => self.fetch_snapshot(b, life, group),
+            What::LoseVote { b, life } => self.lose_vote(b, life),
             What::AllocateIds => self.allocate_ids(),
             What::Fault => self.fault(),
             What::EndFault { strike } => self.end_fault(*strike),

@@ -1,12 +1,15 @@
 //! `glasslog-sim`: lives of simulated clusters, one line per seed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use clap::Parser;
-use sim::{Plant, Profile, Reached, Report};
+use serde::Serialize;
+use sim::{Plant, Profile, Reach, Reached, Report, Schedule};
 
 /// A life allocates a lot and keeps little.
 #[global_allocator]
@@ -25,6 +28,19 @@ struct Cli {
     /// The first of --seeds.
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// A schedule that goes after one rule of the log; without it each seed draws its own swarm of
+    /// faults. See --rules.
+    #[arg(long, value_parser = schedule_of)]
+    profile: Option<&'static Schedule>,
+    /// The swarm and then every schedule, --seeds of each: a table.
+    #[arg(long, conflicts_with_all = ["seed", "plant", "verbose", "profile", "mutants"])]
+    profiles: bool,
+    /// Lists the schedules and the rule each goes after.
+    #[arg(long)]
+    rules: bool,
+    /// Writes the table of --profiles there, as JSON.
+    #[arg(long, requires = "profiles")]
+    json: Option<PathBuf>,
     /// Plant a bug and stop at the first seed that catches it: succeeds when one does.
     #[arg(long, value_parser = plant_of)]
     plant: Option<Plant>,
@@ -53,6 +69,11 @@ fn plant_of(name: &str) -> Result<Plant, String> {
     Plant::from_name(name).ok_or_else(|| format!("one of {}", names.join(", ")))
 }
 
+fn schedule_of(name: &str) -> Result<&'static Schedule, String> {
+    let names: Vec<&str> = sim::SCHEDULES.iter().map(|schedule| schedule.name).collect();
+    sim::schedule(name).ok_or_else(|| format!("one of {}", names.join(", ")))
+}
+
 impl Cli {
     fn seeds(&self) -> std::ops::Range<u64> {
         match self.seed {
@@ -63,7 +84,8 @@ impl Cli {
 
     fn profile(&self, plant: Option<Plant>) -> Profile {
         let (print, fault_seconds) = (self.verbose, self.seconds);
-        Profile { plant, print, fault_seconds, ..Profile::default() }
+        let schedule = self.profile;
+        Profile { plant, print, fault_seconds, schedule, ..Profile::default() }
     }
 
     fn threads(&self) -> usize {
@@ -111,21 +133,28 @@ fn in_order(reports: Receiver<Report>, first: u64, mut tell: impl FnMut(Report) 
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let good = if cli.mutants { mutants(&cli) } else { lives(&cli) };
+    if cli.rules {
+        sim::SCHEDULES.iter().for_each(|s| println!("{:<20} {}", s.name, s.rule));
+        return ExitCode::SUCCESS;
+    }
+    let good = match () {
+        () if cli.mutants => mutants(&cli),
+        () if cli.profiles => profiles(&cli),
+        () => lives(&cli),
+    };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn lives(cli: &Cli) -> bool {
-    let mut reached = Reached::default();
-    let (mut events, mut broken, mut lived) = (0, 0u64, 0u64);
+    let started = Instant::now();
+    let (mut reached, mut sum) = (Reached::default(), Sum::default());
     cli.live(&cli.profile(cli.plant), |report| {
-        lived += 1;
-        events += report.events;
-        broken += u64::from(!report.is_sound());
+        sum.add(&report);
         reached.merge(&report.reached);
         tell(&report, cli);
-        cli.plant.is_none() || broken == 0
+        cli.plant.is_none() || sum.broken == 0
     });
+    let broken = sum.broken;
     let counters: Vec<String> =
         reached.iter().map(|(what, count)| format!("{}={count}", what.as_str())).collect();
     println!("reached: {}", counters.join(" "));
@@ -134,11 +163,109 @@ fn lives(cli: &Cli) -> bool {
     if !missed.is_empty() {
         println!("not reached: {}", missed.join(" "));
     }
-    println!("{lived} seeds, {events} events, {broken} with broken promises");
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{} seeds, {} events, {broken} with broken promises; {:.0} s, {:.0} events/s; elections per \
+         fault {:.2}, of a group between two faults {} at most; recovered in {} ms at most",
+        sum.lives,
+        sum.events,
+        seconds,
+        sum.events as f64 / seconds,
+        sum.elections as f64 / sum.faults.max(1) as f64,
+        sum.candidacies_most,
+        sum.recovered_ms_max,
+    );
     match cli.plant {
         None => broken == 0 && (missed.is_empty() || !cli.reach),
         Some(_) => broken > 0,
     }
+}
+
+/// What lives of one profile came to.
+#[derive(Debug, Default, Serialize)]
+struct Sum {
+    profile: String,
+    rule: String,
+    lives: u64,
+    /// Lives that broke a promise.
+    broken: u64,
+    /// Broken promises by invariant.
+    violations: BTreeMap<String, u64>,
+    events: u64,
+    operations: u64,
+    faults: u64,
+    acked: u64,
+    elections: u64,
+    /// Elections of one group between two disturbances.
+    candidacies_most: u64,
+    /// From the heal until every group had served.
+    recovered_ms_p50: u64,
+    recovered_ms_max: u64,
+    #[serde(skip)]
+    recovered_ms: Vec<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.lives += 1;
+        self.events += report.events;
+        self.operations += report.operations;
+        self.faults += report.faults_struck;
+        self.acked += report.reached.get(Reach::Acked);
+        self.elections += report.reached.get(Reach::Election);
+        self.broken += u64::from(!report.is_sound());
+        self.candidacies_most = self.candidacies_most.max(report.candidacies_most);
+        self.recovered_ms.extend(report.recovered_ms);
+        self.recovered_ms.sort_unstable();
+        self.recovered_ms_max = self.recovered_ms.last().copied().unwrap_or_default();
+        let middle = self.recovered_ms.len() / 2;
+        self.recovered_ms_p50 = self.recovered_ms.get(middle).copied().unwrap_or_default();
+        for violation in &report.violations {
+            *self.violations.entry(violation.invariant.as_str().to_owned()).or_default() += 1;
+        }
+    }
+}
+
+/// The swarm, then each schedule.
+fn profiles(cli: &Cli) -> bool {
+    let mut sums = Vec::new();
+    println!(
+        "{:<20} {:>5} {:>6} {:>7} {:>9} {:>6} {:>5} {:>9} {:>9}",
+        "profile", "lives", "broken", "faults", "acked", "el/f", "most", "back p50", "back max"
+    );
+    for schedule in [None].into_iter().chain(sim::SCHEDULES.iter().map(Some)) {
+        let (profile, rule) =
+            schedule.map_or(("swarm", "every promise at once"), |s| (s.name, s.rule));
+        let mut sum = Sum { profile: profile.into(), rule: rule.into(), ..Sum::default() };
+        cli.live(&Profile { schedule, ..cli.profile(None) }, |report| {
+            sum.add(&report);
+            if !report.is_sound() {
+                tell(&report, cli);
+            }
+            true
+        });
+        let per_fault = sum.elections as f64 / sum.faults.max(1) as f64;
+        println!(
+            "{profile:<20} {:>5} {:>6} {:>7} {:>9} {per_fault:>6.2} {:>5} {:>6} ms {:>6} ms",
+            sum.lives,
+            sum.broken,
+            sum.faults,
+            sum.acked,
+            sum.candidacies_most,
+            sum.recovered_ms_p50,
+            sum.recovered_ms_max
+        );
+        sums.push(sum);
+    }
+    let written = cli.json.as_ref().map(|path| {
+        let text = serde_json::to_string_pretty(&sums).expect("numbers and words");
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    if let Some(Err(why)) = written {
+        eprintln!("cannot write the table: {why}");
+        return false;
+    }
+    sums.iter().all(|sum| sum.broken == 0)
 }
 
 /// Each planted bug until a seed catches it.
@@ -187,6 +314,7 @@ fn tell(report: &Report, cli: &Cli) {
         println!("  {seconds}.{micros:06} {invariant}: {}", violation.text);
     }
     if !report.is_sound() {
-        println!("  again: glasslog-sim --seed {} --verbose", report.seed);
+        let profile = report.profile.map(|name| format!("--profile {name} ")).unwrap_or_default();
+        println!("  again: glasslog-sim {profile}--seed {} --verbose", report.seed);
     }
 }

@@ -66,6 +66,15 @@ impl Durable {
         });
     }
 
+    /// A broker ended cleanly: all that its journal was given is on the disk.
+    pub fn signed_off(&mut self, b: usize) {
+        for (_, log) in self.logs.iter_mut().filter(|((broker, _), _)| *broker == b) {
+            while let Some(write) = log.pending.pop_front() {
+                log.take(write);
+            }
+        }
+    }
+
     pub fn expelled(&mut self, b: usize, group: GroupId) {
         if let Some(log) = self.logs.remove(&(b, group)) {
             self.lost.entry((b, group)).or_default().push(log);

@@ -5,11 +5,13 @@
 //! stays true for ever, across crashes and leaders.
 
 mod acked;
+mod churn;
 mod dedupe;
 mod durable;
 mod ids;
 mod leaders;
 mod one_value;
+mod order;
 mod prefix;
 mod reads;
 mod watermark;
@@ -45,6 +47,14 @@ pub enum Invariant {
     Prefix,
     /// One leader per term.
     OneLeader,
+    /// Applied, committed, in the log: in this order, and no commit is taken back.
+    Order,
+    /// What raft sees of its log is what a start would find on the disk.
+    LogView,
+    /// Every joint state is left.
+    JointLeft,
+    /// A few elections per fault, and none without.
+    Churn,
     /// A guarded read is not older than its question.
     FreshReads,
     /// Producer-id blocks never overlap.
@@ -67,6 +77,10 @@ impl Invariant {
             Invariant::HighWatermark => "high_watermark",
             Invariant::Prefix => "prefix",
             Invariant::OneLeader => "one_leader",
+            Invariant::Order => "order",
+            Invariant::LogView => "log_view",
+            Invariant::JointLeft => "joint_left",
+            Invariant::Churn => "churn",
             Invariant::FreshReads => "fresh_reads",
             Invariant::UniqueIds => "unique_ids",
             Invariant::Liveness => "liveness",
@@ -95,6 +109,8 @@ pub struct Oracle {
     leaders: leaders::Leaders,
     watermark: watermark::Watermark,
     prefix: prefix::Prefix,
+    order: order::Order,
+    pub churn: churn::Churn,
     reads: reads::Reads,
     ids: ids::Ids,
     pub violations: Vec<Violation>,
@@ -122,6 +138,8 @@ impl Oracle {
     /// A process begins: what its views showed before is over.
     pub fn began(&mut self, b: usize, shard: &Shard<u64>) {
         self.watermark.began(b);
+        self.order.began(b);
+        self.churn.disturbed();
         self.values.began(b, shard);
     }
 
@@ -135,6 +153,7 @@ impl Oracle {
         self.durable.expelled(b, group);
         self.values.expelled(b, group);
         self.watermark.expelled(b, group);
+        self.order.expelled(b, group);
     }
 
     /// A snapshot was installed: a synced checkpoint names it.
@@ -179,6 +198,17 @@ impl Oracle {
     pub fn leads(&mut self, at_ns: u64, b: usize, group: GroupId, term: u64) {
         let result = self.leaders.leads(b, group, term);
         self.expect(at_ns, Invariant::OneLeader, result);
+    }
+
+    /// What a replica knows of its log after a turn.
+    pub fn knows(&mut self, at_ns: u64, b: usize, raft: &consensus::Group, machine_applied: u64) {
+        let result = self.order.seen(b, raft, machine_applied);
+        self.expect(at_ns, Invariant::Order, result);
+    }
+
+    pub fn election_started(&mut self, at_ns: u64, group: GroupId) {
+        let result = self.churn.election_started(group);
+        self.expect(at_ns, Invariant::Churn, result);
     }
 
     pub fn applied(
