@@ -155,8 +155,8 @@ impl LogView {
         assert!(first >= self.memory_first, "append at {first} below {}", self.memory_first);
         let removed = last + 1 - first;
         let keep = (first - self.memory_first) as usize;
-        #[cfg(test)]
-        if self.keeps_stale_tail && removed > 0 {
+        #[cfg(any(test, feature = "planted"))]
+        if self.has_stale_tail() && removed > 0 {
             for entry in entries {
                 let at = (entry.index - self.memory_first) as usize;
                 match self.entries.get_mut(at) {
@@ -176,6 +176,15 @@ impl LogView {
             self.push(entry.clone());
         }
         removed
+    }
+
+    #[cfg(any(test, feature = "planted"))]
+    fn has_stale_tail(&self) -> bool {
+        #[cfg(test)]
+        let here = self.keeps_stale_tail;
+        #[cfg(not(test))]
+        let here = model::planted::has(model::planted::Defect::StaleTail);
+        here
     }
 
     fn push(&mut self, entry: Entry) {

@@ -9,6 +9,8 @@ mod error_code;
 mod ids;
 pub mod limits;
 mod log;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod time;
 
 pub use api_key::ApiKey;

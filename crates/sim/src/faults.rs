@@ -159,7 +159,11 @@ impl Faults {
 
 /// What a start would find.
 pub fn recover_copy(disk: &storage::testing::World) -> Result<Recovered, StorageError> {
-    let mut copy = SimDisk::open(disk.clone());
+    let mut disk = disk.clone();
+    // What is to strike strikes the disk, not who looks at it.
+    disk.faults.clear();
+    disk.capacity = None;
+    let mut copy = SimDisk::open(disk);
     storage::recover(&mut copy, &DiskPath::new(""), &journal::config().dir)
 }
 

@@ -15,6 +15,8 @@ use crate::world::{BROKERS, MS, PARTITIONS, SECOND, What, World, groups};
 const LOOK_NS: u64 = 50 * MS;
 
 pub fn run(seed: u64, profile: &Profile) -> Report {
+    #[cfg(feature = "planted")]
+    model::planted::plant(profile.plant.and_then(crate::plant::Plant::defect));
     let mut world = World::new(seed, profile);
     let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
     if let Err(panic) = lived {

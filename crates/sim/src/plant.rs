@@ -1,7 +1,8 @@
-//! Bugs planted into the glue around the product: proof that the oracle sees.
+//! Planted bugs: proof that the oracle sees.
 //!
-//! Each is a defect that a driver, a disk thread, a transport or a disk could have; the product's
-//! own code is never touched. `cargo xtask mutants` runs each until it is caught.
+//! Most are defects that a driver, a disk thread, a transport or a disk could have, in this crate's
+//! glue. Those inside the product's own code exist in builds with the feature `planted` alone,
+//! which is how `cargo xtask mutants` builds; it runs each until it is caught.
 
 macro_rules! plants {
     ($($(#[$doc:meta])* $variant:ident => $text:literal,)*) => {
@@ -49,9 +50,36 @@ plants! {
     NoFlushAtShutdown => "no-flush-at-shutdown",
     /// An empty disk speaks under the old replica ids.
     OldIdAfterWipe => "old-id-after-wipe",
+    /// Inside: raft's storage keeps the tail behind an entry that it overwrote (failure F0).
+    StaleTail => "stale-tail",
+    /// Inside: the journal reads a hard state as one more entry (failure F0).
+    UntypedRecords => "untyped-records",
+    /// Inside: a partition's snapshot forgets its producers.
+    DedupeNotInSnapshot => "dedupe-not-in-snapshot",
 }
 
 impl Plant {
+    /// It is in the product's own code, which has it only when built so.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Plant::StaleTail | Plant::UntypedRecords | Plant::DedupeNotInSnapshot)
+    }
+
+    /// False for a bug that this build does not have.
+    pub fn is_here(self) -> bool {
+        cfg!(feature = "planted") || !self.is_inside()
+    }
+
+    #[cfg(feature = "planted")]
+    pub(crate) fn defect(self) -> Option<model::planted::Defect> {
+        use model::planted::Defect;
+        match self {
+            Plant::StaleTail => Some(Defect::StaleTail),
+            Plant::UntypedRecords => Some(Defect::UntypedRecords),
+            Plant::DedupeNotInSnapshot => Some(Defect::DedupeNotInSnapshot),
+            _ => None,
+        }
+    }
+
     /// The plant of that name.
     pub fn from_name(name: &str) -> Option<Plant> {
         Plant::ALL.iter().copied().find(|plant| plant.as_str() == name)

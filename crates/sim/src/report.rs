@@ -51,6 +51,7 @@ reach! {
     Acked => "batches_acked",
     NotEnoughReplicas => "not_enough_replicas",
     ReadAnswered => "guarded_reads",
+    Fetch => "fetches",
     ReadWithoutLease => "guarded_reads_without_lease",
     IdsAllocated => "producer_id_blocks",
     Checkpoint => "checkpoints",

@@ -97,7 +97,7 @@ fn acknowledging_before_the_commit_loses_what_was_acknowledged() {
 #[test]
 fn planted_bugs_are_caught() {
     for plant in Plant::ALL {
-        if matches!(plant, Plant::LeaseOnTicks | Plant::InstalledTooEarly) {
+        if matches!(plant, Plant::LeaseOnTicks | Plant::InstalledTooEarly) || !plant.is_here() {
             continue;
         }
         let profile = Profile { plant: Some(*plant), ..Profile::default() };

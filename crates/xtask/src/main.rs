@@ -16,6 +16,7 @@ mod job;
 mod kafka;
 mod matrix;
 mod oracle;
+mod scoreboard;
 mod segments;
 mod sim;
 mod tally;
@@ -39,6 +40,8 @@ cargo xtask <command>
   clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
   sim [FLAGS]          lives of simulated clusters: --seeds N (100), --seed N --verbose, --help
   mutants [--seeds N]  each planted bug until a simulated life catches it
+  scoreboard [--seeds N]  every fault by every promise: lives of each profile (30), and what the
+                       last chaos left
   fuzz [TARGET]        cargo-fuzz over every decoder of foreign bytes (--seconds N each, 60)
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         ["clients", "--kafka"] => test::clients(true),
         ["sim", ref args @ ..] => sim::run(args),
         ["mutants", ref args @ ..] => sim::mutants(args),
+        ["scoreboard", ref args @ ..] => scoreboard::run(args),
         ["fuzz", ref args @ ..] => fuzz::run(args),
         ["kafka", ref properties @ ..] => kafka::serve(properties),
         ["bench", ref args @ ..] => bench::run(args),

@@ -7,17 +7,19 @@ use crate::workspace;
 
 /// Lives of simulated clusters; `arguments` are those of `glasslog-sim`.
 pub fn run(arguments: &[&str]) -> Result<(), String> {
-    glasslog_sim("simulation", arguments)
+    glasslog_sim("simulation", &[], arguments)
 }
 
-/// Every planted bug until a life catches it.
+/// Every planted bug until a life catches it, those inside the product too: a build of its own,
+/// apart from everything that ships.
 pub fn mutants(arguments: &[&str]) -> Result<(), String> {
-    glasslog_sim("planted bugs", &[&["--mutants"], arguments].concat())
+    let planted = ["--features", "planted", "--target-dir", "target/planted"];
+    glasslog_sim("planted bugs", &planted, &[&["--mutants"], arguments].concat())
 }
 
-fn glasslog_sim(what: &str, arguments: &[&str]) -> Result<(), String> {
+fn glasslog_sim(what: &str, build: &[&str], arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("cargo");
-    command.args(["run", "--release", "--quiet", "-p", "sim", "--bin", "glasslog-sim", "--"]);
-    command.args(arguments).current_dir(workspace::root());
+    command.args(["run", "--release", "--quiet", "-p", "sim", "--bin", "glasslog-sim"]);
+    command.args(build).arg("--").args(arguments).current_dir(workspace::root());
     job::run(what, &mut command)
 }

@@ -33,7 +33,9 @@ const PHASES: [&str; 13] = [
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
 const STEADY_SECONDS: u64 = 30;
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
-const SIM_SEEDS: &str = "150";
+const SIM_SEEDS: &str = "500";
+/// Lives of each schedule that goes after one rule.
+const SCHEDULE_SEEDS: &str = "3";
 const SIM_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Runs the named phases, or all of them.
@@ -211,14 +213,23 @@ fn run_programs(tally: &mut Tally, programs: &[Program], limit: Duration) {
 
 /// Seeds in which nothing may break; planted bugs are caught by the crate's own tests.
 fn simulate(tally: &mut Tally) {
-    let run = || {
+    let run = |arguments: &[&str]| {
         let mut command = Command::new(workspace::program("glasslog-sim"));
-        command.args(["--quiet", "--seeds", SIM_SEEDS]);
-        let text = Job::spawn("glasslog-sim", command, &workspace::target().join("test-output"))?
-            .wait(SIM_LIMIT)?;
-        Ok(text.lines().last().unwrap_or_default().to_owned())
+        command.arg("--quiet").args(arguments);
+        Job::spawn("glasslog-sim", command, &workspace::target().join("test-output"))?
+            .wait(SIM_LIMIT)
     };
-    tally.check(&format!("{SIM_SEEDS} simulated lives keep every promise"), run);
+    tally.check(
+        &format!("{SIM_SEEDS} simulated lives keep every promise, every corner reached"),
+        || {
+            let text = run(&["--reach", "--seeds", SIM_SEEDS])?;
+            Ok(text.lines().last().unwrap_or_default().to_owned())
+        },
+    );
+    tally.check(&format!("{SCHEDULE_SEEDS} lives of each schedule keep every promise"), || {
+        let text = run(&["--profiles", "--seeds", SCHEDULE_SEEDS])?;
+        Ok(format!("{} schedules", text.lines().count() - 1))
+    });
 }
 
 /// What one test program printed, by name where it failed.

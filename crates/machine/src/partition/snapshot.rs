@@ -33,6 +33,11 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
     let epochs = &machine.epochs.starts;
     let batches: usize = machine.producers.iter().map(|(_, p)| p.batches().len()).sum();
     let producers = machine.producers.len();
+    #[cfg(feature = "planted")]
+    let producers = match model::planted::has(model::planted::Defect::DedupeNotInSnapshot) {
+        true => 0,
+        false => producers,
+    };
     let mut out =
         Vec::with_capacity(74 + epochs.len() * EPOCH_LEN + producers * 11 + batches * BATCH_LEN);
     out.extend_from_slice(&FORMAT.to_le_bytes());
@@ -48,7 +53,7 @@ pub(super) fn encode(machine: &PartitionMachine) -> Vec<u8> {
         out.extend_from_slice(&start.to_le_bytes());
     }
     out.extend_from_slice(&(producers as u32).to_le_bytes());
-    for (id, producer) in machine.producers.iter() {
+    for (id, producer) in machine.producers.iter().take(producers) {
         out.extend_from_slice(&id.to_le_bytes());
         out.extend_from_slice(&producer.epoch.to_le_bytes());
         out.push(producer.batches().len() as u8);

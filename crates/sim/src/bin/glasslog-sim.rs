@@ -66,7 +66,11 @@ struct Cli {
 
 fn plant_of(name: &str) -> Result<Plant, String> {
     let names: Vec<&str> = Plant::ALL.iter().map(|plant| plant.as_str()).collect();
-    Plant::from_name(name).ok_or_else(|| format!("one of {}", names.join(", ")))
+    match Plant::from_name(name) {
+        Some(plant) if plant.is_here() => Ok(plant),
+        Some(_) => Err("this build has no bugs inside the product: --features planted".into()),
+        None => Err(format!("one of {}", names.join(", "))),
+    }
 }
 
 fn schedule_of(name: &str) -> Result<&'static Schedule, String> {
@@ -272,7 +276,8 @@ fn profiles(cli: &Cli) -> bool {
 fn mutants(cli: &Cli) -> bool {
     let mut survivors = Vec::new();
     println!("{:<26} {:>6} {:>14} caught by", "planted bug", "seeds", "simulated s");
-    for plant in Plant::ALL {
+    let (here, elsewhere): (Vec<_>, Vec<_>) = Plant::ALL.iter().partition(|plant| plant.is_here());
+    for plant in here {
         let (mut lived, mut simulated_ms, mut caught) = (0, 0, None);
         cli.live(&cli.profile(Some(*plant)), |report| {
             lived += 1;
@@ -290,8 +295,11 @@ fn mutants(cli: &Cli) -> bool {
             survivors.push(plant.as_str());
         }
     }
-    println!("{} planted bugs, {} not caught", Plant::ALL.len(), survivors.len());
-    survivors.is_empty()
+    for plant in &elsewhere {
+        println!("{:<26} not in this build: --features planted", plant.as_str());
+    }
+    println!("{} planted bugs, {} not caught", Plant::ALL.len(), survivors.len() + elsewhere.len());
+    survivors.is_empty() && elsewhere.is_empty()
 }
 
 fn tell(report: &Report, cli: &Cli) {

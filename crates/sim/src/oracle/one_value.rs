@@ -141,6 +141,29 @@ impl OneValue {
         Some((index, self.get(group, index)?))
     }
 
+    /// Checks that `bytes` are whole committed batches, the first of which holds `offset`.
+    pub fn reads_as(&self, group: GroupId, offset: i64, bytes: &[u8]) -> Result<(), String> {
+        let log = self.logs.get(&group).ok_or("nothing is committed")?;
+        let first = log.by_offset.range(..=offset).next_back().ok_or("no batch holds it")?;
+        let mut rest = bytes;
+        for chosen in log.entries[*first.1 as usize - 1..].iter() {
+            if rest.is_empty() {
+                break;
+            }
+            if chosen.offsets.is_some() {
+                let base = chosen.offsets.map_or(0, |(base, _)| base);
+                rest = rest.strip_prefix(&chosen.data[..]).ok_or_else(|| {
+                    format!("the batch at {base} does not read back as committed")
+                })?;
+            }
+        }
+        match (bytes.is_empty(), rest.is_empty()) {
+            (true, _) => Err("nothing was read".into()),
+            (_, false) => Err(format!("{} bytes more than were committed", rest.len())),
+            _ => Ok(()),
+        }
+    }
+
     pub fn last_index(&self, group: GroupId) -> u64 {
         self.logs.get(&group).map_or(0, |log| log.entries.len() as u64)
     }

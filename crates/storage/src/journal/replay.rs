@@ -86,6 +86,22 @@ impl Building {
         self.pins.last_index = self.pins.last_index.max(self.pins.applied);
     }
 
+    /// Planted: nothing says that these bytes are no entry.
+    #[cfg(feature = "planted")]
+    fn take_for_entry(&mut self, header: &Header, state: model::HardState) {
+        (self.hard_state, self.pins.hard_state) = (state, header.lsn);
+        let last = self.entries.last_key_value().map_or(self.pins.applied, |(index, _)| *index);
+        let entry = LogEntry {
+            index: last + 1,
+            term: state.term,
+            entry_type: model::RaftEntryType::Normal,
+            context: bytes::Bytes::new(),
+            data: bytes::Bytes::from_static(b"a hard state"),
+        };
+        self.entries.insert(last + 1, (entry, header.lsn));
+        self.pins.last_index = self.pins.last_index.max(last + 1);
+    }
+
     fn fill(&mut self, header: &Header, entry: Option<LogEntry>) {
         self.pins.last_index = self.pins.last_index.max(header.index);
         if header.index > self.pins.applied
@@ -231,6 +247,12 @@ impl Replay {
                 building.append(header, None);
                 let last = building.entries.last_key_value().map_or(0, |(index, _)| *index);
                 building.pins.last_index = last.max(building.pins.applied);
+            }
+            #[cfg(feature = "planted")]
+            (_, Some(Body::HardState(state)))
+                if news && model::planted::has(model::planted::Defect::UntypedRecords) =>
+            {
+                building.take_for_entry(header, state);
             }
             (_, Some(Body::HardState(state))) if news => {
                 (building.hard_state, building.pins.hard_state) = (state, header.lsn);

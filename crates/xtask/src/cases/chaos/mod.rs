@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use self::figures::quantile;
 use self::needs::Missing;
 use self::report::Report;
 use self::scenarios::Scenario;
@@ -62,6 +63,11 @@ pub fn command(args: &[&str]) -> Result<(), String> {
 pub fn run(tally: &mut Tally) {
     let names = OF_A_TEST.map(str::to_owned).to_vec();
     play(tally, &Options { names, rounds: 1, seconds: SECONDS, config: Vec::new() });
+}
+
+/// Every scenario and the fault it makes.
+pub fn faults() -> impl Iterator<Item = (&'static str, &'static str)> {
+    scenarios::ALL.iter().map(|scenario| (scenario.name, scenario.fault))
 }
 
 fn options(args: &[&str]) -> Result<Options, String> {
