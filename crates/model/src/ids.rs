@@ -118,6 +118,10 @@ uuid_id! {
     /// A data directory, drawn at random when the directory is first used.
     DirectoryId
 }
+impl DirectoryId {
+    /// Kafka's id of a directory that is not there any more (KIP-858).
+    pub const LOST: DirectoryId = DirectoryId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+}
 uuid_id! {
     /// Kafka's topic id (KIP-516).
     TopicId

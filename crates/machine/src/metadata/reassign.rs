@@ -1,5 +1,5 @@
-//! Where replicas belong, after their topic was created: new disks under known brokers, moves,
-//! brokers that are emptied and go.
+//! Where replicas belong, after their topic was created: new disks under known brokers, replicas
+//! that are worth nothing any more, moves, brokers that are emptied and go.
 //!
 //! Metadata holds the target; a group's leader brings its membership there and then says which
 //! replicas are gone. Until it did they stay in `removing`, and their broker keeps them.
@@ -56,6 +56,13 @@ pub enum Placing {
         #[serde(with = "ids::broker")]
         broker: BrokerId,
     },
+    /// This replica cannot be trusted or used any more: its disk gets a new one in its place.
+    Renew {
+        #[serde(with = "ids::group")]
+        group: GroupId,
+        #[serde(with = "ids::replica")]
+        replica: ReplicaId,
+    },
 }
 
 fn refuse<T>(code: ErrorCode, why: impl Into<String>) -> Result<T, Response> {
@@ -106,8 +113,48 @@ pub(super) fn decide(
                 return refuse(ErrorCode::InvalidRequest, why);
             }
         }
+        Placing::Renew { group, replica } => {
+            if !check_renew(image, *group, *replica)? {
+                return Err(Response::Placed);
+            }
+        }
     }
     Ok(Command::Place(placing))
+}
+
+/// `Ok(false)`: it is on its way out already.
+fn check_renew(image: &Image, group: GroupId, replica: ReplicaId) -> Result<bool, Response> {
+    let Some((topic, partition)) = image.partition_of(group) else {
+        let why = format!("group {group} is no partition: its replicas are not renewed");
+        return refuse(ErrorCode::UnknownTopicOrPartition, why);
+    };
+    let name = format!("{}-{}", topic.name, partition.index);
+    if partition.removing.iter().any(|r| r.replica == replica) {
+        return Ok(false);
+    }
+    let Some(own) = partition.replicas.iter().find(|r| r.replica == replica) else {
+        let why = format!("{name}: replica {replica} is not placed");
+        return refuse(ErrorCode::InvalidRequest, why);
+    };
+    // One broker at a time: the others have to carry the group meanwhile. What the same broker
+    // had before does not count: a new replica may turn out as bad as the old one.
+    if let Some(other) = partition.removing.iter().find(|r| r.broker != own.broker) {
+        let why = format!("{name}: replica {} is to leave it first", other.replica);
+        return refuse(ErrorCode::ReassignmentInProgress, why);
+    }
+    Ok(true)
+}
+
+/// A new id on the same disk. The old one's disk is [`DirectoryId::LOST`] from now on: nothing
+/// may open it again, wherever the partition is moved before it has left its group.
+fn renew(partition: &mut Partition, replica: ReplicaId, next: &mut u64) {
+    let founders = partition.founders();
+    let Some(own) = partition.replicas.iter_mut().find(|r| r.replica == replica) else { return };
+    let old = Replica { directory: DirectoryId::LOST, ..*own };
+    own.replica = ReplicaId(*next);
+    *next += 1;
+    partition.removing.push(old);
+    partition.founders = founders;
 }
 
 fn check_move(image: &Image, wish: &Move) -> Result<(), Response> {
@@ -229,6 +276,11 @@ pub(super) fn run(
             });
             if replicas_on(image, broker) == 0 {
                 image.remove_broker(broker);
+            }
+        }
+        Placing::Renew { group, replica } => {
+            if check_renew(image, group, replica)? {
+                change(image, group, |partition, next| renew(partition, replica, next));
             }
         }
     }
@@ -470,5 +522,46 @@ mod tests {
             let refused = decide(&image, to(brokers), &|_| true).unwrap_err();
             assert!(refused.rejection().unwrap().1.contains(why), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_replica_is_renewed_once_on_its_own_disk_and_its_old_id_never_comes_back() {
+        let mut image = three();
+        let wish = |id| Placing::Renew { group: GroupId(2), replica: ReplicaId(id) };
+        let ask = |image: &mut Image, id| match decide(image, wish(id), &|_| true) {
+            Ok(_) => run(image, wish(id)).map(|(answer, _)| answer),
+            Err(answer) => Err(answer),
+        };
+        assert_eq!(ask(&mut image, 1_001), Ok(Response::Placed));
+        assert_eq!(lists(&image, 2), (vec![1_000, 1_003, 1_002], vec![1_001]));
+        let placement = image.placement_of(GroupId(2)).unwrap();
+        assert_eq!(placement.founders(), [1_000, 1_001, 1_002].map(ReplicaId));
+        assert_eq!(placement.on(DirectoryId([2; 16])).unwrap().replica, ReplicaId(1_003));
+        // Asked again, also by an entry that was on its way meanwhile, it is one renewal.
+        let before = image.clone();
+        assert_eq!(ask(&mut image, 1_001), Err(Response::Placed));
+        run(&mut image, wish(1_001)).unwrap();
+        assert_eq!(image, before);
+        // Another broker's waits; the new one of the same broker may be as bad as the old one.
+        let waits = ask(&mut image, 1_000).unwrap_err();
+        assert_eq!(waits.rejection().unwrap().0, ErrorCode::ReassignmentInProgress);
+        assert!(run(&mut image, wish(1_000)).is_err(), "nor by an entry on its way");
+        assert_eq!(ask(&mut image, 1_003), Ok(Response::Placed));
+        assert_eq!(lists(&image, 2), (vec![1_000, 1_004, 1_002], vec![1_001, 1_003]));
+        // Moved away and back before the oldest has left: it has forgotten what it promised.
+        join(&mut image, 4, 4);
+        let epoch = image.placement_of(GroupId(2)).unwrap().epoch;
+        let to = |brokers: [i32; 3]| {
+            Placing::Move(vec![Move { group: GroupId(2), brokers: brokers.map(BrokerId).into() }])
+        };
+        run(&mut image, to([1, 4, 3])).unwrap();
+        gone(&mut image, 2, epoch + 1, &[1_003, 1_004]);
+        run(&mut image, to([1, 2, 3])).unwrap();
+        let (replicas, removing) = lists(&image, 2);
+        assert!(!replicas.contains(&1_001) && removing.contains(&1_001), "{replicas:?}");
+        let unplaced = ask(&mut image, 1_003).unwrap_err();
+        assert!(unplaced.rejection().unwrap().1.contains("not placed"), "{unplaced:?}");
+        let metadata = Placing::Renew { group: GroupId::METADATA, replica: ReplicaId(1) };
+        assert!(decide(&image, metadata, &|_| true).unwrap_err().rejection().is_some());
     }
 }
