@@ -168,6 +168,13 @@ pub const LEARNER_LAG_ENTRIES_MAX: u64 = 64;
 pub const DEPARTED_MAX: usize = 1_024;
 /// A leader reports who left its group at most this often, milliseconds.
 pub const DEPARTED_REPORT_MS: u64 = 1_000;
+/// A replica that says it cannot be trusted is given up by its leader no sooner than this,
+/// milliseconds: until then others may say the same.
+pub const RENEW_AFTER_MS: u64 = 1_500;
+/// A follower was heard from lately if it was within this time, milliseconds.
+pub const HEARD_LATELY_MS: u64 = 1_000;
+/// Replicas of one broker that are replaced at a time because they cannot be trusted or used.
+pub const RENEWALS_MAX: usize = 32;
 /// Reads of older entries one group has in flight for lagging followers.
 pub const GROUP_FETCHES_MAX: usize = 4;
 /// Followers that wait for the same read of older entries.

@@ -26,7 +26,7 @@ use crate::host::Hosted;
 use crate::journal_thread::{JournalEnd, JournalMail, JournalThread};
 use crate::mailbox::{Inbox, Reply};
 use crate::manifest::{Difference, Manifest};
-use crate::plumbing::Plumbing;
+use crate::plumbing::{Plumbing, Unopened};
 use crate::segment_thread::{SegmentMail, SegmentParts, SegmentThread};
 use crate::settings::{NodeConfig, StartError};
 use crate::shard::{GroupKind, GroupSpec, Out, ReplicaRef, RestoredGroup, Shard, ShardConfig};
@@ -40,8 +40,8 @@ pub struct Loaded {
     pub checkpoint: storage::Checkpoint,
     pub removed: BTreeSet<GroupId>,
     pub image: Arc<Image>,
-    /// Groups that cannot be put together, and why.
-    pub broken: Vec<(GroupId, String)>,
+    /// Groups that cannot be put together.
+    pub broken: BTreeMap<GroupId, Unopened>,
 }
 
 /// Recovers journal, checkpoint and segments, compares them with what the last shutdown wrote
@@ -83,7 +83,7 @@ pub fn load(
         logs: BTreeMap::new(),
         removed: BTreeSet::new(),
         image,
-        broken: Vec::new(),
+        broken: BTreeMap::new(),
         checkpoint,
     };
     loaded.removed = strays(&mut loaded.disk, &recovered, &loaded.image, directory)?;
@@ -92,8 +92,9 @@ pub fn load(
             loaded.removed.insert(group);
             continue;
         }
+        let replica = found.birth.as_ref().map(|birth| birth.replica);
         if let Err(why) = restore_group(&mut loaded, defaults, group, found)? {
-            loaded.broken.push((group, why));
+            loaded.broken.insert(group, Unopened { replica, why });
         }
     }
     sweep(&mut loaded)?;
@@ -332,8 +333,14 @@ pub fn start_threads(
     let mut shards = Vec::new();
     for (index, (inbox, groups)) in inboxes.into_iter().zip(by_shard).enumerate() {
         let shard_cfg = shard_config(cfg, directory, index, seed);
+        let ids: Vec<_> = groups.iter().map(|g| (g.spec.group, g.spec.replica)).collect();
         let (mut shard, out) = restore_shard(shard_cfg, groups);
-        let broken = loaded.broken.iter().map(|(group, _)| *group);
+        let unopened = ids.into_iter().filter_map(|(group, replica)| {
+            let why = shard.quarantined().get(&group)?.clone();
+            Some((group, Unopened { replica: Some(replica), why }))
+        });
+        plumbing.set_unopened(unopened);
+        let broken = loaded.broken.keys().copied();
         broken
             .filter(|group| plumbing.shards.index_of(*group) == index)
             .for_each(|group| shard.keep_out(group));

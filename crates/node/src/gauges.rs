@@ -104,6 +104,11 @@ impl Default for Gauges {
 }
 
 impl Gauges {
+    /// Replicas here that do not trust their own memory.
+    pub fn suspects(&self) -> i64 {
+        self.0.lock().values().map(|share| share.suspect).sum()
+    }
+
     /// Takes one shard's newest share and publishes the whole.
     pub fn set(&self, shard: usize, share: ShardGauges) {
         let mut shares = self.0.lock();

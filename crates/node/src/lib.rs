@@ -12,6 +12,9 @@ mod driver;
 pub mod formation;
 mod gather;
 mod gauges;
+mod heal;
+#[cfg(test)]
+mod heal_tests;
 mod host;
 mod inbound;
 mod journal_thread;

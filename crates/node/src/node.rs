@@ -57,7 +57,6 @@ pub struct Node {
     pub(crate) registered: OnceLock<()>,
     /// Registered, and every partition was led or given up on.
     pub(crate) ready: OnceLock<()>,
-    pub(crate) broken: Vec<(GroupId, String)>,
     budget: Budget,
     /// Compressed batches that may be opened now.
     pub(crate) openers: Arc<Semaphore>,
@@ -120,11 +119,11 @@ impl Node {
             plumbing.set_segments(*group, log.view());
             plumbing.transfers.set_home(*group, log.home());
         }
-        let broken = loaded.broken.clone();
+        plumbing.set_unopened(loaded.broken.clone());
         // A group that cannot be put together is known all the same: it made promises, and
         // must not be formed anew.
-        let restored = loaded.restored.iter().map(|group| (group.spec.group, group.spec.replica));
-        let broken_ones = broken.iter().map(|(group, _)| (*group, model::ReplicaId(u64::MAX)));
+        let restored = loaded.restored.iter().map(|g| (g.spec.group, Some(g.spec.replica)));
+        let broken_ones = loaded.broken.iter().map(|(group, found)| (*group, found.replica));
         let known: Vec<_> = restored.chain(broken_ones).collect();
         let removed = loaded.removed.clone();
         let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing, hosted)?;
@@ -139,7 +138,6 @@ impl Node {
             waiting_for: Lock::new(LockClass::Debug, Vec::new()),
             registered: OnceLock::new(),
             ready: OnceLock::new(),
-            broken,
             budget,
             openers: Arc::new(Semaphore::new(model::limits::OPENED_AT_ONCE_MAX)),
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use consensus::EntryFetch;
 use machine::metadata::Image;
-use model::{BrokerId, GroupId, limits};
+use model::{BrokerId, GroupId, ReplicaId, limits};
 use storage::{RealReader, SegmentList};
 use telemetry::labels::{DropKind, FatalReason, LockClass, LogEvent};
 use telemetry::{Lock, RwLock, log_limited, metrics};
@@ -33,6 +33,14 @@ use crate::view::{PartitionView, TailBudget};
 pub const EXIT_FATAL: i32 = 70;
 /// Segment reads for lagging followers at a time.
 const FETCHES_MAX: usize = 4;
+
+/// A group that a start could not put together: out of service here until it is healed.
+#[derive(Debug, Clone)]
+pub struct Unopened {
+    /// Whose remains they are. `None`: not known, until metadata of this life says it.
+    pub replica: Option<ReplicaId>,
+    pub why: String,
+}
 
 pub struct Plumbing {
     pub own: BrokerId,
@@ -55,6 +63,7 @@ pub struct Plumbing {
     pub offers: Offers,
     pub transfers: Transfers,
     quarantined: Lock<BTreeMap<usize, BTreeMap<GroupId, String>>>,
+    unopened: Lock<BTreeMap<GroupId, Unopened>>,
     journal_full: Lock<Option<&'static str>>,
     draining: AtomicBool,
 }
@@ -88,6 +97,7 @@ impl Plumbing {
             offers: Offers::default(),
             transfers: Transfers::new(cfg.snapshot_bytes_per_second, cfg.disk_reserve_bytes),
             quarantined: Lock::new(LockClass::Debug, BTreeMap::new()),
+            unopened: Lock::new(LockClass::Debug, BTreeMap::new()),
             journal_full: Lock::new(LockClass::Debug, None),
             draining: AtomicBool::new(false),
         }
@@ -240,6 +250,26 @@ impl Plumbing {
     pub fn quarantined(&self) -> Vec<(GroupId, String)> {
         let by_shard = self.quarantined.lock();
         by_shard.values().flatten().map(|(group, why)| (*group, why.clone())).collect()
+    }
+
+    pub fn set_unopened(&self, groups: impl IntoIterator<Item = (GroupId, Unopened)>) {
+        self.unopened.lock().extend(groups);
+    }
+
+    pub fn unopened(&self) -> BTreeMap<GroupId, Unopened> {
+        self.unopened.lock().clone()
+    }
+
+    /// What is there of the group are this replica's remains, if nobody knows better.
+    pub fn unopened_is(&self, group: GroupId, replica: ReplicaId) {
+        if let Some(found) = self.unopened.lock().get_mut(&group) {
+            found.replica.get_or_insert(replica);
+        }
+    }
+
+    /// What could not be opened is on its way out.
+    pub fn expel(&self, group: GroupId) {
+        self.unopened.lock().remove(&group);
     }
 
     pub fn set_journal_full(&self, reason: Option<&'static str>) {

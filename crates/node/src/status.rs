@@ -1,5 +1,8 @@
 //! One broker for people: what `/readyz` and `/debug/groups` show, from published state only.
 
+use std::collections::BTreeMap;
+
+use model::GroupId;
 use serde::Serialize;
 
 use crate::node::Node;
@@ -103,7 +106,9 @@ impl Node {
             high_watermark: view.state().high_watermark,
             status: view.status(),
         });
-        let trouble = self.plumbing.quarantined().into_iter().chain(self.broken.iter().cloned());
+        let unopened = self.plumbing.unopened().into_iter().map(|(id, found)| (id, found.why));
+        let mut trouble: BTreeMap<GroupId, String> = unopened.collect();
+        trouble.extend(self.plumbing.quarantined());
         NodeStatus {
             broker: self.cfg.broker.0,
             cluster: self.cluster_id().map(|id| id.to_string()),
@@ -112,7 +117,10 @@ impl Node {
             journal_full: self.plumbing.journal_full(),
             peers: peers.collect(),
             groups: groups.collect(),
-            quarantined: trouble.map(|(group, why)| Trouble { group: group.0, why }).collect(),
+            quarantined: trouble
+                .into_iter()
+                .map(|(group, why)| Trouble { group: group.0, why })
+                .collect(),
             transfers: self.plumbing.transfers.status(),
             offers: self.plumbing.offers.status(),
         }

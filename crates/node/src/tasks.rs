@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::boot;
 use crate::formation::{Birth, BirthMember, Formation, FormationInput, FormationOutput, Founder};
+use crate::heal;
 use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
@@ -41,12 +42,13 @@ pub(crate) fn spawn_all(
     birth: Option<Birth>,
     hellos: mpsc::Receiver<PeerHello>,
     news: mpsc::Receiver<News>,
-    known: Vec<(GroupId, ReplicaId)>,
+    known: Vec<(GroupId, Option<ReplicaId>)>,
     removed: BTreeSet<GroupId>,
 ) {
     runtime.spawn(form(node.clone(), birth, hellos));
     runtime.spawn(reconcile(node.clone(), known, removed));
     runtime.spawn(tell_departed(node.clone()));
+    runtime.spawn(heal::heal(node.clone()));
     runtime.spawn(gossip(node.clone(), news));
     runtime.spawn(watch_space(node.clone()));
 }
@@ -159,10 +161,8 @@ async fn register(node: Arc<Node>, joins: Option<Birth>) {
         join_quorum(&node, &birth).await;
     }
     let mut image = node.plumbing.image.subscribe();
-    let (own, incarnation) = (node.cfg.broker, node.identity.incarnation());
-    let there = |image: &Arc<Image>| {
-        image.broker(own).is_some_and(|known| known.incarnation == incarnation)
-    };
+    let own = node.cfg.broker;
+    let there = |image: &Arc<Image>| is_current(&node, image);
     if image.wait_for(there).await.is_err() || node.registered.set(()).is_err() {
         return;
     }
@@ -275,12 +275,13 @@ async fn tell_departed(node: Arc<Node>) {
 /// Opens, configures and removes this broker's replicas as metadata says.
 async fn reconcile(
     node: Arc<Node>,
-    known: Vec<(GroupId, ReplicaId)>,
+    known: Vec<(GroupId, Option<ReplicaId>)>,
     mut removed: BTreeSet<GroupId>,
 ) {
     let mut open: BTreeMap<GroupId, Option<TopicConfig>> =
         known.iter().map(|(group, _)| (*group, None)).collect();
-    let mut replicas: BTreeMap<GroupId, ReplicaId> = known.into_iter().collect();
+    let known = known.into_iter().filter_map(|(group, replica)| Some((group, replica?)));
+    let mut replicas: BTreeMap<GroupId, ReplicaId> = known.collect();
     let mut placed: BTreeMap<GroupId, u64> = BTreeMap::new();
     let mut bound = BTreeMap::new();
     let mut images = node.plumbing.image.subscribe();
@@ -291,13 +292,25 @@ async fn reconcile(
         }
         bind_brokers(&node, &image, &mut bound);
         node.plumbing.take_forgotten().iter().for_each(|group| _ = removed.remove(group));
+        let current = is_current(&node, &image);
+        let mut superseded = Vec::new();
         for (group, spec) in wanted(&node, &image) {
             if removed.contains(&group) {
                 // It left and comes back: first its files and records go.
                 continue;
             }
+            if current {
+                replicas.entry(group).or_insert(spec.replica);
+                node.plumbing.unopened_is(group, spec.replica);
+            } else if !open.contains_key(&group) {
+                continue;
+            }
+            // Ids rise: an image that is older than the replica says nothing.
+            if replicas.get(&group).is_some_and(|own| own.0 < spec.replica.0) {
+                superseded.push((group, "its replica is replaced by a new one"));
+                continue;
+            }
             let shard = node.plumbing.shards.of(group);
-            replicas.entry(group).or_insert(spec.replica);
             let config = spec.config.clone();
             match open.get(&group) {
                 None => shard.tell(Input::Create { spec: Box::new(spec) }).await,
@@ -309,19 +322,23 @@ async fn reconcile(
             open.insert(group, Some(config));
         }
         place_groups(&node, &image, &open, &mut placed).await;
-        let moved: Vec<GroupId> =
-            open.keys().copied().filter(|g| left(&node, &image, *g, &replicas)).collect();
-        for group in moved {
+        let moved = open.keys().copied().filter(|g| left(&node, &image, *g, &replicas));
+        let moved: Vec<_> = moved.map(|group| (group, "its replica left this broker")).collect();
+        for (group, why) in moved.into_iter().chain(superseded) {
             open.remove(&group);
             replicas.remove(&group);
+            // The one that comes after it is told as well.
+            placed.remove(&group);
             removed.insert(group);
-            log_limited!(info, LogEvent::GroupDeleted, group = group.0, "replica left this broker");
+            node.plumbing.expel(group);
+            log_limited!(info, LogEvent::GroupDeleted, group = group.0, why, "group removed here");
             node.plumbing.shards.of(group).tell(Input::Remove { group }).await;
         }
         let deleted = image.deleted_groups();
         let gone: Vec<GroupId> = open.keys().copied().filter(|g| deleted.contains(*g)).collect();
         for group in gone {
             open.remove(&group);
+            node.plumbing.expel(group);
             removed.insert(group);
             node.plumbing.shards.of(group).tell(Input::Remove { group }).await;
         }
@@ -330,6 +347,14 @@ async fn reconcile(
             () = node.plumbing.forgotten() => {}
         }
     }
+}
+
+/// Metadata knows this life of the broker, so it has all that earlier lives acted upon. Only then
+/// a replica of which nothing is on this disk may begin: an older image may name one that was here
+/// and has made promises.
+fn is_current(node: &Node, image: &Image) -> bool {
+    let own = image.broker(node.cfg.broker);
+    own.is_some_and(|known| known.incarnation == node.identity.incarnation())
 }
 
 /// Every open group hears where metadata wants its replicas, once per change.

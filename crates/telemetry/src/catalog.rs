@@ -261,6 +261,8 @@ catalogue! {
         groups_quarantined: Gauge;
         /// State machines here that stopped before an entry; their raft goes on.
         groups_held: Gauge;
+        /// Suspect or unusable replicas here in whose place a new one votes by now.
+        groups_healed_total: Counter;
         /// Groups rebuilt from the journal after a panic.
         groups_rebuilt_total: Counter;
         /// Panics that were contained.

@@ -656,6 +656,7 @@ label_enum! {
         ElectionEnded = "election_ended",
         LeaderChanged = "leader_changed",
         GroupSuspect = "group_suspect",
+        GroupHealed = "group_healed",
         GroupHeld = "group_held",
         GroupRebuilt = "group_rebuilt",
         GroupQuarantined = "group_quarantined",

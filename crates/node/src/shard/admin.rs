@@ -1,12 +1,12 @@
 //! What operators ask of a group's leader: raise its log start, hand leadership to the preferred
-//! replica, say who its replicas and producers are.
+//! replica, say who its replicas and producers are, and whether it can do without one.
 //!
 //! Invariants: a log start moves by an entry and is answered once that is committed and applied
 //! here; no record a voter still lacks leaves the disk for it; a hand-over is begun only towards
 //! a replica that is in sync and heard from.
 
 use machine::partition::Proposal;
-use model::{BrokerId, ErrorCode, Now, ReplicaId};
+use model::{BrokerId, ErrorCode, Now, ReplicaId, limits};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
@@ -26,6 +26,8 @@ pub enum AdminAsk {
     Quorum,
     /// The idempotent producers it remembers.
     Producers,
+    /// Its broker says that this replica cannot be trusted or used: can the group do without it?
+    Replace { replica: u64 },
 }
 
 /// Its answer.
@@ -38,6 +40,8 @@ pub enum AdminAnswer {
     ElectionBegun,
     Quorum(QuorumStatus),
     Producers(Vec<ProducerStatus>),
+    /// A majority of the voters is sound without it.
+    Replaceable,
 }
 
 /// A group as its leader sees it. Offsets count entries from 0, as Kafka's metadata log does.
@@ -98,6 +102,7 @@ impl<R> Member<R> {
             AdminAsk::ElectPreferred => self.elect_preferred(cfg, now),
             AdminAsk::Quorum => Ok(AdminAnswer::Quorum(self.quorum(now))),
             AdminAsk::Producers => self.producers(),
+            AdminAsk::Replace { replica } => self.replaceable(cfg, now, ReplicaId(replica)),
         };
         match answer {
             Ok(answer) => out.replies.push((reply, Answer::Admin(answer))),
@@ -212,6 +217,51 @@ impl<R> Member<R> {
         }
         self.group.transfer_leader(now, Some(replica));
         Ok(AdminAnswer::ElectionBegun)
+    }
+
+    /// What a replica holds goes from its disk before the new one has anything, so whoever is
+    /// left must be able to commit without it: a majority that is in sync, was heard from lately,
+    /// and of which nobody says the same of itself.
+    fn replaceable(
+        &mut self,
+        cfg: &ShardConfig,
+        now: Now,
+        replica: ReplicaId,
+    ) -> Result<AdminAnswer, (ErrorCode, String)> {
+        let wait = |why: &str| Err((ErrorCode::ReassignmentInProgress, why.to_owned()));
+        let me = self.spec.replica;
+        if replica == me || self.group.is_suspect() || self.held.is_some() {
+            return wait("its leader is in no better state");
+        }
+        let members = self.voting();
+        self.doubted.retain(|(id, _)| members.contains(id));
+        if members.contains(&replica) && !self.doubted.iter().any(|(id, _)| *id == replica) {
+            self.doubted.push((replica, now.boot_ns));
+        }
+        let since = self.doubted.iter().find(|(id, _)| *id == replica).map(|(_, ns)| *ns);
+        if since.is_some_and(|ns| now.ms_since(ns) < limits::RENEW_AFTER_MS) {
+            return wait("its leader waits whether other replicas say the same");
+        }
+        if !self.group.may_change() || self.group.lease_remaining_ms(now).is_none() {
+            return wait("its membership cannot be changed now");
+        }
+        let in_sync = self.group.isr(now, cfg.replica_lag_ms_max);
+        let progress = self.group.progress();
+        let heard = |id: &ReplicaId| {
+            let lately = |ns| now.ms_since(ns) <= limits::HEARD_LATELY_MS;
+            progress.iter().any(|p| p.replica == *id && p.contact_ns.is_some_and(lately))
+        };
+        let doubted = |id: &ReplicaId| self.doubted.iter().any(|(other, _)| other == id);
+        let sound =
+            |id: &&ReplicaId| **id == me || (!doubted(id) && in_sync.contains(id) && heard(id));
+        let left = members.iter().filter(|id| **id != replica).filter(sound).count();
+        match left > members.len() / 2 {
+            true => Ok(AdminAnswer::Replaceable),
+            false => {
+                let why = format!("only {left} of {} voters are sound without it", members.len());
+                wait(&why)
+            }
+        }
     }
 
     fn quorum(&self, now: Now) -> QuorumStatus {

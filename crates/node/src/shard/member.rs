@@ -62,6 +62,8 @@ pub struct Member<R> {
     pub(super) groups: Option<GroupsLead<R>>,
     pub(super) coordinating: Coordinating<R>,
     pub(super) groups_config: GroupsConfig,
+    /// Replicas of which this leader heard that they cannot be trusted, and when it first did.
+    pub(super) doubted: Vec<(ReplicaId, u64)>,
     /// Log starts that wait for a voter that lags.
     pub(super) trims: Vec<Trim<R>>,
     pub(super) next_round: u64,
@@ -151,6 +153,7 @@ impl<R> Member<R> {
             groups: None,
             coordinating: Coordinating::default(),
             groups_config: cfg.groups.clone(),
+            doubted: Vec::new(),
             trims: Vec::new(),
             next_round: 0,
             held: None,
@@ -449,6 +452,7 @@ impl<R> Member<R> {
             let term = lead.term;
             self.lead = None;
             self.last_isr.clear();
+            self.doubted.clear();
             self.refuse_all(ErrorCode::NotLeaderOrFollower, "leadership was lost", out);
             out.events.push(Event::StoppedServing { group: self.spec.group, term });
             self.publish(Vec::new(), out);

@@ -421,6 +421,39 @@ fn the_preferred_replica_takes_over_if_it_is_there() {
 }
 
 /// Metadata in which a topic `t` has so many partitions.
+#[test]
+fn a_replica_is_given_up_only_if_a_majority_is_sound_without_it() {
+    let mut trio = Trio::new(1);
+    trio.serve();
+    trio.produce(0, 0, 70, 0, -1);
+    let mut asked = 100;
+    let mut replaceable = |trio: &mut Trio, replica| {
+        asked += 1;
+        trio.ask(0, asked, AdminAsk::Replace { replica }, 9_000);
+        trio.told(asked) == Some(Ok(AdminAnswer::Replaceable))
+    };
+    assert!(!replaceable(&mut trio, 1), "the leader itself");
+    assert!(!replaceable(&mut trio, 3), "the other may say the same in a moment");
+    trio.pass(limits::RENEW_AFTER_MS + 500);
+    assert!(replaceable(&mut trio, 3));
+    assert!(!replaceable(&mut trio, 2), "it would be the second of three");
+    trio.pass(5_000);
+    assert!(!replaceable(&mut trio, 2) && !replaceable(&mut trio, 3), "neither, from now on");
+    // Another leadership begins without hearsay; whoever is silent counts for nobody.
+    let mut trio = Trio::new(1);
+    trio.serve();
+    assert!(!replaceable(&mut trio, 3));
+    trio.pass(limits::RENEW_AFTER_MS + 500);
+    trio.cut[1] = true;
+    trio.pass(limits::HEARD_LATELY_MS + 200);
+    assert!(trio.serves(0) && !replaceable(&mut trio, 3), "the other one is gone");
+    trio.cut[1] = false;
+    trio.pass(1_000);
+    assert!(replaceable(&mut trio, 3));
+    trio.shards[0].members.get_mut(&GROUP).unwrap().distrust();
+    assert!(!replaceable(&mut trio, 3), "the leader may have forgotten what that one holds");
+}
+
 fn image_of(id: TopicId, partitions: usize) -> Arc<metadata::Image> {
     use metadata::{BrokerRegistration, Command, MetadataMachine, PlacedTopic};
     let mut machine = MetadataMachine::new();
