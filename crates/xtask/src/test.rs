@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, chaos, clients, dev, failover, hostile, membership, shutdown, snapshots, steady,
+    admin, chaos, clients, damage, dev, failover, hostile, membership, shutdown, snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
@@ -89,7 +89,10 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
         tally.phase("shutdown", shutdown::run);
     }
     if wanted("membership") {
-        tally.phase("membership", membership::run);
+        tally.phase("membership", |tally| {
+            membership::run(tally);
+            damage::run(tally);
+        });
     }
     if wanted("snapshots") {
         tally.phase("snapshots", snapshots::run);

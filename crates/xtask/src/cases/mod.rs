@@ -4,6 +4,7 @@ pub mod admin;
 pub mod administrators;
 pub mod chaos;
 pub mod clients;
+pub mod damage;
 pub mod dev;
 pub mod failover;
 pub mod groups;
