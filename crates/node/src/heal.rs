@@ -1,5 +1,5 @@
-//! A replica of a partition that is worth nothing any more is replaced, on the same disk, by one
-//! with a new id: this broker asks for it, carries it out like any change of placement
+//! A replica of a partition that cannot be trusted or used any more is replaced, on the same disk,
+//! by one with a new id: this broker asks for it, carries it out like any change of placement
 //! ([`crate::tasks`]), and says when it is done.
 //!
 //! Healed are a *suspect* replica, which forgot what it had acknowledged or voted, and one that
@@ -61,7 +61,7 @@ pub(crate) async fn heal(node: Arc<Node>) {
         }
         let image = node.image();
         let ailing = ailing(&node, &image);
-        for (group, replica, why) in &ailing {
+        for (group, (replica, why)) in &ailing {
             if cases.get(group).is_none_or(|case| case.replica != *replica) {
                 let name = name_of(&image, *group);
                 log_limited!(
@@ -84,10 +84,8 @@ pub(crate) async fn heal(node: Arc<Node>) {
         }
         let now = Instant::now();
         let asks = |group: &GroupId, case: &Case| {
-            let here = |(other, replica, _): &&(GroupId, ReplicaId, String)| {
-                (other, replica) == (group, &case.replica)
-            };
-            case.ask_at <= now && ailing.iter().any(|found| here(&found))
+            let ails = ailing.get(group).is_some_and(|(replica, _)| *replica == case.replica);
+            ails && case.ask_at <= now
         };
         let due = cases.iter_mut().filter(|(group, case)| asks(group, case));
         let mut due: Vec<_> = due.collect();
@@ -101,26 +99,26 @@ pub(crate) async fn heal(node: Arc<Node>) {
     }
 }
 
-/// Replicas that are placed on this disk and worth nothing, and why.
-fn ailing(node: &Node, image: &Image) -> Vec<(GroupId, ReplicaId, String)> {
+/// Replicas that are placed on this disk and cannot be trusted or used, and why.
+fn ailing(node: &Node, image: &Image) -> BTreeMap<GroupId, (ReplicaId, String)> {
     let unopened = node.plumbing.unopened();
     if unopened.is_empty() && node.plumbing.gauges.suspects() == 0 {
-        return Vec::new();
+        return BTreeMap::new();
     }
     let directory = node.identity.directory();
-    let mut all = Vec::new();
+    let mut all = BTreeMap::new();
     for (_, partition) in image.partitions() {
         let group = partition.group;
         let own = partition.replicas.iter().find(|r| r.directory == directory);
         let Some(own) = own.map(|own| own.replica) else { continue };
         if let Some(found) = unopened.get(&group) {
             if found.replica == Some(own) {
-                all.push((group, own, found.why.clone()));
+                all.insert(group, (own, found.why.clone()));
             }
         } else if let Some(view) = node.plumbing.view(group) {
             let status = view.status();
             if status.suspect && status.held.is_none() && status.replica == own.0 {
-                all.push((group, own, "it is suspect".to_owned()));
+                all.insert(group, (own, "it is suspect".to_owned()));
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Where replicas belong, after their topic was created: new disks under known brokers, replicas
-//! that are worth nothing any more, moves, brokers that are emptied and go.
+//! that cannot be trusted or used, moves, brokers that are emptied and go.
 //!
 //! Metadata holds the target; a group's leader brings its membership there and then says which
 //! replicas are gone. Until it did they stay in `removing`, and their broker keeps them.
