@@ -121,7 +121,11 @@ impl Group {
                 members: &self.members,
                 preferred: self.members.preferred(self.preferred),
                 may_campaign: self.may_campaign(now),
+                term_durable: self.seen.term == self.durable_term,
+                refusals: self.attempt.map_or(0, |attempt| attempt.refusals as usize),
             };
+            #[cfg(test)]
+            let situation = self.planted.election(situation);
             match self.elections.next(now, &situation) {
                 Step::Wait => return,
                 Step::ForgetLeader => {

@@ -2,8 +2,10 @@
 //!
 //! Three shortcuts, all hints to liveness only: a group that is formed now, a cold start with a
 //! majority connected, and "death has a sound" (the leader's process is known to be dead). Each
-//! repeats only while the replica is PreCandidate: an unanswered pre-vote would otherwise wait
-//! out a whole time-out. What holds it all back is the vote promise.
+//! repeats while the replica is PreCandidate: an unanswered pre-vote would otherwise wait out a
+//! whole time-out. Two survivors whose pre-votes cross both win them, and each votes for itself:
+//! an election that nobody can win any more is begun again, in rank order, a bounded number of
+//! times. What holds it all back is the vote promise.
 //!
 //! This file decides; `group.rs` acts on raft.
 
@@ -24,6 +26,10 @@ pub(crate) struct Situation<'a> {
     pub preferred: Option<u64>,
     /// Promise lapsed, a voter, not suspect, not held, everything it wrote durable if alone.
     pub may_campaign: bool,
+    /// What it knows of this term is on its disk: its vote has been asked for.
+    pub term_durable: bool,
+    /// Voters that refused it in this round.
+    pub refusals: usize,
 }
 
 /// What to do with raft.
@@ -43,12 +49,26 @@ struct Evidence {
     campaigned: bool,
 }
 
+/// An election in which this replica is, or was, a candidate.
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    term: u64,
+    /// Since when everybody has been asked.
+    asked_ns: Option<u64>,
+    /// Since when it cannot be won any more.
+    lost_ns: Option<u64>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Elections {
     timing: Timing,
     promise_until_ns: u64,
     dead: Vec<u64>,
     evidence: Option<Evidence>,
+    /// The latest, until it is begun again or a leader is known.
+    stand: Option<Stand>,
+    /// Terms it stood in since a leader was last known.
+    stands: u32,
     connected: bool,
     /// No leader was known in this life yet.
     starting: bool,
@@ -65,6 +85,8 @@ impl Elections {
             promise_until_ns: now.boot_ns + promise,
             dead: Vec::new(),
             evidence: None,
+            stand: None,
+            stands: 0,
             connected: false,
             starting: true,
             new_group,
@@ -97,6 +119,15 @@ impl Elections {
     pub fn leader_seen(&mut self) {
         self.starting = false;
         self.new_group = false;
+        self.evidence = None;
+        self.stand = None;
+        self.stands = 0;
+    }
+
+    /// The replica votes for itself in `term`.
+    pub fn stands(&mut self, term: u64) {
+        self.stand = Some(Stand { term, asked_ns: None, lost_ns: None });
+        self.stands += 1;
     }
 
     pub fn connected(&mut self, connected: bool) {
@@ -136,34 +167,66 @@ impl Elections {
     }
 
     fn death_step(&mut self, now: Now, situation: &Situation<'_>) -> Step {
-        let Situation { me, role, term, leader, members, may_campaign, .. } = *situation;
+        let Situation { role, term, leader, may_campaign, .. } = *situation;
         if let Some(leader) = leader {
             if role != Role::Follower || !self.dead.contains(&leader) || !self.promise_lapsed(now) {
                 return Step::Wait;
             }
             // Survivors in rank order, one retry apart, so that they do not split the vote.
-            let survivor_rank = members.all_voters().filter(|id| *id < me && *id != leader).count();
-            let wait_ms = survivor_rank as u64 * self.timing.campaign_retry_ms;
+            let rank = survivor_rank(situation, leader);
+            let wait_ms = rank as u64 * self.timing.campaign_retry_ms;
             let campaign_at_ns = now.plus_ms(wait_ms).boot_ns;
             self.evidence = Some(Evidence { leader, term, campaign_at_ns, campaigned: false });
             return Step::ForgetLeader;
         }
-        let Some(evidence) = &mut self.evidence else { return Step::Wait };
-        if evidence.term != term || !self.dead.contains(&evidence.leader) {
-            self.evidence = None;
-            return Step::Wait;
-        }
+        let Some(mut evidence) = self.evidence else { return Step::Wait };
+        let due = now.boot_ns >= evidence.campaign_at_ns;
         let turn = match role {
-            Role::PreCandidate => true,
-            Role::Follower => !evidence.campaigned,
-            Role::Candidate | Role::Leader => false,
+            Role::PreCandidate => due,
+            Role::Follower if evidence.term == term && !evidence.campaigned => due,
+            // In a later term somebody else stands, and is left alone.
+            Role::Follower | Role::Candidate => {
+                self.stands_in_vain(now, situation, survivor_rank(situation, evidence.leader))
+            }
+            Role::Leader => false,
         };
-        if !turn || !may_campaign || now.boot_ns < evidence.campaign_at_ns {
+        if !turn || !may_campaign {
             return Step::Wait;
         }
         evidence.campaigned = true;
         evidence.campaign_at_ns = now.plus_ms(self.timing.campaign_retry_ms).boot_ns;
+        self.evidence = Some(evidence);
         Step::Campaign(ElectionReason::DeathEvidence)
+    }
+
+    /// Whether the replica stands in an election that it cannot win any more, or hears nothing
+    /// of, and it is its turn to begin another. The first in rank does at once, the others one
+    /// retry apart, so that the next votes do not split as well. Silence is given the time two
+    /// slow disks may need: whoever asks again gives up the votes that are under way.
+    fn stands_in_vain(&mut self, now: Now, situation: &Situation<'_>, rank: usize) -> bool {
+        let Situation { role, term, members, may_campaign, term_durable, refusals, .. } =
+            *situation;
+        let Some(stand) = self.stand.as_mut().filter(|stand| stand.term == term) else {
+            return false;
+        };
+        if !term_durable || self.stands > model::limits::CAMPAIGN_TERMS_MAX {
+            return false;
+        }
+        let living = members.voters.iter().filter(|id| !self.dead.contains(id)).count();
+        let lost =
+            role == Role::Follower || living.saturating_sub(refusals) <= members.voters.len() / 2;
+        let (since, patience_ms) = match lost {
+            true => (&mut stand.lost_ns, 0),
+            false => (&mut stand.asked_ns, self.timing.vote_promise_ms),
+        };
+        let since_ns = *since.get_or_insert(now.boot_ns);
+        let wait_ms = patience_ms + rank as u64 * self.timing.campaign_retry_ms;
+        let turn = may_campaign && now.boot_ns >= since_ns + wait_ms * 1_000_000;
+        if turn {
+            // Once per term: what comes of it is not known yet.
+            self.stand = None;
+        }
+        turn
     }
 
     fn start_step(&mut self, now: Now, situation: &Situation<'_>) -> Step {
@@ -175,6 +238,8 @@ impl Elections {
         let turn = match (role, self.start_retry_ns) {
             (Role::Follower, None) => true,
             (Role::PreCandidate, retry_at) => retry_at.is_none_or(|at| now.boot_ns >= at),
+            // Nobody else is in a hurry.
+            _ if wanted => self.stands_in_vain(now, situation, 0),
             _ => false,
         };
         if !wanted || !turn || !may_campaign {
@@ -186,6 +251,12 @@ impl Elections {
             false => ElectionReason::Preferred,
         })
     }
+}
+
+/// Position among the voters that are left without `leader`.
+fn survivor_rank(situation: &Situation<'_>, leader: u64) -> usize {
+    let before = |id: &u64| *id < situation.me && *id != leader;
+    situation.members.all_voters().filter(before).count()
 }
 
 /// Election time-out of one replica in one term, ticks: staggered by rank so that two replicas
@@ -207,6 +278,46 @@ pub(crate) fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_election_without_a_winner_is_begun_again_in_rank_order_and_not_for_ever() {
+        let members = Members { voters: vec![1, 2, 3], ..Default::default() };
+        let at = |ms: u64| Now { boot_ns: ms * 1_000_000, wall_ms: 0 };
+        let begun_again = |me: u64| {
+            let mut elections = Elections::new(Timing::default(), true, at(0));
+            elections.died(1);
+            let mut situation = Situation {
+                me,
+                role: Role::Follower,
+                term: 1,
+                leader: Some(1),
+                members: &members,
+                preferred: Some(1),
+                may_campaign: true,
+                term_durable: true,
+                refusals: 0,
+            };
+            assert_eq!(elections.next(at(0), &situation), Step::ForgetLeader);
+            situation.leader = None;
+            situation.refusals = 1;
+            let mut begun = Vec::new();
+            for round in 1..=6 {
+                (situation.role, situation.term) = (Role::Candidate, 1 + round);
+                elections.stands(situation.term);
+                let from = round * 1_000;
+                let again = (from..from + 1_000).step_by(50).find(|ms| {
+                    let step = elections.next(at(*ms), &situation);
+                    step == Step::Campaign(ElectionReason::DeathEvidence)
+                });
+                let idle = elections.next(at(from + 999), &situation);
+                assert_eq!(idle, Step::Wait, "once per term");
+                begun.push(again.map(|ms| ms - from));
+            }
+            begun
+        };
+        assert_eq!(begun_again(2), [Some(0), Some(0), Some(0), Some(0), None, None]);
+        assert_eq!(begun_again(3), [Some(100), Some(100), Some(100), Some(100), None, None]);
+    }
 
     #[test]
     fn time_outs_of_different_ranks_never_meet_and_stay_in_raft_s_range() {

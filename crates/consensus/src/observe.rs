@@ -23,7 +23,7 @@ pub(crate) struct Attempt {
     began_ns: u64,
     rounds: u32,
     votes: u32,
-    refusals: u32,
+    pub refusals: u32,
 }
 
 impl Group {
@@ -48,6 +48,9 @@ impl Group {
         }
         if leader.is_some() {
             self.elections.leader_seen();
+        }
+        if seen.role == Role::Candidate {
+            self.elections.stands(seen.term);
         }
         if seen.role != Role::Follower && self.attempt.is_none() {
             self.begin_attempt(now, before.term);

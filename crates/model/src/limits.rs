@@ -306,6 +306,9 @@ pub const LEASE_MS: u64 = 450;
 pub const VOTE_PROMISE_MS: u64 = 500;
 /// Candidates with evidence, and preferred first replicas, campaign this often.
 pub const CAMPAIGN_RETRY_MS: u64 = 100;
+/// Terms in which a replica begins an election that nobody won again, before it waits for its
+/// election time-out.
+pub const CAMPAIGN_TERMS_MAX: u32 = 4;
 /// `replica.lag.time.max.ms`.
 pub const REPLICA_LAG_MS_MAX: u64 = 30_000;
 /// A group whose core panicked is rebuilt at most once in this time, then quarantined.

@@ -14,6 +14,7 @@ mod scripts;
 mod scripts_log;
 mod scripts_members;
 mod scripts_snapshot;
+mod scripts_split;
 
 use std::collections::{BTreeMap, BTreeSet};
 

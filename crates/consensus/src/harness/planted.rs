@@ -2,6 +2,7 @@
 //! exists outside test builds.
 
 use crate::Timing;
+use crate::elections::Situation;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Planted {
@@ -11,6 +12,8 @@ pub(crate) struct Planted {
     pub lease_on_ticks: bool,
     /// Answering a heartbeat promises nothing.
     pub forgets_promise: bool,
+    /// An election that nobody can win any more is waited out.
+    pub waits_for_split_votes: bool,
     /// No defect: what `quiet.rs` would take on itself goes through raft.
     pub long_way: bool,
     ticks: u64,
@@ -18,6 +21,11 @@ pub(crate) struct Planted {
 }
 
 impl Planted {
+    pub fn election<'a>(&self, mut situation: Situation<'a>) -> Situation<'a> {
+        situation.term_durable &= !self.waits_for_split_votes;
+        situation
+    }
+
     pub fn count_tick(&mut self) {
         self.ticks += 1;
     }
