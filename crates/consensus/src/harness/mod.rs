@@ -11,6 +11,7 @@ mod node;
 mod planted;
 mod random;
 mod scripts;
+mod scripts_ancestor;
 mod scripts_log;
 mod scripts_members;
 mod scripts_snapshot;
@@ -79,6 +80,8 @@ pub(crate) struct World {
     pub reported: bool,
     pub transfers: u64,
     pub makes_snapshots: bool,
+    /// Defect F1: what a follower answers loses its index and its hint on the way.
+    pub lossy: bool,
     pub log: Vec<String>,
     hash: u64,
     leaders: BTreeMap<u64, u64>,
@@ -115,6 +118,7 @@ impl World {
             reported: true,
             transfers: 0,
             makes_snapshots: true,
+            lossy: false,
             log: Vec::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             leaders: BTreeMap::new(),
@@ -331,7 +335,10 @@ impl World {
         }
     }
 
-    fn send(&mut self, msg: Message) {
+    fn send(&mut self, mut msg: Message) {
+        if self.lossy && msg.get_msg_type() == MessageType::MsgAppendResponse {
+            (msg.index, msg.reject_hint) = (0, 0);
+        }
         let bytes = protobuf::Message::write_to_bytes(&msg).unwrap();
         self.mix_in(&bytes);
         self.heartbeats += usize::from(msg.get_msg_type() == MessageType::MsgHeartbeat);

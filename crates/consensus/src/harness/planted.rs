@@ -14,6 +14,8 @@ pub(crate) struct Planted {
     pub forgets_promise: bool,
     /// An election that nobody can win any more is waited out.
     pub waits_for_split_votes: bool,
+    /// Nobody looks at what a peer says, nor at the log around a Ready.
+    pub unchecked: bool,
     /// No defect: what `quiet.rs` would take on itself goes through raft.
     pub long_way: bool,
     ticks: u64,

@@ -28,7 +28,12 @@ fn message(kind: MessageType, term: u64) -> Message {
     msg
 }
 
-fn append(term: u64, prev: (u64, u64), commit: u64, entries: Vec<(u64, u64)>) -> Message {
+pub(super) fn append(
+    term: u64,
+    prev: (u64, u64),
+    commit: u64,
+    entries: Vec<(u64, u64)>,
+) -> Message {
     let mut msg = message(MessageType::MsgAppend, term);
     (msg.index, msg.log_term, msg.commit) = (prev.0, prev.1, commit);
     let entries = entries.into_iter().map(|(i, t)| crate::convert::to_raft(entry(i, t)));
@@ -38,7 +43,7 @@ fn append(term: u64, prev: (u64, u64), commit: u64, entries: Vec<(u64, u64)>) ->
 
 /// Failure F0, seed 000: the log 601..=624 of term 1; a leader of term 3 replaces 619, one of
 /// term 4 then sends 620..=622.
-fn seed_000() -> (Group, Now) {
+pub(super) fn seed_000() -> (Group, Now) {
     let restored = Restored {
         hard_state: HardState { term: 1, vote: 0, commit: 600 },
         conf_state: conf(),

@@ -113,6 +113,30 @@ fn changes_that_do_not_fit_are_refused_by_name() {
     world.expect_sound();
 }
 
+/// Failure F1: raft itself would take the second change for an empty entry and say Ok.
+#[test]
+fn f1_a_change_waits_until_the_joint_state_before_it_is_left() {
+    let mut world = World::formed(3, 1);
+    fill(&mut world, 4, 3);
+    world.run_ms(300);
+    assert!(world.change(&swap(&[4], &[2])));
+    // In the joint state no majority of the new half is left to end it.
+    let joint = |world: &World| !world.group(1).outgoing().is_empty();
+    world.run_until(100, joint).expect("the joint state is entered");
+    for id in [3, 4] {
+        world.cut.extend([(1, id), (id, 1)]);
+    }
+    for _ in 0..5 {
+        world.run_ms(100);
+        assert!(joint(&world), "{}", world.text());
+        assert_eq!(refused(&mut world, 1, &learner(5)), Some(ChangeRefused::Busy));
+    }
+    world.cut.clear();
+    settled(&mut world, &[1, 3, 4]);
+    assert_eq!(refused(&mut world, 1, &learner(5)), None);
+    world.expect_sound();
+}
+
 #[test]
 fn a_leader_hands_over_before_it_is_removed() {
     let mut world = World::new(1, 1);

@@ -313,6 +313,21 @@ mod tests {
         assert_eq!(Header::parse(&bytes, 77, DATA_START + BLOCK), None, "another place");
     }
 
+    /// Failure F0's second cause: bytes of one kind were read as another.
+    #[test]
+    fn a_record_is_never_read_as_one_of_another_kind() {
+        let mut builder = WriteBuilder::new(1, DATA_START);
+        builder.push(header(Kind::HardState), &[&[1; 24]], &Bytes::new());
+        let mut bytes = flat(&builder.finish().0);
+        for kind in (0..=u8::MAX).filter(|kind| *kind != Kind::HardState as u8) {
+            bytes[12] = kind;
+            assert_eq!(Header::parse(&bytes, 1, DATA_START), None, "kind {kind}");
+        }
+        bytes[12] = Kind::HardState as u8;
+        let found = Header::parse(&bytes, 1, DATA_START).map(|found| found.kind);
+        assert_eq!(found, Some(Kind::HardState));
+    }
+
     #[test]
     fn every_flipped_header_bit_is_noticed() {
         let mut builder = WriteBuilder::new(1, DATA_START);
