@@ -29,7 +29,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  verify [CHECK...]    format arrows tidy metrics pages clippy (all by default)
+  verify [CHECK...]    format arrows tidy metrics pages failures clippy (all by default)
   fix                  mends what verify can mend by itself
   test [PHASE...]      build unit sim clients admin steady hostile failover shutdown
                        membership snapshots chaos dev (all of them by default)

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::clients::{Client, Producing};
 use crate::cluster::Cluster;
 use crate::job::Job;
@@ -52,6 +54,9 @@ pub fn run(tally: &mut Tally) {
         });
         tally.check("a follower killed and rejoined", || {
             written(cluster, "follower", 6, |cluster| killed(cluster, "follower", false))
+        });
+        tally.check("a topic is made by producing to it while nobody leads the metadata", || {
+            made_meanwhile(cluster)
         });
         tally.check("rolling restarts under load", || rolling(cluster));
         tally.check("rapid cycles of SIGTERM and start", || cycles(cluster, "cycled"));
@@ -155,6 +160,36 @@ fn killed(cluster: &mut Cluster, topic: &str, leader: bool) -> Result<String, St
     cluster.launch(victim)?;
     cluster.wait_ready()?;
     Ok(String::new())
+}
+
+/// The metadata's leader dies, and the others are asked for a topic that is not there: the client
+/// sees no failure, at most a delay.
+fn made_meanwhile(cluster: &mut Cluster) -> Result<String, String> {
+    const COUNT: u64 = 500;
+    let groups = cluster.groups()?;
+    let leads = |group: &Value| group["name"] == "metadata" && group["role"] == "leader";
+    let leader = groups.iter().find(|(_, groups)| groups.iter().any(leads));
+    let victim = leader.ok_or("nobody leads the metadata")?.0;
+    cluster.kill(victim)?;
+    let mut producing = Vec::new();
+    for id in cluster.ids().into_iter().filter(|id| *id != victim) {
+        let topic = format!("meanwhile-{id}");
+        let address = cluster.address(id);
+        let client = Client::Rdkafka.produce(&address, &topic, COUNT, RATE, cluster.dir())?;
+        producing.push((topic, client));
+    }
+    std::thread::sleep(SETTLE);
+    cluster.launch(victim)?;
+    cluster.wait_ready()?;
+    for (topic, producing) in producing {
+        let acked = producing.finish(PRODUCE_LIMIT)?;
+        let seen = Client::Rdkafka.consume(&cluster.bootstrap(), &topic, cluster.dir())?;
+        oracle::judge(&acked, &seen, &[])?;
+        if seen.len() as u64 != COUNT {
+            return Err(format!("{topic}: {} of {COUNT} records", seen.len()));
+        }
+    }
+    Ok(format!("broker {victim} led it"))
 }
 
 /// Every broker stops in order and starts again, one after the other; two watching clients tell

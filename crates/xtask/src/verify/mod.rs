@@ -2,6 +2,7 @@
 
 mod arrows;
 mod catalogue;
+mod failures;
 mod reference;
 mod tidy;
 
@@ -12,12 +13,13 @@ use crate::workspace::{self, cargo};
 /// A named check; its text says what was looked at.
 type Check = (&'static str, fn() -> Result<String, String>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("format", format),
     ("arrows", || arrows::check(&workspace::packages()?)),
     ("tidy", || tidy::check(&workspace::root())),
     ("metrics", || catalogue::check(&workspace::root())),
     ("pages", reference::check),
+    ("failures", || failures::check(&workspace::root())),
     ("clippy", || job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())),
 ];
 

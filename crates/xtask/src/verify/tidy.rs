@@ -77,7 +77,7 @@ fn faults(text: &str, silent: bool) -> Vec<String> {
 }
 
 /// Rust files below `folder`, build directories left out.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+pub(super) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
