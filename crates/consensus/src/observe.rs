@@ -49,8 +49,10 @@ impl Group {
         if leader.is_some() {
             self.elections.leader_seen();
         }
-        if seen.role == Role::Candidate {
-            self.elections.stands(seen.term);
+        match seen.role {
+            Role::Candidate => self.elections.stands(seen.term),
+            Role::PreCandidate => self.elections.asks_again(),
+            Role::Follower | Role::Leader => {}
         }
         if seen.role != Role::Follower && self.attempt.is_none() {
             self.begin_attempt(now, before.term);
