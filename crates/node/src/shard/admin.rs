@@ -242,9 +242,34 @@ impl<R> Member<R> {
         if since.is_some_and(|ns| now.ms_since(ns) < limits::RENEW_AFTER_MS) {
             return wait("its leader waits whether other replicas say the same");
         }
-        if !self.group.may_change() || self.group.lease_remaining_ms(now).is_none() {
+        if !self.group.may_change() {
             return wait("its membership cannot be changed now");
         }
+        let sound = self.sound_without(cfg, now, replica, &members);
+        let (left, all) = (sound.len(), members.len());
+        if left <= all / 2 {
+            return wait(&format!("only {left} of {all} voters are sound without it"));
+        }
+        if self.group.lease_remaining_ms(now).is_some() {
+            return Ok(AdminAnswer::Replaceable);
+        }
+        // It once asked a replica to lead that did not, perhaps this very one, and has no lease
+        // for the rest of its term: without one it changes no membership. The next leader does.
+        let heir = sound.into_iter().find(|id| *id != me);
+        self.group.transfer_leader(now, heir);
+        wait("its leader has no lease and hands over")
+    }
+
+    /// Voters in sync that were heard from lately and did not say of themselves that they cannot
+    /// be trusted, this leader included.
+    fn sound_without(
+        &self,
+        cfg: &ShardConfig,
+        now: Now,
+        replica: ReplicaId,
+        members: &[ReplicaId],
+    ) -> Vec<ReplicaId> {
+        let me = self.spec.replica;
         let in_sync = self.group.isr(now, cfg.replica_lag_ms_max);
         let progress = self.group.progress();
         let heard = |id: &ReplicaId| {
@@ -253,15 +278,8 @@ impl<R> Member<R> {
         };
         let doubted = |id: &ReplicaId| self.doubted.iter().any(|(other, _)| other == id);
         let sound =
-            |id: &&ReplicaId| **id == me || (!doubted(id) && in_sync.contains(id) && heard(id));
-        let left = members.iter().filter(|id| **id != replica).filter(sound).count();
-        match left > members.len() / 2 {
-            true => Ok(AdminAnswer::Replaceable),
-            false => {
-                let why = format!("only {left} of {} voters are sound without it", members.len());
-                wait(&why)
-            }
-        }
+            |id: &ReplicaId| *id == me || (!doubted(id) && in_sync.contains(id) && heard(id));
+        members.iter().copied().filter(|id| *id != replica && sound(id)).collect()
     }
 
     fn quorum(&self, now: Now) -> QuorumStatus {

@@ -171,7 +171,9 @@ impl<R> Member<R> {
         out: &mut Out<R>,
     ) {
         let Some(ReplicaRef { replica: preferred, broker, .. }) = self.preferred() else { return };
-        let wanted = cfg.leader_rebalance && !draining.contains(&broker);
+        // One that cannot be trusted would refuse, and the attempt costs the lease of this term.
+        let doubted = self.doubted.iter().any(|(replica, _)| *replica == preferred);
+        let wanted = cfg.leader_rebalance && !draining.contains(&broker) && !doubted;
         if !wanted || preferred == self.spec.replica {
             self.preferred_since_ns = 0;
             return;

@@ -454,6 +454,34 @@ fn a_replica_is_given_up_only_if_a_majority_is_sound_without_it() {
     assert!(!replaceable(&mut trio, 3), "the leader may have forgotten what that one holds");
 }
 
+#[test]
+fn a_leader_that_lost_its_lease_to_a_suspect_heir_hands_over_before_that_one_is_replaced() {
+    let mut trio = Trio::new(1);
+    trio.serve();
+    trio.pass(1_000);
+    trio.shards[2].members.get_mut(&GROUP).unwrap().distrust();
+    let now = trio.now();
+    let member = trio.shards[0].members.get_mut(&GROUP).unwrap();
+    member.group.transfer_leader(now, Some(ReplicaId(3)));
+    trio.shards[0].dirty.insert(GROUP);
+    trio.settle();
+    trio.pass(4_000);
+    let lease = |trio: &Trio, at: usize| {
+        trio.shards[at].member(GROUP).unwrap().group.lease_remaining_ms(trio.now())
+    };
+    assert!(trio.serves(0) && lease(&trio, 0).is_none(), "it refused, and the lease is gone");
+    let ask = AdminAsk::Replace { replica: 3 };
+    trio.ask(0, 100, ask, 9_000);
+    trio.pass(limits::RENEW_AFTER_MS + 100);
+    trio.ask(0, 101, ask, 9_000);
+    trio.pass(500);
+    assert!(trio.serves(1) && lease(&trio, 1).is_some(), "another sound one leads");
+    trio.ask(1, 102, ask, 9_000);
+    trio.pass(limits::RENEW_AFTER_MS + 100);
+    trio.ask(1, 103, ask, 9_000);
+    assert_eq!(trio.told(103), Some(Ok(AdminAnswer::Replaceable)));
+}
+
 fn image_of(id: TopicId, partitions: usize) -> Arc<metadata::Image> {
     use metadata::{BrokerRegistration, Command, MetadataMachine, PlacedTopic};
     let mut machine = MetadataMachine::new();
