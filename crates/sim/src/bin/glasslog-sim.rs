@@ -276,10 +276,11 @@ fn profiles(cli: &Cli) -> bool {
 fn mutants(cli: &Cli) -> bool {
     let mut survivors = Vec::new();
     println!("{:<26} {:>6} {:>14} caught by", "planted bug", "seeds", "simulated s");
-    let (here, elsewhere): (Vec<_>, Vec<_>) = Plant::ALL.iter().partition(|plant| plant.is_here());
+    let (here, elsewhere): (Vec<Plant>, Vec<Plant>) =
+        Plant::ALL.iter().copied().partition(|plant| plant.is_here());
     for plant in here {
         let (mut lived, mut simulated_ms, mut caught) = (0, 0, None);
-        cli.live(&cli.profile(Some(*plant)), |report| {
+        cli.live(&cli.profile(Some(plant)), |report| {
             lived += 1;
             simulated_ms += report.simulated_ms;
             caught = report.violations.into_iter().next();
