@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
 use clap::Parser;
 use serde::Serialize;
@@ -150,7 +149,6 @@ fn main() -> ExitCode {
 }
 
 fn lives(cli: &Cli) -> bool {
-    let started = Instant::now();
     let (mut reached, mut sum) = (Reached::default(), Sum::default());
     cli.live(&cli.profile(cli.plant), |report| {
         sum.add(&report);
@@ -167,14 +165,11 @@ fn lives(cli: &Cli) -> bool {
     if !missed.is_empty() {
         println!("not reached: {}", missed.join(" "));
     }
-    let seconds = started.elapsed().as_secs_f64();
     println!(
-        "{} seeds, {} events, {broken} with broken promises; {:.0} s, {:.0} events/s; elections per \
-         fault {:.2}, of a group between two faults {} at most; recovered in {} ms at most",
+        "{} seeds, {} events, {broken} with broken promises; elections per fault {:.2}, of a group \
+         between two faults {} at most; recovered in {} ms at most",
         sum.lives,
         sum.events,
-        seconds,
-        sum.events as f64 / seconds,
         sum.elections as f64 / sum.faults.max(1) as f64,
         sum.candidacies_most,
         sum.recovered_ms_max,
