@@ -13,8 +13,8 @@ use machine::config::{TopicConfig, TopicDefaults};
 use machine::metadata::{Image, MetadataMachine};
 use model::{BrokerId, DirectoryId, GroupId, SyncPolicy, limits};
 use storage::{
-    Damage, Disk, DiskPath, Journal, JournalConfig, JournalEvent, JournalWrite, RealDisk,
-    Recovered, SegmentLog, StorageError,
+    Damage, DiskPath, Journal, JournalConfig, JournalWrite, RealDisk, Recovered, SegmentLog,
+    StartFailed, StorageError,
 };
 use telemetry::labels::{Invariant, LogEvent};
 use telemetry::{clock, log_limited, metrics, tracing};
@@ -73,7 +73,7 @@ pub fn load(
     if let Some(manifest) = manifest {
         check_manifest(manifest, &mut journal, &mut recovered);
     }
-    start_journal(&mut journal, &mut disk)?;
+    journal.start(&mut disk).map_err(not_started)?;
     let checkpoint = recovered.checkpoint.take().unwrap_or_default();
     let image = image_of(&checkpoint);
     let mut loaded = Loaded {
@@ -206,35 +206,14 @@ fn check_manifest(manifest: &Manifest, journal: &mut Journal, recovered: &mut Re
     tracing::info!(groups, differences, "compared with the last shutdown's manifest");
 }
 
-/// Nothing may be answered before the journal's first record is synced.
-fn start_journal(journal: &mut Journal, disk: &mut RealDisk) -> Result<(), StartError> {
-    let mut started = false;
-    loop {
-        let mut events = journal.submit(disk);
-        let done = disk.complete();
-        let idle = done.is_none();
-        events.extend(done.into_iter().flat_map(|done| journal.complete(done)));
-        for event in events {
-            match event {
-                JournalEvent::Started { .. } => started = true,
-                JournalEvent::Poisoned { op, error } => {
-                    return Err(StartError::Journal(format!("{}: {error}", op.as_str())));
-                }
-                JournalEvent::Full(Some(reason)) if !started => {
-                    let why =
-                        format!("no space ({}); free some in the log directory", reason.as_str());
-                    return Err(StartError::Journal(why));
-                }
-                _ => {}
-            }
+fn not_started(failed: StartFailed) -> StartError {
+    StartError::Journal(match failed {
+        StartFailed::Disk { op, error } => format!("{}: {error}", op.as_str()),
+        StartFailed::Full(reason) => {
+            format!("no space ({}); free some in the log directory", reason.as_str())
         }
-        if started && journal.is_quiet() {
-            return Ok(());
-        }
-        if idle {
-            return Err(StartError::Journal("it does not start".into()));
-        }
-    }
+        StartFailed::Idle => "it does not start".into(),
+    })
 }
 
 fn image_of(checkpoint: &storage::Checkpoint) -> Arc<Image> {

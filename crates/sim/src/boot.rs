@@ -8,10 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use machine::config::TopicConfig;
 use model::{GroupId, TopicId, limits};
 use node::shard::{GroupKind, GroupSpec, Input, Out, RestoredGroup, Shard, ShardConfig};
-use storage::testing::{SimDisk, SyncDoes, Unsynced};
-use storage::{
-    Disk, DiskError, DiskPath, Journal, JournalEvent, Recovered, SegmentLog, StorageError,
-};
+use storage::testing::{SyncDoes, Unsynced};
+use storage::{DiskError, DiskPath, Journal, Recovered, SegmentLog, StartFailed, StorageError};
 
 use crate::broker::{Process, TurnState, broker_id, directory, sync_does};
 use crate::journal::{self, JournalWorker};
@@ -155,7 +153,7 @@ impl World {
         let mut recovered = recovered.map_err(ended)?;
         self.note_recovered(b, &recovered);
         let mut journal = Journal::open(&recovered, journal::config(), self.dice.roll());
-        start_journal(&mut journal, &mut disk)?;
+        journal.start(&mut disk).map_err(not_started)?;
         let checkpoint = recovered.checkpoint.take().unwrap_or_default();
         let now = self.brokers[b].clock.read(self.now_ns);
         let mut shard = Shard::new(ShardConfig {
@@ -343,27 +341,10 @@ fn ended(error: StorageError) -> Ended {
     }
 }
 
-/// As a broker's start does it: nothing is answered before the first record is synced.
-fn start_journal(journal: &mut Journal, disk: &mut SimDisk) -> Result<(), Ended> {
-    let mut started = false;
-    loop {
-        let mut events = journal.submit(disk);
-        let done = disk.complete();
-        let idle = done.is_none();
-        events.extend(done.into_iter().flat_map(|done| journal.complete(done)));
-        for event in events {
-            match event {
-                JournalEvent::Started { .. } => started = true,
-                JournalEvent::Poisoned { error, .. } => return Err(ended(error.into())),
-                JournalEvent::Full(Some(_)) if !started => return Err(Ended::Refused),
-                _ => {}
-            }
-        }
-        if started && journal.is_quiet() {
-            return Ok(());
-        }
-        if idle {
-            return Err(Ended::Failed("the journal does not start".into()));
-        }
+fn not_started(failed: StartFailed) -> Ended {
+    match failed {
+        StartFailed::Disk { error, .. } => ended(error.into()),
+        StartFailed::Full(_) => Ended::Refused,
+        StartFailed::Idle => Ended::Failed("the journal does not start".into()),
     }
 }

@@ -29,7 +29,7 @@ pub use disk::{
 pub use error::StorageError;
 pub use journal::{
     Damage, DamageReport, FullReason, GroupBirth, Journal, JournalConfig, JournalEvent,
-    JournalWrite, Recovered, RecoveredGroup, SyncedState, recover,
+    JournalWrite, Recovered, RecoveredGroup, StartFailed, SyncedState, recover,
 };
 pub use manifest::{Manifest, ManifestFile};
 pub use segment::{

@@ -17,6 +17,7 @@ mod moving;
 mod recovery;
 mod replay;
 mod scan;
+mod start;
 mod upkeep;
 mod writer;
 
@@ -34,6 +35,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::{DiskError, DiskPath, OpKind};
 
 pub use recovery::recover;
+pub use start::StartFailed;
 pub use writer::Journal;
 
 /// How the journal works. Sizes are bytes.

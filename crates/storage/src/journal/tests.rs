@@ -307,6 +307,36 @@ fn a_full_disk_refuses_entries_keeps_votes_and_recovers_without_a_restart() {
     assert_eq!(recovered.groups[&B].hard_state.term, 13);
 }
 
+/// The first file fits, the spare after it does not. Whoever drives the journal hears of it: else it
+/// would never ask for space again, and write nothing after space came.
+#[test]
+fn a_disk_that_becomes_full_during_the_start_is_told_after_it() {
+    let rig = Rig::with_groups(SyncPolicy::Group);
+    let begun = (1..64).find_map(|blocks| {
+        let (mut disk, recovered) = rig.after_power_cut();
+        let used = disk.world().used();
+        disk.world().capacity = Some(used + blocks * 4096);
+        let mut journal = Journal::open(&recovered, config(SyncPolicy::Group), 7);
+        journal.start(&mut disk).is_ok().then_some((journal, disk))
+    });
+    let (mut journal, mut disk) = begun.expect("with the least room that its first file needs");
+    let full = |events: &[JournalEvent]| {
+        events
+            .iter()
+            .find_map(|event| if let JournalEvent::Full(is) = event { Some(*is) } else { None })
+    };
+    assert_eq!(full(&journal.submit(&mut disk)), Some(Some(FullReason::Disk)));
+    assert_eq!(full(&journal.submit(&mut disk)), None, "said once");
+    disk.world().capacity = None;
+    journal.retry_space();
+    let mut events = journal.submit(&mut disk);
+    while let Some(done) = disk.complete() {
+        events.extend(journal.complete(done));
+        events.extend(journal.submit(&mut disk));
+    }
+    assert_eq!(full(&events), Some(None));
+}
+
 #[test]
 fn a_write_without_room_is_repeated_byte_by_byte() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);
