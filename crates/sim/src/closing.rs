@@ -4,6 +4,7 @@
 use model::GroupId;
 use storage::{Disk, DiskError, JournalEvent, OpId};
 
+use crate::broker::{Process, TurnState};
 use crate::faults::recover_copy;
 use crate::oracle::Invariant;
 use crate::world::{World, groups};
@@ -55,6 +56,11 @@ impl World {
     /// Each group's log as raft sees it, and as a start would find it. To be asked when the journal
     /// is quiet.
     pub fn disk_is_as_seen(&mut self, b: usize) {
+        // What a turn has taken in and not handed out yet is in raft's log, and nowhere else.
+        let amid = |process: &Process| process.turn == TurnState::Stepped || process.has_work();
+        if self.brokers[b].process.as_deref().is_some_and(amid) {
+            return;
+        }
         let recovered = match recover_copy(&self.brokers[b].disk.world()) {
             Ok(recovered) => recovered,
             // The bad disk of this life.
