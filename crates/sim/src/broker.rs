@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use model::{BrokerId, DirectoryId, GroupId, Now};
 use node::shard::{Input, Out, Shard};
 use storage::testing::{Dice, SimDisk, SyncDoes};
+use storage::{Disk, DiskPath, Op};
 
 use crate::journal::JournalWorker;
 use crate::plant::Plant;
@@ -109,7 +110,7 @@ impl Broker {
         let sector_bytes = if dice.chance(2) { 512 } else { 4096 };
         Broker {
             clock: Clock::new(dice),
-            disk: SimDisk::new(sector_bytes),
+            disk: empty_disk(sector_bytes),
             disk_no: 0,
             sector_bytes,
             pace: DiskPace::USUAL,
@@ -121,10 +122,22 @@ impl Broker {
 
     pub fn new_disk(&mut self) {
         let sync = self.disk.world().sync;
-        self.disk = SimDisk::new(self.sector_bytes);
+        self.disk = empty_disk(self.sector_bytes);
         self.disk.world().sync = sync;
         self.disk_no += 1;
     }
+}
+
+/// As a data directory is when a broker has made it.
+fn empty_disk(sector_bytes: usize) -> SimDisk {
+    let mut disk = SimDisk::new(sector_bytes);
+    let path = DiskPath::new("partitions");
+    for op in [Op::MakeDir { path }, Op::SyncDir { path: DiskPath::new("") }] {
+        disk.submit(op);
+        let done = disk.complete().expect("submitted just now");
+        done.result.expect("a new disk works");
+    }
+    disk
 }
 
 pub fn broker_id(b: usize) -> BrokerId {
