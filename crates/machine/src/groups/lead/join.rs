@@ -234,7 +234,7 @@ impl<R> GroupsLead<R> {
             rebalance_ms(request.rebalance_timeout_ms, request.session_timeout_ms);
         member.heard(now);
         let skips = parked.knows_skip_assignment;
-        let stays = live.state == GroupState::Stable && same && (!led || skips);
+        let stays = live.state == GroupState::Stable && same;
         if !stays {
             member.join = Some(parked);
             live.statics.insert(instance, member_id.clone());
@@ -255,7 +255,14 @@ impl<R> GroupsLead<R> {
             live.leader = Some(member_id.clone());
         }
         // Nobody else has to move; only the id is news.
-        let joined = live.joined(&member_id, true);
+        let mut joined = live.joined(&member_id, true);
+        if led && !skips {
+            // Before JoinGroup 9 nothing says "lead, but assign nothing": it hears that its old self
+            // leads, and asks for what it has.
+            joined.skip_assignment = false;
+            joined.leader = old.to_owned();
+            joined.members.clear();
+        }
         let record = Record::group(group_id, Some(&live.stored(now)));
         let done = Done::Reply(vec![(parked.reply, Response::Join(joined))]);
         self.append(group_id, vec![record], done, out);

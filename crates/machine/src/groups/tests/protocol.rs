@@ -151,6 +151,28 @@ fn a_static_member_that_restarts_moves_nobody_and_its_old_self_is_fenced() {
 }
 
 #[test]
+fn a_static_leader_that_restarts_moves_nobody_even_if_it_cannot_be_told_to_assign_nothing() {
+    let mut world = World::without_delay();
+    let ticket = world.join("", Some("host-1"));
+    let before = world.joined(ticket);
+    let ticket = world.sync(&before, &[(&before.member_id, "all")]);
+    world.synced(ticket);
+    let (mut caller, request) = joining("", Some("host-1"), &["range"], 77);
+    caller.knows_skip_assignment = false;
+    let ticket = world.ask(Request::Join(caller, request));
+    let after = world.joined(ticket);
+    assert_eq!(after.generation_id, before.generation_id, "no rebalance");
+    assert_eq!(after.leader, before.member_id, "it must not take itself for the leader");
+    assert!(!after.skip_assignment && after.members.is_empty());
+    let ticket = world.sync(&after, &[]);
+    assert_eq!(world.synced(ticket).assignment.as_ref(), b"all");
+    // It leads all the same: when it wants a rebalance there is one, and it assigns.
+    let ticket = world.join(&after.member_id, Some("host-1"));
+    let again = world.joined(ticket);
+    assert_eq!((again.generation_id, &again.leader), (before.generation_id + 1, &after.member_id));
+}
+
+#[test]
 fn what_all_support_is_chosen_and_what_nobody_shares_is_refused() {
     let mut world = World::without_delay();
     let first = world.ask(join("", None, &["sticky", "range"], 1));
