@@ -122,7 +122,7 @@ impl Group {
                 preferred: self.members.preferred(self.preferred),
                 may_campaign: self.may_campaign(now),
                 term_durable: self.seen.term == self.durable_term,
-                refusals: self.attempt.map_or(0, |attempt| attempt.refusals as usize),
+                refusals: self.attempt.as_ref().map_or(0, |attempt| attempt.ballots.refusals()),
             };
             #[cfg(test)]
             let situation = self.planted.election(situation);

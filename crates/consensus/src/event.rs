@@ -100,6 +100,29 @@ labels! {
 }
 
 labels! {
+    /// What a voter said to a candidate, and why not.
+    VoteAnswer {
+        Granted => "granted",
+        /// The voter's log has entries that the candidate's lacks (thesis, 3.6.1).
+        LogBehind => "log_behind",
+        /// It voted for somebody else in that term.
+        AlreadyVoted => "already_voted",
+        /// It knows a later term.
+        LaterTerm => "later_term",
+        /// It hears from a leader (thesis, 4.2.3).
+        LeaderKnown => "leader_known",
+        /// It promised a leader not to vote for a while.
+        VotePromise => "vote_promise",
+        /// A suspect replica does not vote.
+        Suspect => "suspect",
+        /// No, without a reason that is known here.
+        Refused => "refused",
+        /// Nothing was heard of it.
+        Silent => "silent",
+    }
+}
+
+labels! {
     /// Why a message from a peer never reached raft.
     RefusedMessage {
         WrongSender => "wrong_sender",
@@ -165,6 +188,13 @@ labels! {
     }
 }
 
+/// What one voter answered a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ballot {
+    pub voter: ReplicaId,
+    pub answer: VoteAnswer,
+}
+
 /// One observation. Times are milliseconds of boot time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -187,14 +217,13 @@ pub enum Event {
         reason: ElectionReason,
         ms_since_leader: u64,
     },
-    /// `votes` and `refusals` of the last round, own vote included; silence is neither.
+    /// `ballots` of the last round, one for each voter.
     ElectionEnded {
         term: u64,
         reason: ElectionReason,
         outcome: ElectionOutcome,
         rounds: u32,
-        votes: u32,
-        refusals: u32,
+        ballots: Vec<Ballot>,
         ms: u64,
     },
     /// A leader of a later term replaced entries from `from` on.

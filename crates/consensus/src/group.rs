@@ -11,6 +11,7 @@ use model::{GroupId, HardState, LogEntry, Now, ReplicaId, limits};
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode};
 
+use crate::ballots::{self, Wish};
 use crate::config::{GroupConfig, Restored};
 use crate::elections::{self, Elections};
 use crate::error::{ConsensusError, DropReason, ProposeError};
@@ -175,6 +176,7 @@ impl Group {
             if why == RefusedMessage::CommitBeyondLog {
                 self.turn_suspect(SuspectReason::CommitBeyondLog, msg.commit);
             }
+            self.answers.extend(ballots::refusal(&msg, why));
             return;
         }
         match kind {
@@ -187,7 +189,9 @@ impl Group {
             }
             MessageType::MsgTimeoutNow => self.intent = Some(ElectionReason::Transfer),
             MessageType::MsgRequestPreVoteResponse | MessageType::MsgRequestVoteResponse => {
-                self.count_vote(&msg);
+                if self.count_vote(&msg) {
+                    return;
+                }
             }
             MessageType::MsgAppendResponse if !msg.reject && msg.term == self.term() => {
                 self.make_room(from.0, msg.index);
@@ -198,8 +202,13 @@ impl Group {
             return;
         }
         let (term, reported) = (msg.term, msg.index);
+        let wish = Wish::of(&msg);
+        let sent = self.raw.raft.msgs.len();
         // Errors are stale responses and dropped proposals: nothing was changed.
         let _ = self.raw.step(msg);
+        if let Some(wish) = wish {
+            self.say_why_not(&wish, sent);
+        }
         self.settle(now, None);
         let current = term == self.raw.raft.term;
         match kind {

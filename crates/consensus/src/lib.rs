@@ -11,6 +11,7 @@
 //! assertions here. Every call on a [`Group`] except the queries may panic; the caller wraps
 //! calls in `catch_unwind`, drops the group after an unwind and rebuilds it from the journal.
 
+mod ballots;
 mod campaign;
 mod config;
 pub mod convert;
@@ -38,8 +39,8 @@ pub use campaign::Beat;
 pub use config::{GroupConfig, Restored, Timing};
 pub use error::{ConsensusError, DropReason, ProposeError};
 pub use event::{
-    ChangeReason, ElectionOutcome, ElectionReason, Event, Invariant, RefusedMessage, Role,
-    SnapshotOutcome, SuspectReason,
+    Ballot, ChangeReason, ElectionOutcome, ElectionReason, Event, Invariant, RefusedMessage, Role,
+    SnapshotOutcome, SuspectReason, VoteAnswer,
 };
 pub use group::Group;
 pub use log_view::EntryFetch;
@@ -48,7 +49,7 @@ pub use output::{GroupOut, ReadIndexed, ReadyWrite, SnapshotPoint};
 /// raft's wire types (Message, ConfState, ...): peers ship these bytes verbatim.
 pub use raft::eraftpb;
 pub use snapshot::{SnapshotLog, SnapshotVerdict};
-pub use status::{GroupStatus, PeerProgress, ReplicationState};
+pub use status::{AttemptStatus, GroupStatus, PeerProgress, ReplicationState};
 
 // A shard's thread is not the one that recovered its groups.
 const _: fn() = || {

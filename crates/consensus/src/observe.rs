@@ -5,6 +5,7 @@ use model::{Now, ReplicaId};
 use raft::INVALID_ID;
 use raft::eraftpb::{Message, MessageType};
 
+use crate::ballots::{self, Ballots};
 use crate::event::{ChangeReason, ElectionOutcome, ElectionReason, Event, Role};
 use crate::group::Group;
 
@@ -17,13 +18,13 @@ pub(crate) struct Seen {
 }
 
 /// An election this replica began and that has not ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    reason: ElectionReason,
-    began_ns: u64,
-    rounds: u32,
-    votes: u32,
-    pub refusals: u32,
+    pub reason: ElectionReason,
+    pub began_ns: u64,
+    pub rounds: u32,
+    /// What was answered in this round.
+    pub ballots: Ballots,
 }
 
 impl Group {
@@ -78,7 +79,8 @@ impl Group {
     fn begin_attempt(&mut self, now: Now, term: u64) {
         let reason = self.intent.take().unwrap_or(ElectionReason::Timeout);
         let began_ns = now.boot_ns;
-        self.attempt = Some(Attempt { reason, began_ns, rounds: 1, votes: 1, refusals: 0 });
+        let ballots = Ballots::default();
+        self.attempt = Some(Attempt { reason, began_ns, rounds: 1, ballots });
         let ms_since_leader = now.ms_since(self.leader_contact_ns);
         self.events.push(Event::ElectionStarted { term, reason, ms_since_leader });
     }
@@ -90,17 +92,10 @@ impl Group {
             ChangeReason::ElectionLost => ElectionOutcome::Refused,
             _ => ElectionOutcome::Superseded,
         };
-        let Attempt { reason, began_ns, rounds, votes, refusals } = attempt;
+        let Attempt { reason, began_ns, rounds, ballots } = attempt;
         let (term, ms) = (self.seen.term, now.ms_since(began_ns));
-        self.events.push(Event::ElectionEnded {
-            term,
-            reason,
-            outcome,
-            rounds,
-            votes,
-            refusals,
-            ms,
-        });
+        let ballots = ballots.of(&self.members, self.cfg.replica.0);
+        self.events.push(Event::ElectionEnded { term, reason, outcome, rounds, ballots, ms });
     }
 
     /// The replica asks everybody once more.
@@ -113,17 +108,20 @@ impl Group {
 
     fn recount(&mut self) {
         if let Some(attempt) = &mut self.attempt {
-            (attempt.votes, attempt.refusals) = (1, 0);
+            attempt.ballots = Ballots::default();
         }
     }
 
-    pub(crate) fn count_vote(&mut self, msg: &Message) {
+    /// What a voter answered. True: raft is not to see it, only a reader is.
+    pub(crate) fn count_vote(&mut self, msg: &Message) -> bool {
         let round = match msg.get_msg_type() {
             MessageType::MsgRequestVoteResponse => Role::Candidate,
             _ => Role::PreCandidate,
         };
+        let answer = ballots::answer_of(msg);
+        let aside = ballots::is_aside(answer);
         // A granted pre-vote carries the term it was asked for, a refusal the voter's own.
-        let current = match (round, msg.reject) {
+        let current = match (round, msg.reject && !aside) {
             (Role::PreCandidate, false) => msg.term == self.seen.term + 1,
             _ => msg.term == self.seen.term,
         };
@@ -131,11 +129,9 @@ impl Group {
             && self.seen.role == round
             && current
         {
-            match msg.reject {
-                true => attempt.refusals += 1,
-                false => attempt.votes += 1,
-            }
+            attempt.ballots.note(msg.from, answer);
         }
+        aside
     }
 
     pub(crate) fn note_lease(&mut self, now: Now) {

@@ -6,7 +6,7 @@ use raft::eraftpb::ConfState;
 use raft::{INVALID_ID, ProgressState};
 
 use crate::convert;
-use crate::event::Role;
+use crate::event::{Ballot, ElectionReason, Role};
 use crate::group::Group;
 
 /// How a leader replicates to a follower.
@@ -55,6 +55,17 @@ pub struct PeerProgress {
     pub snapshot_needed: bool,
 }
 
+/// An election under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptStatus {
+    pub reason: ElectionReason,
+    /// Since it began.
+    pub ms: u64,
+    pub rounds: u32,
+    /// Of this round, one for each voter.
+    pub ballots: Vec<Ballot>,
+}
+
 /// One group, for `/debug/groups` and sampled gauges.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
@@ -82,6 +93,8 @@ pub struct GroupStatus {
     pub handed_over: bool,
     pub promise_remaining_ms: u64,
     pub leader_contact_ms: u64,
+    /// The election it began and that has not ended.
+    pub attempt: Option<AttemptStatus>,
     pub election_timeout_ticks: usize,
     pub readys_in_flight: usize,
     pub fetches_in_flight: usize,
@@ -105,6 +118,17 @@ impl Group {
 
     pub fn replica(&self) -> ReplicaId {
         self.cfg.replica
+    }
+
+    /// The election it began and that has not ended.
+    pub fn attempt(&self, now: Now) -> Option<AttemptStatus> {
+        let attempt = self.attempt.as_ref()?;
+        Some(AttemptStatus {
+            reason: attempt.reason,
+            ms: now.ms_since(attempt.began_ns),
+            rounds: attempt.rounds,
+            ballots: attempt.ballots.of(&self.members, self.cfg.replica.0),
+        })
     }
 
     pub fn role(&self) -> Role {
@@ -324,6 +348,7 @@ impl Group {
             handed_over: self.lease.handed_over(),
             promise_remaining_ms: self.elections.promise_remaining_ms(now),
             leader_contact_ms: now.ms_since(self.leader_contact_ns),
+            attempt: self.attempt(now),
             election_timeout_ticks: raft.randomized_election_timeout(),
             readys_in_flight: self.held_readys.len(),
             fetches_in_flight: view.pending_fetches(),

@@ -172,7 +172,9 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
                 "election"
             );
         }
-        E::ElectionEnded { term, outcome, votes, refusals, ms, .. } => {
+        E::ElectionEnded { term, outcome, ballots, ms, .. } => {
+            let answers = ballots.iter().map(|b| format!("{} {}", b.voter, b.answer.as_str()));
+            let answers = answers.collect::<Vec<_>>().join(", ");
             let label =
                 ElectionOutcome::from_name(outcome.as_str()).unwrap_or(ElectionOutcome::Other);
             metrics().raft_elections_ended_total.at(label).inc();
@@ -184,8 +186,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
                 group,
                 term,
                 outcome,
-                votes,
-                refusals,
+                answers,
                 ms,
                 "election ended"
             );

@@ -537,9 +537,11 @@ fn describe(event: &Event) -> String {
         Event::ElectionStarted { term, reason, .. } => {
             format!("begins an election in term {term}: {}", reason.as_str())
         }
-        Event::ElectionEnded { outcome, rounds, votes, refusals, .. } => {
-            let how = outcome.as_str();
-            format!("election {how} after {rounds} rounds, {votes} votes, {refusals} refusals")
+        Event::ElectionEnded { outcome, rounds, ballots, .. } => {
+            let answers: Vec<String> =
+                ballots.iter().map(|b| format!("n{} {}", b.voter, b.answer.as_str())).collect();
+            let (how, answers) = (outcome.as_str(), answers.join(", "));
+            format!("election {how} after {rounds} rounds: {answers}")
         }
         Event::MessageRefused { from, kind, why } => {
             format!("refused {kind} of n{from}: {}", why.as_str())

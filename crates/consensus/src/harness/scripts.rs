@@ -33,7 +33,7 @@ fn a_new_group_s_first_replica_leads_at_once() {
         0 n3 formed
         2 n1 pre_candidate -> candidate in term 1: pre_vote_won
         6 n1 candidate -> leader in term 1: election_won
-        6 n1 election won after 1 rounds, 2 votes, 0 refusals
+        6 n1 election won after 1 rounds: n1 granted, n2 granted, n3 silent
         7 n2 follows n1 in term 1: leader_found
         7 n3 follows n1 in term 1: leader_found
         8 n1 lease acquired in term 1
@@ -77,7 +77,7 @@ fn death_has_a_sound() {
         850 n3 follows nobody in term 1: death_evidence
         852 n2 pre_candidate -> candidate in term 2: pre_vote_won
         856 n2 candidate -> leader in term 2: election_won
-        856 n2 election won after 1 rounds, 2 votes, 0 refusals
+        856 n2 election won after 1 rounds: n1 silent, n2 granted, n3 granted
         857 n3 follows n2 in term 2: leader_found
         858 n2 lease acquired in term 2
         ",
@@ -139,7 +139,7 @@ fn after_a_cold_start_the_preferred_replica_leads_as_soon_as_a_majority_is_there
         1300 n1 follower -> pre_candidate in term 1: campaign
         1302 n1 pre_candidate -> candidate in term 2: pre_vote_won
         1306 n1 candidate -> leader in term 2: election_won
-        1306 n1 election won after 1 rounds, 2 votes, 0 refusals
+        1306 n1 election won after 1 rounds: n1 granted, n2 granted, n3 silent
         1307 n2 follows n1 in term 2: leader_found
         1307 n3 follows n1 in term 2: leader_found
         1308 n1 lease acquired in term 2
@@ -184,13 +184,13 @@ fn a_single_voter_leads_at_once_and_again_after_a_restart() {
         0 n1 formed
         0 n1 begins an election in term 0: single_voter
         0 n1 follower -> leader in term 1: election_won
-        0 n1 election won after 1 rounds, 1 votes, 0 refusals
+        0 n1 election won after 1 rounds: n1 granted
         0 n1 lease acquired in term 1
         200 n1 crashed
         200 n1 started
         200 n1 begins an election in term 1: single_voter
         200 n1 follower -> leader in term 2: election_won
-        200 n1 election won after 1 rounds, 1 votes, 0 refusals
+        200 n1 election won after 1 rounds: n1 granted
         200 n1 lease acquired in term 2
         ",
     );

@@ -55,9 +55,9 @@ fn two_survivors_whose_votes_split_agree_before_a_time_out() {
         1000 n2 candidate -> pre_candidate in term 2: campaign
         1002 n2 pre_candidate -> candidate in term 3: pre_vote_won
         1004 n3 candidate -> follower in term 3: higher_term
-        1004 n3 election superseded after 1 rounds, 1 votes, 1 refusals
+        1004 n3 election superseded after 1 rounds: n1 silent, n2 already_voted, n3 granted
         1006 n2 candidate -> leader in term 3: election_won
-        1006 n2 election won after 3 rounds, 2 votes, 0 refusals
+        1006 n2 election won after 3 rounds: n1 silent, n2 granted, n3 granted
         ",
     );
     let (_, took) = split(true);
