@@ -42,6 +42,8 @@ pub struct Loaded {
     pub image: Arc<Image>,
     /// Groups that cannot be put together.
     pub broken: BTreeMap<GroupId, Unopened>,
+    /// Records are lost that may have been all there was of a group.
+    pub hides_groups: bool,
 }
 
 /// Recovers journal, checkpoint and segments, compares them with what the last shutdown wrote
@@ -52,6 +54,7 @@ pub fn load(
     directory: DirectoryId,
     last: LastShutdown,
     manifest: Option<&Manifest>,
+    born: bool,
 ) -> Result<Loaded, StartError> {
     let mut disk = RealDisk::new(&cfg.data_dir);
     let journal_dir = DiskPath::new(layout::JOURNAL);
@@ -73,6 +76,12 @@ pub fn load(
     if let Some(manifest) = manifest {
         check_manifest(manifest, &mut journal, &mut recovered);
     }
+    let hides_groups = recovered.damage.may_hide_groups();
+    if hides_groups && born && !recovered.groups.contains_key(&GroupId::METADATA) {
+        let nothing = storage::RecoveredGroup::default();
+        let found = recovered.groups.entry(GroupId::METADATA).or_insert(nothing);
+        distrust(&mut journal, GroupId::METADATA, found, Damage::RecordMaybeLost);
+    }
     journal.start(&mut disk).map_err(not_started)?;
     let checkpoint = recovered.checkpoint.take().unwrap_or_default();
     let image = image_of(&checkpoint);
@@ -84,6 +93,7 @@ pub fn load(
         removed: BTreeSet::new(),
         image,
         broken: BTreeMap::new(),
+        hides_groups,
         checkpoint,
     };
     loaded.removed = strays(&mut loaded.disk, &recovered, &loaded.image, directory)?;

@@ -254,6 +254,7 @@ fn kind_of(input: &Input<Reply>) -> InputKind {
         | Input::Checkpoint { .. }
         | Input::HandOver
         | Input::Place { .. }
+        | Input::KeepOut { .. }
         | Input::Undrain
         | Input::DiskFull { .. }
         | Input::Distrust { .. }

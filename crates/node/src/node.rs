@@ -92,8 +92,8 @@ impl Node {
         let directory = data_dir.directory();
         let manifest = data_dir.read_manifest()?;
         let begun = clock::mono_ns();
-        let loaded =
-            boot::load(&cfg, &defaults, directory, data_dir.last_shutdown(), manifest.as_ref())?;
+        let (last, born) = (data_dir.last_shutdown(), data_dir.birth().is_some());
+        let loaded = boot::load(&cfg, &defaults, directory, last, manifest.as_ref(), born)?;
         metrics().recovery_seconds.set((clock::mono_ns() - begun) as i64);
         metrics().journal_limit_bytes.set(cfg.journal_bytes_max as i64);
         data_dir.mark_running()?;
@@ -125,7 +125,11 @@ impl Node {
         let restored = loaded.restored.iter().map(|g| (g.spec.group, Some(g.spec.replica)));
         let broken_ones = loaded.broken.iter().map(|(group, found)| (*group, found.replica));
         let known: Vec<_> = restored.chain(broken_ones).collect();
-        let removed = loaded.removed.clone();
+        let found = tasks::Found {
+            known,
+            removed: loaded.removed.clone(),
+            hides_groups: loaded.hides_groups,
+        };
         let threads = boot::start_threads(&cfg, directory, loaded, inboxes, &plumbing, hosted)?;
         let (hellos, hello_inbox) = mpsc::channel(HELLOS_MAX);
         let budget = Budget::new(cfg.memory_budget_bytes);
@@ -146,7 +150,7 @@ impl Node {
         });
         let peers = runtime.block_on(node.start_peers(hellos))?;
         node.plumbing.set_peers(peers);
-        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, known, removed);
+        tasks::spawn_all(&node, &runtime, birth, hello_inbox, news_inbox, found);
         Ok(node)
     }
 

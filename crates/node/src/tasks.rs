@@ -22,6 +22,7 @@ use crate::heal;
 use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
+use crate::plumbing::Unopened;
 use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
 
@@ -36,17 +37,26 @@ const GOSSIP_BATCH: usize = 512;
 /// Leaderships are told again this often, in case gossip was lost.
 const GOSSIP_AGAIN: Duration = Duration::from_secs(5);
 
+/// What a start found on its disk.
+pub(crate) struct Found {
+    /// Groups, with the replica where that is known.
+    pub known: Vec<(GroupId, Option<ReplicaId>)>,
+    /// Groups on their way out.
+    pub removed: BTreeSet<GroupId>,
+    /// Records are lost that may have been all there was of a group.
+    pub hides_groups: bool,
+}
+
 pub(crate) fn spawn_all(
     node: &Arc<Node>,
     runtime: &Handle,
     birth: Option<Birth>,
     hellos: mpsc::Receiver<PeerHello>,
     news: mpsc::Receiver<News>,
-    known: Vec<(GroupId, Option<ReplicaId>)>,
-    removed: BTreeSet<GroupId>,
+    found: Found,
 ) {
     runtime.spawn(form(node.clone(), birth, hellos));
-    runtime.spawn(reconcile(node.clone(), known, removed));
+    runtime.spawn(reconcile(node.clone(), found));
     runtime.spawn(tell_departed(node.clone()));
     runtime.spawn(heal::heal(node.clone()));
     runtime.spawn(gossip(node.clone(), news));
@@ -273,16 +283,15 @@ async fn tell_departed(node: Arc<Node>) {
 }
 
 /// Opens, configures and removes this broker's replicas as metadata says.
-async fn reconcile(
-    node: Arc<Node>,
-    known: Vec<(GroupId, Option<ReplicaId>)>,
-    mut removed: BTreeSet<GroupId>,
-) {
+async fn reconcile(node: Arc<Node>, found: Found) {
+    let Found { known, mut removed, hides_groups } = found;
     let mut open: BTreeMap<GroupId, Option<TopicConfig>> =
         known.iter().map(|(group, _)| (*group, None)).collect();
     let known = known.into_iter().filter_map(|(group, replica)| Some((group, replica?)));
     let mut replicas: BTreeMap<GroupId, ReplicaId> = known.collect();
     let mut placed: BTreeMap<GroupId, u64> = BTreeMap::new();
+    // Replicas below this one may have been here: metadata knew them when this life began.
+    let mut hidden_below: Option<ReplicaId> = None;
     let mut bound = BTreeMap::new();
     let mut images = node.plumbing.image.subscribe();
     loop {
@@ -293,6 +302,9 @@ async fn reconcile(
         bind_brokers(&node, &image, &mut bound);
         node.plumbing.take_forgotten().iter().for_each(|group| _ = removed.remove(group));
         let current = is_current(&node, &image);
+        if hides_groups && current {
+            hidden_below.get_or_insert(ReplicaId(image.next_replica()));
+        }
         let mut superseded = Vec::new();
         for (group, spec) in wanted(&node, &image) {
             if removed.contains(&group) {
@@ -313,6 +325,10 @@ async fn reconcile(
             let shard = node.plumbing.shards.of(group);
             let config = spec.config.clone();
             match open.get(&group) {
+                None if hidden_below.is_some_and(|end| spec.replica < end) => {
+                    keep_out(&node, group, spec.replica).await;
+                    true
+                }
                 None => shard.tell(Input::Create { spec: Box::new(spec) }).await,
                 Some(Some(known)) if *known == config => continue,
                 Some(_) => {
@@ -347,6 +363,14 @@ async fn reconcile(
             () = node.plumbing.forgotten() => {}
         }
     }
+}
+
+/// Nothing of the replica is on this disk, where records were lost that may have been its own: it
+/// is replaced by a new one, as any that cannot be put together.
+async fn keep_out(node: &Node, group: GroupId, replica: ReplicaId) {
+    let why = "its records may be among those that the journal lost".to_owned();
+    node.plumbing.set_unopened([(group, Unopened { replica: Some(replica), why })]);
+    node.plumbing.shards.of(group).tell(Input::KeepOut { group }).await;
 }
 
 /// Metadata knows this life of the broker, so it has all that earlier lives acted upon. Only then

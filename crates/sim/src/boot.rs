@@ -42,7 +42,7 @@ impl World {
             partition: 0,
             replica: seat.own(b),
             replicas: seat.replicas.iter().chain(&seat.removing).copied().collect(),
-            founders: seat.founders_for(b),
+            founders: seat.founders(),
             learners: Vec::new(),
             producers_before: 0,
             config: self.topic_config(group),
@@ -136,8 +136,18 @@ impl World {
 
     /// A new replica begins, unless what was here before it is still to go.
     pub fn create(&mut self, b: usize, group: GroupId) {
-        let going = self.with_process(b, |process| process.segments.is_going(group));
-        if going == Some(false) {
+        let own = self.seats.of(group).own(b);
+        let hidden = self.with_process(b, |process| {
+            let going = process.segments.is_going(group);
+            (!going).then(|| process.hidden_below.is_some_and(|end| own < end))
+        });
+        if hidden == Some(Some(true)) {
+            // Its records may be among those that the journal lost.
+            self.reach(Reach::Quarantine);
+            self.with_process(b, |process| process.out_of_service.insert(group));
+            self.tell(b, Input::KeepOut { group });
+            self.doubt(b, group);
+        } else if hidden == Some(Some(false)) {
             let spec = Box::new(self.spec(group, b));
             self.tell(b, Input::Create { spec });
         }
@@ -152,6 +162,7 @@ impl World {
         disk.world().sync = sync_does(self.profile.plant);
         let mut recovered = recovered.map_err(ended)?;
         self.note_recovered(b, &recovered);
+        let hides = recovered.damage.may_hide_groups();
         let mut journal = Journal::open(&recovered, journal::config(), self.dice.roll());
         journal.start(&mut disk).map_err(not_started)?;
         let checkpoint = recovered.checkpoint.take().unwrap_or_default();
@@ -214,6 +225,7 @@ impl World {
             journal: JournalWorker::new(journal, disk),
             segments,
             out_of_service,
+            hidden_below: hides.then(|| self.seats.next_replica()),
             dies_after: None,
             stopping: false,
         });

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use model::{BrokerId, DirectoryId, GroupId, Now};
+use model::{BrokerId, DirectoryId, GroupId, Now, ReplicaId};
 use node::shard::{Input, Out, Shard};
 use storage::testing::{Dice, SimDisk, SyncDoes};
 use storage::{Disk, DiskPath, Op};
@@ -178,6 +178,8 @@ pub struct Process {
     pub segments: SegmentWorker,
     /// Groups that could not be put together at the start.
     pub out_of_service: BTreeSet<GroupId>,
+    /// The journal has a hole: replicas below this one may have been here, and are not formed anew.
+    pub hidden_below: Option<ReplicaId>,
     /// Dies in the next turn, after this many of the seam's steps.
     pub dies_after: Option<u32>,
     /// Was told to hand over, and ends when it has.

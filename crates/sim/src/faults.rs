@@ -301,7 +301,13 @@ impl World {
             let now = after.groups.get(group);
             let same = now
                 .is_some_and(|now| now.entries == was.entries && now.hard_state == was.hard_state);
-            !same && now.is_none_or(|now| now.suspect.is_none() && now.birth.is_some())
+            let gone = was.removed && now.is_some_and(|now| now.removed);
+            // Of one that is gone without a trace, only the hole in the journal speaks.
+            let named = match now {
+                None => after.damage.may_hide_groups(),
+                Some(now) => now.suspect.is_some() || now.birth.is_none(),
+            };
+            !same && !gone && !named
         });
         let Some((group, _)) = unnamed else { return };
         // A record whose header is spoilt is no record: the cut says it, not the count of tears.

@@ -36,6 +36,7 @@ pub fn input_name(input: &Input<u64>) -> (&'static str, u64) {
         Input::DiskFull { .. } => ("hears_disk", 0),
         Input::Distrust { group } => ("distrusts", group.0),
         Input::Place { group, .. } => ("places", group.0),
+        Input::KeepOut { group } => ("keeps_out", group.0),
         Input::Undrain => ("undrains", 0),
         Input::Offer { group, .. } => ("hears_offer", group.0),
         Input::SnapshotRead { group, .. } => ("hears_read", group.0),

@@ -45,12 +45,9 @@ impl Seat {
         found.expect("every broker has a replica of every group").replica
     }
 
-    /// Voters of the first membership, for a replica that comes later.
-    pub fn founders_for(&self, b: usize) -> Vec<ReplicaId> {
-        match self.founders.contains(&self.own(b)) {
-            true => Vec::new(),
-            false => self.founders.clone(),
-        }
+    /// Voters of the first membership.
+    pub fn founders(&self) -> Vec<ReplicaId> {
+        self.founders.clone()
     }
 
     fn placement(&self) -> Placement {
@@ -83,6 +80,11 @@ impl Seats {
     /// Nobody is on the way in or out.
     pub fn settled(&self) -> bool {
         self.seats.values().all(|seat| seat.removing.is_empty())
+    }
+
+    /// Every replica so far is below it.
+    pub fn next_replica(&self) -> ReplicaId {
+        ReplicaId(self.next_replica)
     }
 
     /// Broker `b` gets a new replica of the group, on that disk.

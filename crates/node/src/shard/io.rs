@@ -161,6 +161,11 @@ pub enum Input<R> {
         group: GroupId,
         placement: Box<Placement>,
     },
+    /// Of a group that belongs here nothing is left, and it may have made promises: it is not
+    /// formed anew, and the journal says so.
+    KeepOut {
+        group: GroupId,
+    },
     /// Take leaderships again after a [`Input::HandOver`].
     Undrain,
     /// Emit a mark of every group changed since the last one.

@@ -239,6 +239,11 @@ impl<R> Shard<R> {
                     member.tell_majority(now, &connected, cfg.broker);
                 });
             }
+            Input::KeepOut { group } => {
+                self.keep_out(group);
+                let suspect = Some(storage::Damage::RecordMaybeLost);
+                out.journal.push(JournalWrite { group, suspect, ..Default::default() });
+            }
             Input::Undrain => {
                 self.handing_over = false;
                 self.each(out, |member, _, _| member.unhold());

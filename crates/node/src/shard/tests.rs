@@ -872,6 +872,28 @@ fn the_removal_of_a_group_that_is_out_of_service_is_for_the_journal_to_know() {
     assert!(matches!(out.segments[..], [SegmentWork::Delete { group: GroupId(78) }]));
 }
 
+/// All the journal had of it is lost: formed anew under its old id it could vote a second time.
+#[test]
+fn a_group_that_a_hole_in_the_journal_may_hide_is_not_formed_anew_and_is_suspect_on_disk() {
+    let mut trio = Trio::new(1);
+    trio.pass(2_000);
+    let (now, mut out) = (trio.now(), Out::default());
+    let shard = &mut trio.shards[2];
+    let mut spec = shard.member(GROUP).expect("it was created").spec().clone();
+    spec.group = GroupId(77);
+    shard.step(now, Input::KeepOut { group: spec.group }, &mut out);
+    shard.step(now, Input::Create { spec: Box::new(spec.clone()) }, &mut out);
+    assert!(shard.member(spec.group).is_none());
+    let [JournalWrite { suspect: Some(_), create: None, .. }] = &out.journal[..] else {
+        panic!("{:?}", out.journal);
+    };
+    // Removed, it makes room for a replica with a new id.
+    shard.step(now, Input::Remove { group: spec.group }, &mut out);
+    assert!(out.journal[1].remove);
+    shard.step(now, Input::Create { spec: Box::new(spec.clone()) }, &mut out);
+    assert!(shard.member(spec.group).is_some());
+}
+
 /// Metadata says a placement once per change, and a new replica may hear it before it begins: a
 /// leader without one would never report who left.
 #[test]

@@ -142,7 +142,8 @@ impl Durable {
                 continue;
             }
             // What is named as lost is not promised any more; it neither votes nor leads.
-            let named = found.is_some_and(|found| found.suspect.is_some());
+            let hidden = recovered.damage.may_hide_groups();
+            let named = found.map_or(hidden, |found| found.suspect.is_some());
             let was = std::mem::replace(log, DiskLog { terms, promise, pending: VecDeque::new() });
             if named {
                 self.lost.entry((b, group)).or_default().push(was);

@@ -285,6 +285,12 @@ impl DamageReport {
             && self.unreadable_files.is_empty()
             && self.groups.is_empty())
     }
+
+    /// Whether something is lost that may have been all there was of a group: one that is not
+    /// known any more may have made promises here.
+    pub fn may_hide_groups(&self) -> bool {
+        !(self.unreadable.is_empty() && self.unreadable_files.is_empty())
+    }
 }
 
 /// One record with a readable header and an unreadable payload.

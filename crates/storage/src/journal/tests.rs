@@ -437,6 +437,35 @@ fn an_unreadable_record_suspects_all_whom_nothing_clears() {
 }
 
 #[test]
+fn a_hole_may_have_been_all_there_was_of_a_group_and_its_suspicion_needs_no_birth() {
+    const C: GroupId = GroupId(30);
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let birth = GroupBirth { replica: ReplicaId(9), body: Bytes::from_static(b"birth") };
+    let create = Some(birth.clone());
+    rig.journal.enqueue(JournalWrite { group: C, token: 1, create, ..JournalWrite::default() });
+    rig.run();
+    for group in [A, B] {
+        rig.append(group, 2, 1, 1, 100);
+        rig.run();
+    }
+    let (disk, recovered, _) = flip_last(&rig, C, true);
+    assert!(recovered.damage.may_hide_groups() && recovered.damage.groups.is_empty());
+    assert!(!recovered.groups.contains_key(&C), "nobody can name it");
+    let (mut rig, _) = Rig::new(disk, SyncPolicy::Group);
+    let suspect = Some(Damage::RecordMaybeLost);
+    rig.journal.enqueue(JournalWrite { group: C, suspect, ..JournalWrite::default() });
+    rig.run();
+    let (mut rig, recovered) = Rig::new(rig.disk, SyncPolicy::Group);
+    let found = &recovered.groups[&C];
+    assert_eq!((found.suspect, found.birth.clone()), (suspect, None));
+    // It goes, and another life of it may begin.
+    rig.journal.enqueue(JournalWrite { group: C, remove: true, ..JournalWrite::default() });
+    rig.run();
+    let (_, recovered) = Rig::new(rig.disk, SyncPolicy::Group);
+    assert!(recovered.groups.get(&C).is_none_or(|found| found.removed));
+}
+
+#[test]
 fn suspicion_outlives_the_damaged_file() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);
     rig.append(B, 2, 1, 1, 100);

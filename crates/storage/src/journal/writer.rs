@@ -169,8 +169,8 @@ impl Journal {
     /// durable, and its record rides along with the next write.
     ///
     /// # Panics
-    /// When the group is unknown and not created here, or was removed; when an entry is larger
-    /// than [`Journal::entry_bytes_max`].
+    /// When the group is unknown and neither created nor suspected here, or was removed; when an
+    /// entry is larger than [`Journal::entry_bytes_max`].
     pub fn enqueue(&mut self, write: JournalWrite) {
         let group = write.group;
         assert_ne!(group, GroupId(0), "group 0 is the journal's own");
@@ -180,6 +180,11 @@ impl Journal {
         if let Some(birth) = &write.create {
             let state = GroupState { birth: Some(birth.clone()), ..GroupState::default() };
             assert!(self.groups.insert(group, state).is_none(), "group {group} is created twice");
+        }
+        if write.suspect.is_some() {
+            // All of it may be lost: then it has no birth, as after a recovery that finds the same.
+            let lost = || GroupState { established: true, ..GroupState::default() };
+            self.groups.entry(group).or_insert_with(lost);
         }
         let (part_bytes, entry_bytes) = (self.part_bytes(), self.entry_bytes_max());
         let state = self.groups.get_mut(&group);
