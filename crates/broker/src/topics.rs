@@ -90,7 +90,7 @@ pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
     let of_groups = name == OFFSETS_TOPIC;
     CreateTopic {
         name: name.to_owned(),
-        id: new_topic_id(),
+        id: node::new_topic_id(),
         partitions: -1,
         replication_factor: -1,
         assignments: Vec::new(),
@@ -105,17 +105,6 @@ pub(crate) fn wish(config: &BrokerConfig, name: &str) -> CreateTopic {
         },
         default_replication_factor: config.default_replication_factor,
         internal_replication_factor: config.internal_replication_factor(),
-    }
-}
-
-/// Kafka's tools print ids in URL-safe base64 and take them as arguments: a leading `-` would
-/// read as an option.
-fn new_topic_id() -> TopicId {
-    loop {
-        let id = *uuid::Uuid::new_v4().as_bytes();
-        if id[0] >> 2 != 62 {
-            return TopicId(id);
-        }
     }
 }
 

@@ -24,5 +24,5 @@ pub use error::{ApplyError, ConfigError, SnapshotError};
 pub use lookup::{
     base_offset_of, end_offset_of, first_at_or_after, leader_epoch_of, max_timestamp_of,
 };
-/// For tests and tools above that write batches themselves.
-pub use wire::records::BatchBuilder;
+/// For those above that write batches themselves, or take them from a peer.
+pub use wire::records::{BatchBuilder, BatchRules, validate};

@@ -324,6 +324,16 @@ pub const LOCK_WAITERS_SEEN_MAX: usize = 64;
 pub const STALLS_SHOWN_MAX: usize = 64;
 /// Stalls that ended and are still shown at `/debug/stalls`.
 pub const STALLS_KEPT_MAX: usize = 64;
+/// Tenths of a second that a shard's loop remembers of itself.
+pub const LOOP_HISTORY_BINS: usize = 100;
+/// Post-mortems of elections that a broker keeps in memory.
+pub const POSTMORTEMS_KEPT_MAX: usize = 512;
+/// Post-mortems that wait to be written to their topic; the oldest go first.
+pub const POSTMORTEMS_PENDING_MAX: usize = 2_048;
+/// Bytes of one batch of them.
+pub const POSTMORTEM_BATCH_BYTES: usize = 128 << 10;
+/// Bytes that each of their topics keeps.
+pub const POSTMORTEM_TOPIC_BYTES: u64 = 64 << 20;
 /// Requests whose stage is visible while they are in flight; more are served, but not seen.
 pub const INFLIGHT_TRACKED_MAX: usize = 4_096;
 /// Brokers with a label value of their own in metrics.

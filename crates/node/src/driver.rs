@@ -58,7 +58,7 @@ impl Driver {
     /// then: for the shutdown manifest.
     pub async fn run(mut self) -> Shard<Reply> {
         let beat = Beat::thread(Loop::Shard, self.index as u16);
-        let mut observer = Observer::new(clock::now());
+        let mut observer = Observer::new(clock::now(), self.index, self.plumbing.clone());
         let mut wheel = Wheel { slot: 0, ahead: 1, next: Instant::now() + SLOT };
         self.carry_out(&beat, &mut observer, true);
         while !self.stop.load(Ordering::Acquire) {
@@ -124,13 +124,14 @@ impl Driver {
         }
     }
 
-    fn step(&mut self, beat: &Beat, observer: &Observer, now: Now, input: Input<Reply>) {
+    fn step(&mut self, beat: &Beat, observer: &mut Observer, now: Now, input: Input<Reply>) {
         let kind = kind_of(&input);
         let phase = if kind == InputKind::Tick { Phase::Tick } else { Phase::Step };
         let started = clock::mono_ns();
         beat.enter(phase, kind, started);
         self.shard.step(now, input, &mut self.out);
-        observer.stepped(kind, clock::mono_ns() - started);
+        let ended = clock::mono_ns();
+        observer.stepped(kind, ended, ended - started);
     }
 
     /// The outputs of a turn, in the order of the seam. Committed entries are gathered for the

@@ -102,6 +102,13 @@ impl Inbound for Receiver {
                 Ok(Question::Admin { group, ask, within_ms }) => {
                     node.admin_here(GroupId(group), ask, Duration::from_millis(within_ms)).await
                 }
+                Ok(Question::Append { group, within_ms, batch }) => {
+                    let within = Duration::from_millis(within_ms.into());
+                    match node.append_here(GroupId(group), batch, within).await {
+                        Ok(()) => Answer::Done,
+                        Err(refusal) => Answer::Refused(refusal),
+                    }
+                }
                 Ok(Question::SnapshotFailed(failed)) => node.snapshot_failed(from, failed).await,
                 Err(why) => Answer::Refused(Refusal {
                     code: ErrorCode::InvalidRequest,

@@ -30,6 +30,7 @@ mod operate;
 pub mod peer;
 mod peer_news;
 mod plumbing;
+mod postmortem;
 mod question;
 #[cfg(test)]
 mod rebuild_tests;
@@ -58,12 +59,13 @@ pub use node::{Ask, Node};
 pub use offers::OfferView;
 pub use operate::{Draining, Emptying};
 pub use plumbing::EXIT_FATAL;
+pub use postmortem::{BallotView, LoopReport, Postmortem, is_written_by_brokers, new_topic_id};
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{
-    AdminAnswer, AdminAsk, Answer, Guarded, MemberStatus, Produced, ProducerStatus, QuorumReplica,
-    QuorumStatus, Refusal,
+    AdminAnswer, AdminAsk, Answer, AttemptView, Guarded, MemberStatus, Produced, ProducerStatus,
+    QuorumReplica, QuorumStatus, Refusal,
 };
 pub use shutdown::Hurry;
-pub use status::{GroupView, NodeStatus, PeerView, Readiness, Trouble};
+pub use status::{ElectionsPage, GroupView, NodeStatus, PeerView, Readiness, Trouble, UnderWay};
 pub use transfers::TransferView;
 pub use view::{PartitionView, ViewState, Waiter};

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use machine::BatchRules;
 use machine::config::TopicDefaults;
 use machine::metadata::{Image, Request, Response};
 use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId, ReplicaId};
@@ -29,11 +30,13 @@ use crate::mailbox::{ShardHandle, Shards};
 use crate::peer::{Identity, PeerConfig, Peers};
 use crate::peer_news::PeerNews;
 use crate::plumbing::Plumbing;
+use crate::postmortem::is_written_by_brokers;
 use crate::question::{self, Question, SnapshotFailed};
 use crate::settings::{NodeConfig, StartError};
 use crate::shard::{
     AdminAnswer, AdminAsk, Answer, Guarded, Input, ProduceInput, Produced, Refusal,
 };
+use crate::status::{ElectionsPage, UnderWay};
 use crate::tasks;
 use crate::view::{Found, PartitionView};
 
@@ -83,6 +86,21 @@ impl Ask {
 }
 
 impl Node {
+    /// Post-mortems of elections, newest last, and the elections under way.
+    pub fn elections(&self) -> ElectionsPage {
+        let views = self.plumbing.views();
+        let under_way = views.iter().filter_map(|view| {
+            let status = view.status();
+            let attempt = status.attempt?;
+            Some(UnderWay { group: view.group().0, name: status.name, term: status.term, attempt })
+        });
+        ElectionsPage {
+            broker: self.cfg.broker.0,
+            under_way: under_way.collect(),
+            elections: self.plumbing.postmortems.after(0).0,
+        }
+    }
+
     /// Opens the data directory, recovers, starts threads and the peer listener, and returns;
     /// formation and elections go on by themselves.
     pub fn start(cfg: NodeConfig) -> Result<Arc<Node>, StartError> {
@@ -439,6 +457,50 @@ impl Node {
         let within_ms = within.as_millis() as u64;
         let question = Question::Admin { group: group.0, ask, within_ms };
         self.ask_peer(leader.broker, &question, within).await
+    }
+
+    /// Appends a batch of records to a topic that brokers write themselves, wherever its leader
+    /// is. A time-out is "unknown".
+    pub(crate) async fn append(
+        &self,
+        group: GroupId,
+        batch: Bytes,
+        within: Duration,
+    ) -> Result<(), Refusal> {
+        let Some(leader) = self.leader(group) else {
+            let why = "nobody leads it now".into();
+            return Err(Refusal { code: ErrorCode::LeaderNotAvailable, why });
+        };
+        if leader.broker == self.cfg.broker {
+            return self.append_here(group, batch, within).await;
+        }
+        let within_ms = within.as_millis() as u32;
+        let question = Question::Append { group: group.0, within_ms, batch };
+        match self.ask_peer(leader.broker, &question, within).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The same on the leader. The batch may be a peer's: it is checked like a client's.
+    pub(crate) async fn append_here(
+        &self,
+        group: GroupId,
+        batch: Bytes,
+        within: Duration,
+    ) -> Result<(), Refusal> {
+        let image = self.image();
+        let own =
+            image.partition_of(group).is_some_and(|(topic, _)| is_written_by_brokers(&topic.name));
+        if !own {
+            let why = format!("group {group} is no topic that brokers write");
+            return Err(Refusal { code: ErrorCode::InvalidTopicException, why });
+        }
+        let rules = BatchRules { zstd_allowed: true, transactions_allowed: false };
+        if let Err(error) = machine::validate(&batch, &rules) {
+            return Err(Refusal { code: error.code(), why: error.to_string() });
+        }
+        self.produce(group, batch, None, -1, within).await.answer().await.map(drop)
     }
 
     /// Asks the replica of this broker; only a leader answers.

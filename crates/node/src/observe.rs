@@ -2,6 +2,7 @@
 //! what the pure core did.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::eraftpb::{Message, MessageType};
@@ -17,20 +18,27 @@ use telemetry::{Beat, clock, log_limited, metrics};
 
 use machine::groups::lead::{Observed, RebalanceReason};
 
+use crate::plumbing::Plumbing;
+use crate::postmortem::Coroner;
 use crate::shard::{Event, GroupKind};
 
 /// What one shard's driver observes with.
 pub struct Observer {
     status_at_ns: u64,
+    plumbing: Arc<Plumbing>,
+    coroner: Coroner,
 }
 
 impl Observer {
-    pub fn new(now: Now) -> Observer {
-        Observer { status_at_ns: now.boot_ns }
+    pub fn new(now: Now, shard: usize, plumbing: Arc<Plumbing>) -> Observer {
+        let coroner = Coroner::new(plumbing.own, shard);
+        Observer { status_at_ns: now.boot_ns, plumbing, coroner }
     }
 
-    pub fn stepped(&self, kind: InputKind, took_ns: u64) {
+    /// A step ended at `now_ns` ([`clock::mono_ns`]).
+    pub fn stepped(&mut self, kind: InputKind, now_ns: u64, took_ns: u64) {
         metrics().step_seconds.at(kind).observe(took_ns);
+        self.coroner.stepped(now_ns, kind, took_ns);
     }
 
     pub fn turn(&self, inputs: usize) {
@@ -46,11 +54,13 @@ impl Observer {
     }
 
     /// A tick that comes late by half a heartbeat is named with the phase that used the time.
-    pub fn ticked(&self, beat: &Beat, late: Duration) {
+    pub fn ticked(&mut self, beat: &Beat, late: Duration) {
         metrics().raft_ticks_total.inc();
-        let spent = beat.take_spent(clock::mono_ns());
+        let now_ns = clock::mono_ns();
+        let spent = beat.take_spent(now_ns);
         let bound = limits::TICK_MS * limits::HEARTBEAT_TICKS as u64 / 2;
         if late.as_millis() < u128::from(bound) {
+            self.coroner.ticked(now_ns, &spent, None);
             return;
         }
         let busiest = Phase::ALL.iter().filter(|phase| **phase != Phase::Idle);
@@ -64,6 +74,7 @@ impl Observer {
             _ => BlockedBy::Step,
         };
         metrics().raft_ticks_late_total.at(blocked_by).inc();
+        self.coroner.ticked(now_ns, &spent, Some((late.as_nanos() as u64, blocked_by)));
         let (late_ms, blocked_by) = (late.as_millis() as u64, blocked_by.as_str());
         log_limited!(warn, LogEvent::TickLate, late_ms, blocked_by, "a raft tick came late");
     }
@@ -74,9 +85,16 @@ impl Observer {
         metrics().raft_entries_sent_total.add(message.entries.len() as u64);
     }
 
-    pub fn observe(&self, event: &Event) {
+    pub fn observe(&mut self, event: &Event) {
         match event {
-            Event::Consensus { group, kind, event } => consensus_event(*group, *kind, event),
+            Event::Consensus { group, kind, event } => {
+                consensus_event(*group, *kind, event);
+                let image = || self.plumbing.image.borrow().clone();
+                if let Some(record) = self.coroner.hear(*group, *kind, event, image) {
+                    log_limited!(info, LogEvent::ElectionEnded, group = group.0, "{}", record.says);
+                    self.plumbing.postmortems.keep(record);
+                }
+            }
             Event::Serving { group, term } => {
                 log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "serving");
             }
@@ -172,24 +190,12 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
                 "election"
             );
         }
-        E::ElectionEnded { term, outcome, ballots, ms, .. } => {
-            let answers = ballots.iter().map(|b| format!("{} {}", b.voter, b.answer.as_str()));
-            let answers = answers.collect::<Vec<_>>().join(", ");
+        // Told with its post-mortem.
+        E::ElectionEnded { outcome, ms, .. } => {
             let label =
                 ElectionOutcome::from_name(outcome.as_str()).unwrap_or(ElectionOutcome::Other);
             metrics().raft_elections_ended_total.at(label).inc();
             metrics().raft_election_seconds.observe(ms * 1_000_000);
-            let outcome = outcome.as_str();
-            log_limited!(
-                info,
-                LogEvent::ElectionEnded,
-                group,
-                term,
-                outcome,
-                answers,
-                ms,
-                "election ended"
-            );
         }
         E::LogTruncated { from, removed, term } => {
             metrics().raft_log_conflicts_total.inc();

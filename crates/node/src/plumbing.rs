@@ -24,6 +24,7 @@ use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
 use crate::offers::Offers;
 use crate::peer::{Peers, RaftItem};
+use crate::postmortem::Postmortems;
 use crate::settings::NodeConfig;
 use crate::shard::{Departed, Input, MemberStatus, RaftOut, ViewUpdate};
 use crate::transfers::Transfers;
@@ -52,6 +53,7 @@ pub struct Plumbing {
     cached: Arc<TailBudget>,
     pub leaderships: Leaderships,
     pub gauges: Gauges,
+    pub postmortems: Postmortems,
     pub image: watch::Sender<Arc<Image>>,
     peers: OnceLock<Peers>,
     news: mpsc::Sender<News>,
@@ -87,6 +89,7 @@ impl Plumbing {
             cached: Arc::new(TailBudget::of(cfg.memory_budget_bytes)),
             leaderships: Leaderships::default(),
             gauges: Gauges::default(),
+            postmortems: Postmortems::default(),
             image: watch::Sender::new(image),
             peers: OnceLock::new(),
             news,

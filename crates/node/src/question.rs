@@ -3,7 +3,7 @@
 //!
 //! Invariant: foreign bytes are a refusal by name, never a panic.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use machine::metadata;
 use model::{ErrorCode, limits};
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,18 @@ use crate::shard::{AdminAnswer, AdminAsk, Answer, Refusal};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     Metadata(metadata::Request),
-    Admin { group: u64, ask: AdminAsk, within_ms: u64 },
+    Admin {
+        group: u64,
+        ask: AdminAsk,
+        within_ms: u64,
+    },
     SnapshotFailed(SnapshotFailed),
+    /// A batch for a topic that brokers write themselves.
+    Append {
+        group: u64,
+        within_ms: u32,
+        batch: Bytes,
+    },
 }
 
 /// A replica could not be filled with the snapshot its leader sent.
@@ -39,6 +49,9 @@ struct Admin {
 /// Metadata is JSON of its own and begins with its brace; other questions begin with a number.
 const ADMIN: u8 = 1;
 const SNAPSHOT_FAILED: u8 = 2;
+/// Group and milliseconds, big-endian, then the batch.
+const APPEND: u8 = 3;
+const APPEND_HEADER: usize = 12;
 
 pub fn encode(question: &Question) -> Bytes {
     match question {
@@ -53,6 +66,14 @@ pub fn encode(question: &Question) -> Bytes {
             let mut out = vec![SNAPSHOT_FAILED];
             out.extend(serde_json::to_vec(failed).expect("plain data encodes"));
             out.into()
+        }
+        Question::Append { group, within_ms, batch } => {
+            let mut out = BytesMut::with_capacity(1 + APPEND_HEADER + batch.len());
+            out.put_u8(APPEND);
+            out.put_u64(*group);
+            out.put_u32(*within_ms);
+            out.put_slice(batch);
+            out.freeze()
         }
     }
 }
@@ -71,6 +92,14 @@ pub fn decode(body: &[u8]) -> Result<Question, String> {
             bounded(rest)?;
             let failed = serde_json::from_slice(rest).map_err(|error| error.to_string())?;
             Ok(Question::SnapshotFailed(failed))
+        }
+        Some((&APPEND, rest)) => {
+            let Some((mut header, batch)) = rest.split_at_checked(APPEND_HEADER) else {
+                return Err(format!("{} bytes are no batch with its group", rest.len()));
+            };
+            let (group, within_ms) = (header.get_u64(), header.get_u32());
+            let within_ms = within_ms.min(limits::REQUEST_MS_MAX as u32);
+            Ok(Question::Append { group, within_ms, batch: Bytes::copy_from_slice(batch) })
         }
         _ => {
             let request = metadata::decode_request(body).map_err(|error| error.to_string())?;
@@ -177,11 +206,12 @@ mod tests {
                 index: 90,
                 why: "the disk is full".into(),
             }),
+            Question::Append { group: 9, within_ms: 700, batch: Bytes::from_static(b"batch") },
         ];
         for question in questions {
             assert_eq!(decode(&encode(&question)), Ok(question));
         }
-        for foreign in [&[][..], &[1], &[1, b'{'], &[2, 3], b"{}"] {
+        for foreign in [&[][..], &[1], &[1, b'{'], &[2, 3], &[3; 12], b"{}"] {
             assert!(decode(foreign).is_err(), "{foreign:?}");
         }
     }

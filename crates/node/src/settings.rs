@@ -60,6 +60,8 @@ pub struct NodeConfig {
     pub snapshot_bytes_per_second: u64,
     /// New records are refused below this many free bytes.
     pub disk_reserve_bytes: u64,
+    /// Post-mortems are written to internal topics.
+    pub postmortem_topics: bool,
 }
 
 impl NodeConfig {
@@ -88,6 +90,7 @@ impl NodeConfig {
             retention_waits_ms: limits::RETENTION_WAITS_MS,
             snapshot_bytes_per_second: limits::SNAPSHOT_BYTES_PER_SECOND,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
+            postmortem_topics: false,
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::node::Node;
 use crate::offers::OfferView;
-use crate::shard::MemberStatus;
+use crate::postmortem::Postmortem;
+use crate::shard::{AttemptView, MemberStatus};
 use crate::transfers::TransferView;
 
 /// Whether clients can be served, and if not, what this broker waits for.
@@ -59,6 +60,25 @@ pub struct NodeStatus {
     pub transfers: Vec<TransferView>,
     /// Snapshots this broker offers to others.
     pub offers: Vec<OfferView>,
+}
+
+/// An election of one group that has not ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnderWay {
+    pub group: u64,
+    pub name: String,
+    pub term: u64,
+    #[serde(flatten)]
+    pub attempt: AttemptView,
+}
+
+/// Everything `/debug/elections` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct ElectionsPage {
+    pub broker: i32,
+    pub under_way: Vec<UnderWay>,
+    /// Newest last.
+    pub elections: Vec<Postmortem>,
 }
 
 /// Partitions named in one answer or log line.

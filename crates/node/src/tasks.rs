@@ -23,6 +23,7 @@ use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
 use crate::plumbing::Unopened;
+use crate::postmortem;
 use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
 
@@ -61,6 +62,9 @@ pub(crate) fn spawn_all(
     runtime.spawn(heal::heal(node.clone()));
     runtime.spawn(gossip(node.clone(), news));
     runtime.spawn(watch_space(node.clone()));
+    if node.cfg.postmortem_topics {
+        runtime.spawn(postmortem::publish(node.clone()));
+    }
 }
 
 /// Runs formation until the cluster is born, then opens the metadata group and registers.

@@ -1,4 +1,5 @@
-//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`, `/debug/loops`, `/debug/stalls`,
+//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`,
+//! `/debug/elections`, `/debug/loops`, `/debug/stalls`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -17,7 +18,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
-use node::{GroupView, NodeStatus};
+use node::{ElectionsPage, GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
@@ -54,6 +55,8 @@ pub trait Source: Send + Sync + 'static {
     fn state(&self) -> NodeState;
     /// `None` before the node runs.
     fn groups(&self) -> Option<NodeStatus>;
+    /// `None` before the node runs.
+    fn elections(&self) -> Option<ElectionsPage>;
     /// Does what an operator asks; where it stands, or why it cannot be.
     fn operate(&self, order: Order) -> Result<Value, String>;
 }
@@ -165,6 +168,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/debug/groups", get(groups))
+        .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
         .route("/admin/decommission", post(decommission))
@@ -176,7 +180,7 @@ fn router(source: Arc<dyn Source>) -> Router {
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/loops\n/debug/stalls\n\
+    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n\
       POST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
@@ -222,6 +226,16 @@ async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Resp
         GroupsPage { summary, status: status.filter(|_| query.summary.is_none()) }
     };
     match ask(source, page).await {
+        Some(page) => Json(page).into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
+        }
+    }
+}
+
+/// Elections under way, then post-mortems of those that ended, newest last.
+async fn elections(State(source): Shared) -> Response {
+    match ask(source, |source| source.elections()).await {
         Some(page) => Json(page).into_response(),
         None => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
@@ -309,6 +323,10 @@ mod tests {
             let ready = self.phase == BootPhase::Ready;
             let waiting_for = if ready { Vec::new() } else { vec!["broker 2".into()] };
             NodeState { phase: self.phase, waiting_for }
+        }
+
+        fn elections(&self) -> Option<ElectionsPage> {
+            None
         }
 
         fn groups(&self) -> Option<NodeStatus> {

@@ -258,6 +258,7 @@ fn node_config(config: &Config) -> NodeConfig {
         leader_rebalance: settings.auto_leader_rebalance_enable,
         leader_rebalance_ms: settings.leader_imbalance_check_interval_seconds * 1_000,
         retention_check_ms: settings.log_retention_check_interval_ms,
+        postmortem_topics: settings.postmortem_topics_enable,
         retention_waits_ms: settings.log_retention_replica_wait_ms,
         snapshot_bytes_per_second: settings.replica_fill_bytes_per_second,
         producer_expiration_ms: settings.producer_id_expiration_ms,
@@ -321,6 +322,10 @@ impl Source for Published {
 
     fn groups(&self) -> Option<node::NodeStatus> {
         self.node.get().map(|node| node.status())
+    }
+
+    fn elections(&self) -> Option<node::ElectionsPage> {
+        self.node.get().map(|node| node.elections())
     }
 
     fn operate(&self, order: Order) -> Result<Value, String> {

@@ -551,6 +551,8 @@ label_enum! {
         LockWaiter = "lock_waiter",
         InflightSlot = "inflight_slot",
         PeerLabel = "peer_label",
+        /// A post-mortem that its topic did not get in time.
+        Postmortem = "postmortem",
     }
 }
 

@@ -152,7 +152,8 @@ fn admit(
     }
     let unknown = |code: ErrorCode| refuse(code, code.as_str().to_owned());
     let found = topics::find(image, &topic.name, topic.id, terms.by_id).map_err(unknown)?;
-    if COORDINATOR_TOPICS.contains(&found.name.as_str()) {
+    let name = found.name.as_str();
+    if COORDINATOR_TOPICS.contains(&name) || node::is_written_by_brokers(name) {
         let why = format!("clients may not write to {}", found.name);
         return Err(refuse(ErrorCode::InvalidTopicException, why));
     }

@@ -302,6 +302,31 @@ pub struct MemberStatus {
     pub learners: Vec<u64>,
     /// Replicas metadata wants, the preferred first.
     pub target: Vec<u64>,
+    /// The election it stands in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptView>,
+}
+
+/// An election of a group that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttemptView {
+    pub reason: &'static str,
+    pub ms: u64,
+    pub rounds: u32,
+    /// Replica and answer, of this round.
+    pub ballots: Vec<(u64, &'static str)>,
+}
+
+impl From<consensus::AttemptStatus> for AttemptView {
+    fn from(attempt: consensus::AttemptStatus) -> AttemptView {
+        let ballots = attempt.ballots.iter().map(|b| (b.voter.0, b.answer.as_str()));
+        AttemptView {
+            reason: attempt.reason.as_str(),
+            ms: attempt.ms,
+            rounds: attempt.rounds,
+            ballots: ballots.collect(),
+        }
+    }
 }
 
 /// Observations of the shard itself; those of consensus are carried along.

@@ -544,6 +544,7 @@ impl<R> Member<R> {
             pending: self.pending.len(),
             queued: self.queued.len(),
             lease_remaining_ms: self.group.lease_remaining_ms(now),
+            attempt: self.group.attempt(now).map(super::AttemptView::from),
             ..MemberStatus::default()
         };
         self.membership_status(&mut status);

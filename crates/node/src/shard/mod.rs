@@ -39,7 +39,8 @@ pub(crate) use apply::Machine;
 pub use checkpoint::{GroupMark, PlacedMark};
 pub use filling::{Install, Installed, SnapshotIn};
 pub use io::{
-    Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork, ViewUpdate,
+    AttemptView, Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork,
+    ViewUpdate,
 };
 use member::{Fallen, Member};
 pub use membership::{Departed, Placement};

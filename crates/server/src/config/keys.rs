@@ -217,6 +217,9 @@ settings! {
     /// A broker asked to stop has gone after this long, drained or not.
     shutdown_timeout_ms: u64 =
         "shutdown.timeout.ms", limits::SHUTDOWN_MS_MAX, Whole(3_000..=3_600_000);
+    /// Write a post-mortem of every election and stall to the internal topics
+    /// __glasslog.elections and __glasslog.stalls.
+    postmortem_topics_enable: bool = "postmortem.topics.enable", true, Flag;
     /// Threads that run raft groups. 0: half the cores, at least one.
     shards: usize = "shards", 0, Whole(0..=256);
 }
