@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{ApiKey, ErrorCode};
+use model::{ApiKey, ErrorCode, limits};
 use node::Node;
 use telemetry::labels::{FetchStage, InflightStage, Outcome, ProduceStage};
 use telemetry::{InFlight, Stamps, clock, probe};
@@ -67,6 +67,12 @@ pub(crate) struct Flight {
     pub outcome: Outcome,
     started_ns: u64,
     inflight: InFlight,
+    /// How the client names it.
+    correlation: i32,
+    /// The client's port.
+    connection: u16,
+    /// The flight recorder knows of its begin.
+    told: bool,
 }
 
 /// What the writer sends, and does, in this request's turn.
@@ -95,7 +101,7 @@ impl Shared {
 }
 
 impl Flight {
-    pub fn begin(api: ApiKey, started_ns: u64) -> Flight {
+    pub fn begin(api: ApiKey, correlation: i32, connection: u16, started_ns: u64) -> Flight {
         let (stage, stamps) = match api {
             ApiKey::Produce => {
                 (InflightStage::ProduceParse, Stamped::Produce(Stamps::new(started_ns)))
@@ -104,7 +110,9 @@ impl Flight {
             _ => (InflightStage::Other, Stamped::Other),
         };
         let inflight = InFlight::begin(stage, started_ns);
-        Flight { api, stamps, outcome: Outcome::Abandoned, started_ns, inflight }
+        let told = probe::request_begun(api, correlation, connection);
+        let outcome = Outcome::Abandoned;
+        Flight { api, stamps, outcome, started_ns, inflight, correlation, connection, told }
     }
 
     /// A stage of a fetch ended; the next one is what it now waits for.
@@ -152,6 +160,12 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let ns = clock::mono_ns().saturating_sub(self.started_ns);
         probe::request_done(self.api, self.outcome, ns);
+        // A fetch may wait as long as it asked to.
+        let odd = self.outcome != Outcome::Ok
+            || (ns >= limits::FLIGHT_SLOW_WORK_NS && self.api != ApiKey::Fetch);
+        if self.told || odd {
+            probe::request_ended(self.api, self.correlation, self.connection, self.outcome, ns);
+        }
     }
 }
 

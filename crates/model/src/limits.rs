@@ -314,6 +314,40 @@ pub const REPLICA_LAG_MS_MAX: u64 = 30_000;
 /// A group whose core panicked is rebuilt at most once in this time, then quarantined.
 pub const REBUILD_INTERVAL_MS: u64 = 600_000;
 
+/// Records of one loop in the flight recorder: a power of two, 64 bytes each.
+pub const FLIGHT_RECORDS: usize = 16_384;
+/// Rings of the flight recorder in one process.
+pub const FLIGHT_RINGS_MAX: usize = 64;
+/// What is new in the rings reaches their files this often, milliseconds.
+pub const FLIGHT_MIRROR_MS: u64 = 4;
+/// Events that come by the thousand (appends, requests): so many of a loop are recorded in a
+/// second, evenly ...
+pub const FLIGHT_ORDINARY_MAX: u64 = 1_000;
+/// ... but for a burst after some quiet ...
+pub const FLIGHT_BURST_MAX: u64 = 500;
+/// ... and of those beyond one in so many.
+pub const FLIGHT_SAMPLE: u64 = 64;
+/// A shard's turn from this length on has a record of its own, nanoseconds.
+pub const FLIGHT_SLOW_TURN_NS: u64 = 2_000_000;
+/// A wait for a lock, likewise.
+pub const FLIGHT_SLOW_LOCK_NS: u64 = 1_000_000;
+/// A request or disk operation that is recorded however many there are, nanoseconds.
+pub const FLIGHT_SLOW_WORK_NS: u64 = 100_000_000;
+/// Records that one panic's text may take.
+pub const FLIGHT_TEXT_PARTS: usize = 8;
+/// Dumps that are kept; the oldest goes first.
+pub const FLIGHT_DUMPS_KEPT: usize = 8;
+/// A dump waits this long for what follows its cause, milliseconds ...
+pub const FLIGHT_DUMP_DELAY_MS: u64 = 1_000;
+/// ... and comes at the earliest so long after the one before.
+pub const FLIGHT_DUMP_GAP_MS: u64 = 5_000;
+/// How long a broker that ends waits for its last events to reach the files, milliseconds.
+pub const FLIGHT_SETTLE_MS: u64 = 200;
+/// Bytes of a ring's file that `glasslog blackbox` reads.
+pub const FLIGHT_FILE_BYTES_MAX: u64 = 16 << 20;
+/// Rings that it reads at a time.
+pub const FLIGHT_FILES_MAX: usize = 1_024;
+
 /// Loops the watchdog can see at once.
 pub const BEATS_MAX: usize = 128;
 /// The watchdog looks this often, milliseconds.

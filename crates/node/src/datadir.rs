@@ -2,7 +2,8 @@
 //!
 //! Layout: `identity` (magic, format, directory id, broker id, cluster id once known), `birth`
 //! (the birth record), `life` (boot id and whether the last life ended in order), `shutdown` (the
-//! manifest of that end), `lock`, `checkpoint`, `journal/`, `partitions/`.
+//! manifest of that end), `lock`, `checkpoint`, `journal/`, `partitions/`, and `flight/`, the flight
+//! recorder's (`telemetry::flight`), which nothing depends on.
 //!
 //! Invariants: a directory that is not provably ours is never written to. Every small file is
 //! replaced whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves the

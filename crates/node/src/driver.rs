@@ -113,11 +113,13 @@ impl Driver {
             self.step(beat, observer, clock::now(), Input::Tick { slot });
             wheel.wait(self.shard.slots_until_next(slot));
         }
-        observer.turn(inputs);
-        beat.phase(Phase::Flush);
+        let flushed = clock::mono_ns();
+        beat.enter(Phase::Flush, InputKind::None, flushed);
         let now = clock::now();
         self.shard.flush(now, started.boot_ns, &mut self.out);
+        let carried = clock::mono_ns();
         self.carry_out(beat, observer, ticked);
+        observer.turn(inputs, [flushed, carried, clock::mono_ns()]);
         if observer.is_status_due(now.boot_ns, STATUS_NS) {
             beat.phase(Phase::Publish);
             self.publish_statuses(now);
@@ -129,6 +131,7 @@ impl Driver {
         let phase = if kind == InputKind::Tick { Phase::Tick } else { Phase::Step };
         let started = clock::mono_ns();
         beat.enter(phase, kind, started);
+        observer.received(&input);
         self.shard.step(now, input, &mut self.out);
         let ended = clock::mono_ns();
         observer.stepped(kind, ended, ended - started);
@@ -157,7 +160,7 @@ impl Driver {
         beat.phase(Phase::Send);
         for message in out.peers.drain(..) {
             let (group, to) = (message.group, message.to);
-            observer.sent(&message.message);
+            observer.sent(&message);
             if !self.plumbing.send(message) {
                 self.shard.unreachable(group, to);
             }

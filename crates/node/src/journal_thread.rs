@@ -230,9 +230,11 @@ impl Disk for Watched<'_> {
 
     fn complete(&mut self) -> Option<Completion> {
         let (kind, bytes) = self.observer.next_under_way()?;
+        let told = self.observer.begins(kind, bytes);
         let started = self.beat.io(crate::observe::io_op(kind), bytes);
         let done = self.disk.complete();
         let took = self.beat.io_done(started);
+        self.observer.ended(told, kind, bytes, took);
         if let Some(done) = &done {
             self.observer.completed(done.id, took);
         }

@@ -15,6 +15,7 @@ use machine::metadata::{Image, Request, Response};
 use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId, ReplicaId};
 use telemetry::Lock;
 use telemetry::clock;
+use telemetry::flight::Setup;
 use telemetry::labels::{LockClass, LogEvent, ReadSource};
 use telemetry::{log_limited, metrics};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -108,6 +109,10 @@ impl Node {
         let fresh = model::DirectoryId(rand::random());
         let data_dir = DataDir::open(&cfg.data_dir, cfg.broker, fresh)?;
         let directory = data_dir.directory();
+        if let Some(connection_threads) = cfg.recorded_threads {
+            let (data_dir, broker) = (data_dir.path(), cfg.broker.0);
+            telemetry::flight::start(&Setup { data_dir, broker, connection_threads });
+        }
         let manifest = data_dir.read_manifest()?;
         let begun = clock::mono_ns();
         let (last, born) = (data_dir.last_shutdown(), data_dir.birth().is_some());

@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use consensus::VoteAnswer;
 use consensus::eraftpb::{Message, MessageType};
-use model::{GroupId, Now, limits};
+use model::{BrokerId, GroupId, Now, limits};
 use storage::{Journal, JournalEvent, OpId, OpKind};
+use telemetry::flight::{self, DumpReason, PeerChange, kinds};
 use telemetry::labels::{
     BlockedBy, BufferStage, Direction, ElectionOutcome, ElectionReason, GroupKind as KindLabel,
     InputKind, Invariant, IoOp, LeaderChangeReason, LogEvent, MembershipStep, MessageOutcome,
@@ -20,29 +22,117 @@ use machine::groups::lead::{Observed, RebalanceReason};
 
 use crate::plumbing::Plumbing;
 use crate::postmortem::Coroner;
-use crate::shard::{Event, GroupKind};
+use crate::shard::{Event, GroupKind, Input, RaftOut};
+
+/// An ordinary event that other brokers' records need not match: beyond so many a second none of
+/// its kind is recorded.
+const UNSAMPLED: u64 = 1;
 
 /// What one shard's driver observes with.
 pub struct Observer {
     status_at_ns: u64,
     plumbing: Arc<Plumbing>,
     coroner: Coroner,
+    /// Nanoseconds that the steps of this turn took.
+    step_ns: u64,
+    second: Second,
 }
+
+/// What the flight recorder is told once a second: an idle broker's ring must not be full of
+/// heartbeats.
+#[derive(Default)]
+struct Second {
+    told_ns: u64,
+    longest_ns: u64,
+    turns: u32,
+    inputs: u32,
+    beats_sent: u32,
+    beats_received: u32,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl Observer {
     pub fn new(now: Now, shard: usize, plumbing: Arc<Plumbing>) -> Observer {
-        let coroner = Coroner::new(plumbing.own, shard);
-        Observer { status_at_ns: now.boot_ns, plumbing, coroner }
+        let (coroner, second) = (Coroner::new(plumbing.own, shard), Second::default());
+        Observer { status_at_ns: now.boot_ns, plumbing, coroner, step_ns: 0, second }
     }
 
     /// A step ended at `now_ns` ([`clock::mono_ns`]).
     pub fn stepped(&mut self, kind: InputKind, now_ns: u64, took_ns: u64) {
+        self.step_ns += took_ns;
         metrics().step_seconds.at(kind).observe(took_ns);
         self.coroner.stepped(now_ns, kind, took_ns);
     }
 
-    pub fn turn(&self, inputs: usize) {
+    /// A turn is over; when its flush began, its outputs were carried out, and it ended
+    /// ([`clock::mono_ns`]).
+    pub fn turn(&mut self, inputs: usize, [flush, carry, end]: [u64; 3]) {
         metrics().turn_inputs.observe(inputs as u64);
+        let step_ns = std::mem::take(&mut self.step_ns);
+        let (flush_ns, carry_ns) = (carry.saturating_sub(flush), end.saturating_sub(carry));
+        let whole_ns = step_ns + flush_ns + carry_ns;
+        if whole_ns >= limits::FLIGHT_SLOW_TURN_NS {
+            kinds::turn(step_ns, flush_ns, carry_ns, inputs as u32);
+        }
+        let second = &mut self.second;
+        second.longest_ns = second.longest_ns.max(whole_ns);
+        second.turns += 1;
+        second.inputs += inputs as u32;
+        if end.saturating_sub(second.told_ns) >= SECOND_NS {
+            let Second { longest_ns, turns, inputs, beats_sent, beats_received, .. } = *second;
+            kinds::turns(longest_ns, turns, inputs, beats_sent, beats_received);
+            *second = Second { told_ns: end, ..Second::default() };
+        }
+    }
+
+    /// An input is about to be stepped.
+    pub fn received<R>(&mut self, input: &Input<R>) {
+        match input {
+            Input::Raft { from, items } => {
+                for item in items {
+                    self.message(Direction::Received, *from, item.group, &item.message);
+                }
+            }
+            Input::PeerConnected { broker } => kinds::peer(broker.0, PeerChange::Connected),
+            Input::PeerDisconnected { broker } => kinds::peer(broker.0, PeerChange::Disconnected),
+            Input::PeerDied { broker } => kinds::peer(broker.0, PeerChange::Died),
+            _ => {}
+        }
+    }
+
+    /// A message for the flight recorder: heartbeats are counted, what comes by the thousand is
+    /// thinned out, elections are told whole.
+    fn message(&mut self, way: Direction, peer: BrokerId, group: GroupId, message: &Message) {
+        use MessageLabel as M;
+        let sent = way == Direction::Sent;
+        let label = message_label(message);
+        match label {
+            M::Heartbeat | M::HeartbeatResponse => {
+                let second = &mut self.second;
+                let count = if sent { &mut second.beats_sent } else { &mut second.beats_received };
+                *count += 1;
+                return;
+            }
+            M::Append | M::AppendEmpty | M::AppendResponse if !flight::ordinary(message.index) => {
+                return;
+            }
+            M::Vote | M::PreVote => flight::dump(DumpReason::Election),
+            _ => {}
+        }
+        let say = if sent { kinds::message_sent } else { kinds::message_received };
+        let entries = u16::try_from(message.entries.len()).unwrap_or(u16::MAX);
+        say(
+            group.0,
+            message.index,
+            message.commit,
+            peer.0,
+            message.term,
+            message.log_term,
+            entries,
+            label,
+            message.reject,
+        );
     }
 
     pub fn is_status_due(&mut self, now_ns: u64, every_ns: u64) -> bool {
@@ -75,11 +165,15 @@ impl Observer {
         };
         metrics().raft_ticks_late_total.at(blocked_by).inc();
         self.coroner.ticked(now_ns, &spent, Some((late.as_nanos() as u64, blocked_by)));
+        kinds::tick_late(u32::try_from(late.as_millis()).unwrap_or(u32::MAX), blocked_by);
         let (late_ms, blocked_by) = (late.as_millis() as u64, blocked_by.as_str());
         log_limited!(warn, LogEvent::TickLate, late_ms, blocked_by, "a raft tick came late");
     }
 
-    pub fn sent(&self, message: &Message) {
+    /// A message is about to leave.
+    pub fn sent(&mut self, out: &RaftOut) {
+        let message = &out.message;
+        self.message(Direction::Sent, out.broker, out.group, message);
         let kind = message_label(message);
         metrics().raft_messages_total.at(kind, Direction::Sent, MessageOutcome::Ok).inc();
         metrics().raft_entries_sent_total.add(message.entries.len() as u64);
@@ -96,9 +190,12 @@ impl Observer {
                 }
             }
             Event::Serving { group, term } => {
+                kinds::serving(group.0, *term);
+                flight::dump(DumpReason::Election);
                 log_limited!(info, LogEvent::LeaderChanged, group = group.0, term, "serving");
             }
             Event::StoppedServing { group, term } => {
+                kinds::stopped_serving(group.0, *term);
                 log_limited!(
                     info,
                     LogEvent::LeaderChanged,
@@ -107,23 +204,34 @@ impl Observer {
                     "stopped serving"
                 );
             }
-            Event::Applied { entries, .. } => metrics().apply_entries_total.add(*entries as u64),
+            Event::Applied { group, entries } => {
+                metrics().apply_entries_total.add(*entries as u64);
+                if flight::ordinary(UNSAMPLED) {
+                    kinds::applied(group.0, *entries as u32);
+                }
+            }
             Event::Duplicate { .. } => metrics().duplicate_batches_total.inc(),
-            Event::Committed { batches, records, bytes, .. } => {
+            Event::Committed { group, batches, records, bytes, .. } => {
+                if flight::ordinary(UNSAMPLED) {
+                    kinds::committed(group.0, *bytes, *batches as u32, *records as u32);
+                }
                 metrics().batches_in_total.add(*batches);
                 metrics().records_in_total.add(*records);
                 metrics().bytes_in_total.add(*bytes);
             }
             Event::Group { observed } => group_event(*observed),
             Event::Held { group, index, why } => {
+                kinds::held(group.0, *index);
                 metrics().panics_total.at(PanicRoom::Apply).inc();
                 log_limited!(error, LogEvent::GroupHeld, group = group.0, index, %why, "machine held");
             }
             Event::Quarantined { group, why } => {
+                kinds::quarantined(group.0);
                 metrics().panics_total.at(PanicRoom::Group).inc();
                 log_limited!(error, LogEvent::GroupQuarantined, group = group.0, %why, "group quarantined");
             }
             Event::Rebuilt { group } => {
+                kinds::rebuilt(group.0);
                 metrics().groups_rebuilt_total.inc();
                 log_limited!(
                     warn,
@@ -143,6 +251,7 @@ impl Observer {
                 metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();
             }
             Event::AckedBeyondDurable { group, index, durable } => {
+                kinds::invariant_violated(group.0, Invariant::AckedBeyondDurable);
                 metrics().invariant_violations_total.at(Invariant::AckedBeyondDurable).inc();
                 log_limited!(
                     error,
@@ -172,6 +281,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             let why = LeaderChangeReason::from_name(reason.as_str());
             let why = why.unwrap_or(LeaderChangeReason::Other);
             metrics().raft_leader_changes_total.at(kind_label, why).inc();
+            kinds::role_changed(group, *term, role, why);
             let (to, reason) = (to.as_str(), reason.as_str());
             log_limited!(info, LogEvent::LeaderChanged, group, to, term, reason, "role changed");
         }
@@ -179,6 +289,8 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         E::ElectionStarted { term, reason, ms_since_leader } => {
             let label = ElectionReason::from_name(reason.as_str()).unwrap_or(ElectionReason::Other);
             metrics().raft_elections_total.at(kind_label, label).inc();
+            kinds::election_started(group, *ms_since_leader, *term, label);
+            flight::dump(DumpReason::Election);
             let reason = reason.as_str();
             log_limited!(
                 info,
@@ -191,13 +303,21 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             );
         }
         // Told with its post-mortem.
-        E::ElectionEnded { outcome, ms, .. } => {
+        E::ElectionEnded { term, outcome, ballots, ms, .. } => {
             let label =
                 ElectionOutcome::from_name(outcome.as_str()).unwrap_or(ElectionOutcome::Other);
             metrics().raft_elections_ended_total.at(label).inc();
+            let count = |told: fn(VoteAnswer) -> bool| {
+                ballots.iter().filter(|ballot| told(ballot.answer)).count() as u16
+            };
+            let votes = count(|answer| answer == VoteAnswer::Granted);
+            let refusals =
+                count(|answer| !matches!(answer, VoteAnswer::Granted | VoteAnswer::Silent));
+            kinds::election_ended(group, *ms, *term, votes, refusals, label);
             metrics().raft_election_seconds.observe(ms * 1_000_000);
         }
         E::LogTruncated { from, removed, term } => {
+            kinds::log_truncated(group, *from, *removed, *term);
             metrics().raft_log_conflicts_total.inc();
             metrics().raft_log_truncated_entries_total.add(*removed);
             log_limited!(
@@ -212,6 +332,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         }
         E::Suspected { why, commit, last_index } => {
             let label = SuspectReason::from_name(why.as_str()).unwrap_or(SuspectReason::Other);
+            kinds::suspected(group, *commit, *last_index, label);
             metrics().groups_suspected_total.at(label).inc();
             let why = why.as_str();
             log_limited!(
@@ -226,16 +347,19 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         }
         E::LeaseAcquired { .. } => {}
         E::LeaseExpired { term } => {
+            kinds::lease_expired(group, *term);
             metrics().lease_expiries_total.inc();
             telemetry::tracing::debug!(group, term, "lease expired");
         }
         E::MessageRefused { from, kind, why } => {
             let label = MessageRefusal::from_name(why.as_str()).unwrap_or(MessageRefusal::Other);
             metrics().raft_messages_refused_total.at(label).inc();
+            kinds::message_refused(group, from.0, label);
             let (from, why) = (from.0, why.as_str());
             telemetry::tracing::debug!(group, from, kind, why, "message refused");
         }
-        E::TransferStarted { to, .. } => {
+        E::TransferStarted { term, to } => {
+            kinds::transfer(group, to.0, *term);
             telemetry::tracing::debug!(group, to = to.0, "handing leadership over");
         }
         E::SnapshotNeeded { peer, first_index } => {
@@ -252,6 +376,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         E::SnapshotSent { peer, index } => {
             metrics().raft_snapshots_total.at(Direction::Sent, SnapshotOutcome::Begun).inc();
             let peer = peer.0;
+            kinds::snapshot_sent(group, *index, peer);
             log_limited!(info, LogEvent::Snapshot, group, peer, index, "sends a snapshot");
         }
         E::SnapshotEnded { peer, outcome } => {
@@ -262,6 +387,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             log_limited!(info, LogEvent::Snapshot, group, peer, outcome, "snapshot for a follower");
         }
         E::SnapshotRestored { index, term } => {
+            kinds::snapshot_restored(group, *index, *term);
             log_limited!(info, LogEvent::Snapshot, group, index, term, "installs a snapshot");
         }
         E::SnapshotIgnored { index } => {
@@ -269,6 +395,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             telemetry::tracing::debug!(group, index, "snapshot not needed");
         }
         E::MembershipChanged { index, voters, learners, .. } => {
+            kinds::membership(group, *index, *voters as u16, *learners as u16);
             log_limited!(
                 info,
                 LogEvent::MembershipChanged,
@@ -281,6 +408,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         }
         E::InvariantViolated { invariant } => {
             let label = Invariant::from_name(invariant.as_str()).unwrap_or(Invariant::Other);
+            kinds::invariant_violated(group, label);
             metrics().invariant_violations_total.at(label).inc();
             let invariant = invariant.as_str();
             log_limited!(
@@ -329,6 +457,22 @@ impl JournalObserver {
         self.under_way.push_back((id, kind, bytes));
     }
 
+    /// An operation for the flight recorder, before it runs; for [`JournalObserver::ended`].
+    pub fn begins(&self, kind: OpKind, bytes: u64) -> bool {
+        let told = flight::ordinary(UNSAMPLED);
+        if told {
+            kinds::journal_begun(bytes, io_op(kind));
+        }
+        told
+    }
+
+    /// It ran; `told`: its begin was recorded.
+    pub fn ended(&self, told: bool, kind: OpKind, bytes: u64, took_ns: u64) {
+        if told || took_ns >= limits::FLIGHT_SLOW_WORK_NS {
+            kinds::journal_done(bytes, took_ns, io_op(kind));
+        }
+    }
+
     /// The operation the disk runs next; `None`: nothing was submitted.
     pub fn next_under_way(&self) -> Option<(OpKind, u64)> {
         self.under_way.front().map(|(_, kind, bytes)| (*kind, *bytes))
@@ -347,7 +491,10 @@ impl JournalObserver {
                 metrics().journal_write_bytes_total.add(*bytes);
                 metrics().journal_payload_bytes_total.add(*payload_bytes);
             }
-            JournalEvent::Durable { done, .. } => {
+            JournalEvent::Durable { lsn, done } => {
+                if flight::ordinary(UNSAMPLED) {
+                    kinds::durable(lsn.0, done.len() as u32);
+                }
                 metrics().journal_group_commit_batches.observe(done.len() as u64);
             }
             JournalEvent::FileCreated { .. } => metrics().journal_files_created_total.inc(),

@@ -332,6 +332,7 @@ impl Plumbing {
     pub fn fatal(&self, reason: FatalReason, why: &str) -> ! {
         metrics().fatal_info.at(reason).set(1);
         log_limited!(error, LogEvent::Fatal, reason = reason.as_str(), why, "broker ends itself");
+        telemetry::flight::fatal(reason, why);
         // The log is written by a thread of its own; the last line must not depend on it.
         let _ = writeln!(std::io::stderr(), "glasslog: fatal: {why}");
         std::process::exit(EXIT_FATAL);

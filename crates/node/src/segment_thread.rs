@@ -15,7 +15,7 @@ use storage::{
 };
 use telemetry::Beat;
 use telemetry::labels::{CheckpointOutcome, FatalReason, Loop, Phase};
-use telemetry::metrics;
+use telemetry::{clock, flight, metrics};
 
 use crate::journal_thread::JournalMail;
 use crate::mailbox::Shards;
@@ -159,8 +159,13 @@ impl SegmentThread {
     fn take(&mut self, mail: SegmentMail, beat: &Beat) -> bool {
         match mail {
             SegmentMail::Work(work) => {
+                let (works, began_ns) = (work.len() as u32, clock::mono_ns());
                 self.held.extend(work);
                 self.run_held(beat);
+                let took_ns = clock::mono_ns().saturating_sub(began_ns);
+                if flight::ordinary(1) || took_ns >= limits::FLIGHT_SLOW_WORK_NS {
+                    flight::kinds::segments_written(took_ns, works);
+                }
             }
             SegmentMail::CheckpointWanted => self.begin_checkpoint(None),
             SegmentMail::CheckpointNow(tell) => self.begin_checkpoint(Some(tell)),

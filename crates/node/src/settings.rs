@@ -62,6 +62,9 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: u64,
     /// Post-mortems are written to internal topics.
     pub postmortem_topics: bool,
+    /// Threads that serve connections, for the flight recorder. `None`: this broker has none, as
+    /// suits one of several in a process.
+    pub recorded_threads: Option<u16>,
 }
 
 impl NodeConfig {
@@ -91,6 +94,7 @@ impl NodeConfig {
             snapshot_bytes_per_second: limits::SNAPSHOT_BYTES_PER_SECOND,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
             postmortem_topics: false,
+            recorded_threads: None,
         }
     }
 }

@@ -109,6 +109,9 @@ impl Node {
             Some(groups) => self.sign_off(groups, progress),
             None => false,
         };
+        if clean {
+            telemetry::flight::stopped();
+        }
         // Released, and with it the directory's lock.
         drop(self.data_dir.lock().take());
         if let Some(peers) = self.plumbing.peers() {

@@ -20,6 +20,7 @@ use node::groups::GroupsConfig;
 use node::metadata::Listener;
 use node::{Hurry, InitialBroker, Node, NodeConfig};
 use serde_json::Value;
+use telemetry::flight::{self, DumpReason};
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging::{self, LogFormat};
 use telemetry::{Beat, log_limited};
@@ -147,6 +148,8 @@ fn last_resort(within: Duration) {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Not to stop: set the flight recorder's rings aside.
+    user1: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -156,13 +159,17 @@ impl Signals {
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            user1: listen(SignalKind::user_defined1())?,
         })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.user1.recv() => flight::dump(DumpReason::Operator),
+            }
         }
     }
 }
@@ -264,6 +271,7 @@ fn node_config(config: &Config) -> NodeConfig {
         producer_expiration_ms: settings.producer_id_expiration_ms,
         groups: groups_config(settings),
         disk_reserve_bytes: settings.disk_reserve_bytes,
+        recorded_threads: u16::try_from(half_the_cores()).ok(),
     }
 }
 

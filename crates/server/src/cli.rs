@@ -28,6 +28,8 @@ pub enum Command {
     Undrain(OrderOptions),
     /// After a majority is gone for good: say what is lost, and let the survivors go on without it.
     Recover(RecoverOptions),
+    /// Show what brokers did last, dead or alive: one timeline from their flight recorders.
+    Blackbox(BlackboxOptions),
     /// Print every configuration key with its meaning and default, as a configuration file.
     Config,
 }
@@ -75,6 +77,39 @@ pub struct RecoverOptions {
     /// Do it. Without this nothing is changed.
     #[arg(long)]
     pub accept_data_loss: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BlackboxOptions {
+    /// Data directories of brokers of one cluster (their last life and the one before), dumps
+    /// below a data directory's flight/dumps, or directories of files *.ring.
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+    /// Only events of this raft group; `/debug/groups` shows whose it is.
+    #[arg(long, value_name = "N")]
+    pub group: Option<u64>,
+    /// Only events of this term.
+    #[arg(long, value_name = "N")]
+    pub term: Option<u64>,
+    /// Only this request of a client: its correlation id, or PORT:CORRELATION with the client's
+    /// port.
+    #[arg(long, value_name = "CORRELATION", allow_hyphen_values = true)]
+    pub request: Option<String>,
+    /// Only events from this time on: RFC 3339 in UTC, or -10s for so long before the newest event.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Only events up to this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// Only events of this loop: shard, journal, segment, runtime, main, other; or shard/0.
+    #[arg(long, value_name = "LOOP")]
+    pub r#loop: Option<String>,
+    /// Of what is left only the last so many.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// One JSON object per line: first what is known of the brokers' clocks, then each event.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,10 +1,11 @@
-//! `glasslog`: one broker (`server`), three of them on this machine (`dev`), and the reference
-//! of the configuration (`config`).
+//! `glasslog`: one broker (`server`), three of them on this machine (`dev`), what brokers did last
+//! (`blackbox`), and the reference of the configuration (`config`).
 //!
 //! Invariants: whatever goes wrong before or while running ends in one line per reason on
 //! stderr and a non-zero exit code; the only integration with node and broker is `boot`.
 
 mod admin;
+mod blackbox;
 mod boot;
 mod cli;
 mod config;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Drain(options) => orders::drain(&options),
         Command::Undrain(options) => orders::undrain(&options),
         Command::Recover(options) => recover::run(&options),
+        Command::Blackbox(options) => blackbox::run(&options),
         Command::Config => {
             print!("{}", config::reference());
             Ok(())

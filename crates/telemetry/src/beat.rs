@@ -15,6 +15,7 @@ use model::{GroupId, limits};
 
 use crate::clock;
 use crate::family::Local;
+use crate::flight;
 use crate::labels::{DropKind, InputKind, IoOp, Loop, Phase};
 use crate::lock::LockCell;
 use crate::metrics;
@@ -31,13 +32,17 @@ pub struct Beat {
     times: Local<Phase>,
     /// Time per phase since the last [`Beat::take_spent`].
     spent_ns: [Cell<u64>; PHASES],
+    /// It gave its thread a ring of the flight recorder.
+    records: bool,
 }
 
 impl Beat {
-    /// For a loop with a thread of its own: call it on that thread.
+    /// For a loop with a thread of its own: call it on that thread, which gets a ring of the
+    /// flight recorder, if there is one.
     pub fn thread(kind: Loop, index: u16) -> Beat {
-        let beat = Beat::register(kind, index, clock::thread_id());
+        let mut beat = Beat::register(kind, index, clock::thread_id());
         CURRENT.set(Some(beat.slot));
+        beat.records = flight::claim(kind.as_str(), index);
         beat
     }
 
@@ -70,6 +75,7 @@ impl Beat {
             since_ns: Cell::new(now_ns),
             times: metrics().loop_phase_seconds.local_row(kind),
             spent_ns: [const { Cell::new(0) }; PHASES],
+            records: false,
         }
     }
 
@@ -139,6 +145,9 @@ impl Drop for Beat {
     fn drop(&mut self) {
         if CURRENT.get().is_some_and(|slot| ptr::eq(slot, self.slot)) {
             CURRENT.set(None);
+            if self.records {
+                flight::release();
+            }
         }
         if !ptr::eq(self.slot, &SPARE) {
             self.slot.name.store(0, Ordering::Release);

@@ -25,6 +25,11 @@ pub fn wall_ms() -> i64 {
     (read(libc::CLOCK_REALTIME) / 1_000_000) as i64
 }
 
+/// Wall clock, microseconds since the Unix epoch; for what is only shown.
+pub(crate) fn wall_us() -> u64 {
+    read(libc::CLOCK_REALTIME) / 1_000
+}
+
 /// Nanoseconds on a scale of their own: subtract two of them, do nothing else.
 #[inline]
 pub fn mono_ns() -> u64 {

@@ -553,6 +553,8 @@ label_enum! {
         PeerLabel = "peer_label",
         /// A post-mortem that its topic did not get in time.
         Postmortem = "postmortem",
+        /// A ring of the flight recorder that could not be had or mirrored.
+        FlightRing = "flight_ring",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What Glasslog shows of itself: the catalogue of metrics, probes that speak the language of
 //! the room they stand in, stage stamps, timed and ranked locks, slots the watchdog reads, the
-//! exporter and the log.
+//! exporter, the log and the flight recorder.
 //!
 //! Invariants: observing never blocks and never allocates on a hot path; the exporter and the
 //! watchdog take no broker lock, so they answer while every other thread hangs; names and
@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod clock;
 pub mod export;
 pub mod family;
+pub mod flight;
 pub mod inflight;
 pub mod label;
 pub mod labels;

@@ -32,6 +32,7 @@ pub fn install() {
         let message = message(info.payload());
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         crate::log_limited!(error, LogEvent::Panic, %at, %thread, "{message}");
+        crate::flight::panicked(&format!("{at}: {message}"));
         // The thread may be ending: then nobody is left to ask.
         let _ = LAST.try_with(|last| *last.borrow_mut() = Some(Panicked { message, at }));
     }));

@@ -17,6 +17,7 @@ use std::time::Duration;
 use model::limits;
 
 use crate::beat::{self, LoopView};
+use crate::flight::{self, DumpReason};
 use crate::labels::{IoOp, LockClass, LogEvent, Loop, Phase};
 use crate::stall::Explainer;
 use crate::{clock, inflight, lock, metrics};
@@ -191,16 +192,21 @@ fn tell(finding: &Finding, explainer: &Explainer) {
     match finding {
         Finding::Began(stall) => {
             metrics().stalls_total.at(stall.view.kind, stall.view.phase).inc();
+            recorded(stall, flight::kinds::stall_began);
+            flight::dump(DumpReason::Stall);
             match explainer.says(stall) {
                 Some(says) => crate::log_limited!(warn, LogEvent::StallBegan, "{says}"),
                 None => crate::log_limited!(warn, LogEvent::StallBegan, "{stall}"),
             }
         }
         Finding::Ended(stall) => {
+            recorded(stall, flight::kinds::stall_ended);
             crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}")
         }
         Finding::HostPaused { late_ns } => {
             metrics().host_pauses_total.inc();
+            let late_ms = u32::try_from(late_ns / MS).unwrap_or(u32::MAX);
+            flight::from_anywhere(|| flight::kinds::host_paused(late_ms));
             crate::log_limited!(
                 warn,
                 LogEvent::HostPaused,
@@ -209,6 +215,14 @@ fn tell(finding: &Finding, explainer: &Explainer) {
             );
         }
     }
+}
+
+/// A stall for the flight recorder.
+fn recorded(stall: &Stall, say: fn(u64, u32, u16, Loop, Phase)) {
+    let LoopView { kind, index, phase, age_ns, .. } = stall.view;
+    let group = stall.view.group.map_or(0, |group| group.0);
+    let age_ms = u32::try_from(age_ns / MS).unwrap_or(u32::MAX);
+    flight::from_anywhere(|| say(group, age_ms, index, kind, phase));
 }
 
 fn count_active(watchdog: &Watchdog) {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, chaos, clients, damage, dev, failover, hostile, membership, shutdown, snapshots, steady,
+    admin, chaos, clients, damage, dev, diagnosis, failover, hostile, membership, shutdown,
+    snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 13] = [
+const PHASES: [&str; 14] = [
     "build",
     "unit",
     "sim",
@@ -28,6 +29,7 @@ const PHASES: [&str; 13] = [
     "membership",
     "snapshots",
     "chaos",
+    "diagnosis",
     "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
@@ -99,6 +101,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("chaos") {
         tally.phase("chaos", chaos::run);
+    }
+    if wanted("diagnosis") {
+        tally.phase("diagnosis", diagnosis::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

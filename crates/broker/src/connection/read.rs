@@ -4,7 +4,7 @@
 //! connection whose charge waits reads nothing more, so its requests keep their order; no frame
 //! asks for more than the budget can always grant.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,7 +37,8 @@ pub(super) async fn requests(
     queue: mpsc::Sender<Work>,
     unanswered: &AtomicUsize,
 ) -> End {
-    let peer = socket.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |at| at.ip());
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let peer = socket.peer_addr().unwrap_or(nowhere);
     let mut socket = BufReader::with_capacity(limits::CONNECTION_READ_BUFFER_BYTES, socket);
     loop {
         if let Err(end) = first_byte(&mut socket, &shared, unanswered).await {
@@ -63,7 +64,7 @@ async fn begin(
     frame: Bytes,
     charge: Charge,
     listener: &Arc<str>,
-    peer: IpAddr,
+    peer: SocketAddr,
     shared: &Arc<Shared>,
 ) -> Result<Work, Refused> {
     let started_ns = clock::mono_ns();
@@ -72,12 +73,17 @@ async fn begin(
         shared: Arc::clone(shared),
         principal: Principal::Anonymous,
         listener: Arc::clone(listener),
-        peer,
+        peer: peer.ip(),
         client_id: request.header.client_id.take().unwrap_or_default(),
         version: request.header.api_version,
         correlation_id: request.header.correlation_id,
         share: None,
-        flight: Flight::begin(request.header.api_key, started_ns),
+        flight: Flight::begin(
+            request.header.api_key,
+            request.header.correlation_id,
+            peer.port(),
+            started_ns,
+        ),
     };
     dispatch::begin(request, call, charge).await.map_err(Refused::Wire)
 }

@@ -21,10 +21,11 @@ pub use holder::{HeldLock, LockCell, Mode, held};
 pub use waiting::{Waiting, waiting};
 
 use holder::Holder;
+use model::limits;
 
 use crate::family::Local;
 use crate::labels::{Invariant, LockClass, LogEvent};
-use crate::{beat, clock, metrics};
+use crate::{beat, clock, flight, metrics};
 
 const _: () = assert!(LockClass::ALL.len() <= 64, "the held ranks are bits of one word");
 
@@ -199,6 +200,9 @@ impl Entry {
         let waited_ns = clock::mono_ns().saturating_sub(start_ns);
         WAITED_NS.set(WAITED_NS.get() + waited_ns);
         metrics().lock_wait_seconds.at(self.class).observe(waited_ns);
+        if waited_ns >= limits::FLIGHT_SLOW_LOCK_NS {
+            flight::kinds::lock_wait(waited_ns, self.class);
+        }
         guard
     }
 

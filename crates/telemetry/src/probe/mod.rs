@@ -7,4 +7,7 @@
 
 mod request;
 
-pub use request::{ConnectionProbe, error_code, fetched, frame_refused, produced, request_done};
+pub use request::{
+    ConnectionProbe, error_code, fetched, frame_refused, produced, request_begun, request_done,
+    request_ended,
+};

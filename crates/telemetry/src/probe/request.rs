@@ -5,8 +5,8 @@ use model::{ApiKey, ErrorCode};
 
 use crate::family::Local;
 use crate::labels::{ConnectionOutcome, FetchStage, FrameRefusedWhy, Outcome, ProduceStage};
-use crate::metrics;
 use crate::stamps::Stamps;
+use crate::{flight, metrics};
 
 struct Shares {
     requests: Local<ApiKey>,
@@ -27,6 +27,23 @@ thread_local! {
 pub fn request_done(api: ApiKey, outcome: Outcome, ns: u64) {
     metrics().kafka_requests_total.at(api, outcome).inc();
     SHARES.with(|shares| shares.requests.at(api).observe(ns));
+}
+
+/// A request begins, for the flight recorder: `correlation` is the client's own number of it,
+/// `connection` the client's port. False: there are too many to record each.
+#[inline]
+pub fn request_begun(api: ApiKey, correlation: i32, connection: u16) -> bool {
+    let told = flight::ordinary_request(u64::from(correlation.cast_unsigned()));
+    if told {
+        flight::kinds::request_begun(correlation, connection, api);
+    }
+    told
+}
+
+/// It is over, after so many nanoseconds; for those that were told of, and odd ones.
+#[inline]
+pub fn request_ended(api: ApiKey, correlation: i32, connection: u16, outcome: Outcome, ns: u64) {
+    flight::kinds::request_ended(ns, correlation, connection, api, outcome);
 }
 
 /// A produce request is over: all its stages at once.

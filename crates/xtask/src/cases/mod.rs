@@ -2,10 +2,13 @@
 
 pub mod admin;
 pub mod administrators;
+pub mod blackbox;
 pub mod chaos;
 pub mod clients;
 pub mod damage;
 pub mod dev;
+pub mod diagnosis;
+pub mod elections;
 pub mod failover;
 pub mod groups;
 pub mod hostile;

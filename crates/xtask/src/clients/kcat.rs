@@ -92,6 +92,15 @@ pub fn consume(bootstrap: &str, topic: &str) -> Command {
     command
 }
 
+/// The values of all records of a topic, one a line.
+pub fn values(bootstrap: &str, topic: &str, dir: &Path) -> Result<String, String> {
+    super::toolchain::prepare(Client::Kcat)?;
+    let mut command = Command::new("kcat");
+    command.args(["-C", "-e", "-q", "-b", bootstrap, "-t", topic]);
+    command.args(["-o", "beginning", "-f", "%s\\n"]);
+    Job::spawn("kcat-values", command, dir)?.wait(Duration::from_secs(30))
+}
+
 /// What `kcat -V` says of itself.
 pub fn version(dir: &Path) -> Result<String, String> {
     let mut command = Command::new("kcat");

@@ -2,7 +2,7 @@
 //! read a topic back, be a member of a group, administer. tests/README.md states the contract that
 //! their programs share.
 
-mod kcat;
+pub mod kcat;
 mod member;
 mod performance;
 mod toolchain;

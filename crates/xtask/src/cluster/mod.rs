@@ -226,9 +226,14 @@ impl Cluster {
 
     /// `/debug/groups` of one broker.
     pub fn page(&self, id: i32) -> Result<Value, String> {
-        match http::get(self.ports(id).admin, "/debug/groups")? {
+        self.debug(id, "groups")
+    }
+
+    /// A page below `/debug` of one broker.
+    pub fn debug(&self, id: i32, page: &str) -> Result<Value, String> {
+        match http::get(self.ports(id).admin, &format!("/debug/{page}"))? {
             (200, body) => serde_json::from_str(&body).map_err(|error| error.to_string()),
-            (status, _) => Err(format!("/debug/groups of broker {id}: {status}")),
+            (status, body) => Err(format!("/debug/{page} of broker {id}: {status} {body}")),
         }
     }
 
