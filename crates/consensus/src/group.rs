@@ -179,6 +179,13 @@ impl Group {
             self.answers.extend(ballots::refusal(&msg, why));
             return;
         }
+        let vote = matches!(
+            kind,
+            MessageType::MsgRequestPreVoteResponse | MessageType::MsgRequestVoteResponse
+        );
+        if vote && self.count_vote(&msg) {
+            return;
+        }
         match kind {
             MessageType::MsgHeartbeatResponse => {
                 if let Some(stamp) = Stamp::cut_from(&mut msg.context) {
@@ -188,11 +195,6 @@ impl Group {
                 }
             }
             MessageType::MsgTimeoutNow => self.intent = Some(ElectionReason::Transfer),
-            MessageType::MsgRequestPreVoteResponse | MessageType::MsgRequestVoteResponse => {
-                if self.count_vote(&msg) {
-                    return;
-                }
-            }
             MessageType::MsgAppendResponse if !msg.reject && msg.term == self.term() => {
                 self.make_room(from.0, msg.index);
             }

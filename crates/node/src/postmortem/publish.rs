@@ -94,11 +94,9 @@ impl Feed {
         (batch.build(), count)
     }
 
-    /// Writes one batch of what waits; the next look tries again what was refused.
+    /// Writes one batch of what waits; the next look tries again what was refused. The topic is
+    /// made before anything waits: consumers may come first, and a stall is no time for it.
     async fn send(&mut self, node: &Node) {
-        if self.waiting.is_empty() {
-            return;
-        }
         let Some(group) = group_of(node, self.topic) else {
             let create = Request::CreateTopic(wish(node, self.topic));
             if let Err(refusal) = node.metadata(create, CREATE_MAX).await {
@@ -107,6 +105,9 @@ impl Feed {
             }
             return;
         };
+        if self.waiting.is_empty() {
+            return;
+        }
         let (batch, count) = self.batch(clock::wall_ms());
         match node.append(group, batch, APPEND_MAX).await {
             Ok(()) => drop(self.waiting.drain(..count)),

@@ -292,7 +292,8 @@ impl<R> Member<R> {
             let produced = Produced { base_offset, append_time_ms, log_start, index, term, stages };
             answers.extend(replies.into_iter().map(|asker| Owed { index, asker, produced }));
         }
-        if !batches.is_empty() {
+        // What was applied in the same turn is published already, and counts all the same.
+        if count > 0 {
             let group = self.spec.group;
             let propose_to_commit_ns = now.boot_ns.saturating_sub(oldest_ns);
             out.events.push(Event::Committed {
@@ -302,6 +303,8 @@ impl<R> Member<R> {
                 bytes,
                 propose_to_commit_ns,
             });
+        }
+        if !batches.is_empty() {
             self.publish(batches, out);
         }
         self.answer_owed(out);

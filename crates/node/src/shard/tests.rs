@@ -31,6 +31,8 @@ struct Trio {
     segments: Vec<Vec<SegmentWork>>,
     snapshots: Vec<SnapshotIn>,
     truncated_from: Option<u64>,
+    /// Records that the shards say were committed.
+    counted: u64,
 }
 
 impl Trio {
@@ -58,6 +60,7 @@ impl Trio {
             written: Vec::new(),
             segments: (0..3).map(|_| Vec::new()).collect(),
             snapshots: Vec::new(),
+            counted: 0,
             truncated_from: None,
         };
         for own in &replicas {
@@ -157,7 +160,11 @@ impl Trio {
             }
         }
         self.answers.extend(out.replies.drain(..));
-        out.events.clear();
+        for event in out.events.drain(..) {
+            if let Event::Committed { records, .. } = event {
+                self.counted += records;
+            }
+        }
         out.views.clear();
         self.segments[at].append(&mut out.segments);
         self.snapshots.append(&mut out.snapshots);
@@ -239,6 +246,18 @@ fn acks_1_waits_for_the_own_disk_also_when_the_others_are_faster() {
     trio.slow[0] = false;
     trio.settle();
     assert_eq!((trio.offset(1), trio.offset(3)), (Some(0), Some(0)));
+}
+
+/// Most batches are applied in the turn that commits them.
+#[test]
+fn every_committed_record_is_counted_once_whoever_publishes_it() {
+    let mut trio = Trio::new(1);
+    trio.serve();
+    for sequence in 0..20 {
+        trio.produce(0, sequence as u32, 70, sequence, -1);
+    }
+    assert_eq!(trio.offset(19), Some(19));
+    assert_eq!(trio.counted, 20);
 }
 
 #[test]

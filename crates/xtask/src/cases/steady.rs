@@ -84,10 +84,17 @@ fn load(cluster: &Cluster, seconds: u64) -> Result<String, String> {
     command.args(["load", &cluster.bootstrap(), TOPIC]);
     command.args([RECORD_BYTES, RECORDS_PER_SECOND, seconds].map(|number| number.to_string()));
     let limit = Duration::from_secs(seconds + 60);
+    let counted = || cluster.metric_sum("glasslog_records_in_total");
+    let before = counted()?;
     let text = Job::spawn("load", command, cluster.dir())?.wait(limit)?;
     let expected = format!("acked {} failed 0", RECORDS_PER_SECOND * seconds);
     if text.trim() != expected {
         return Err(format!("{}, not {expected}", text.trim()));
+    }
+    let counted = counted()? - before;
+    // Post-mortems and the like come on top.
+    if counted < (RECORDS_PER_SECOND * seconds) as f64 {
+        return Err(format!("{expected}, but records_in_total rose by {counted}"));
     }
     Ok(format!("{expected}, "))
 }
