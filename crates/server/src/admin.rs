@@ -22,6 +22,7 @@ use node::{ElectionsPage, GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
+use telemetry::logging;
 use telemetry::watchdog::Stall;
 
 use crate::error::ServerError;
@@ -171,6 +172,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
+        .route("/admin/log", get(log_filter).post(set_log_level))
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
         .route("/admin/undrain", post(undrain))
@@ -181,7 +183,7 @@ type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
     "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n\
-      POST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
+      /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
 async fn metrics() -> impl IntoResponse {
@@ -246,6 +248,28 @@ async fn elections(State(source): Shared) -> Response {
 /// What stands still and because of whom, then what stood still lately.
 async fn stalls() -> Json<Value> {
     Json(json!({ "stalls": telemetry::stall::records() }))
+}
+
+async fn log_filter() -> Json<Value> {
+    Json(json!({ "filter": logging::filter(), "rooms": logging::ROOMS }))
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct LogQuery {
+    /// Absent: all of them.
+    room: Option<String>,
+    /// Absent: as at the start.
+    level: Option<String>,
+}
+
+async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
+    match logging::set_level(query.room.as_deref(), query.level.as_deref()) {
+        Ok(filter) => {
+            tracing::info!(filter, "what is logged was changed");
+            Json(json!({ "filter": filter })).into_response()
+        }
+        Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response(),
+    }
 }
 
 #[derive(Debug, serde::Deserialize)]

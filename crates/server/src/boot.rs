@@ -22,7 +22,7 @@ use node::{Hurry, InitialBroker, Node, NodeConfig};
 use serde_json::Value;
 use telemetry::flight::{self, DumpReason};
 use telemetry::labels::{LogEvent, Loop, Phase};
-use telemetry::logging::{self, LogFormat};
+use telemetry::logging;
 use telemetry::{Beat, log_limited};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +46,7 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     }
     let config = Config::load(&options.config)?;
     // Last out, so that every line is written.
-    let _log = logging::init(LogFormat::Text);
+    let _log = logging::init(config.settings.log_format);
     telemetry::export::started();
     telemetry::panics::install();
     let _watchdog =

@@ -26,6 +26,8 @@ pub enum Command {
     Drain(OrderOptions),
     /// Let a drained broker lead again.
     Undrain(OrderOptions),
+    /// Change what a running broker logs, or print it.
+    Log(LogOptions),
     /// After a majority is gone for good: say what is lost, and let the survivors go on without it.
     Recover(RecoverOptions),
     /// Show what brokers did last, dead or alive: one timeline from their flight recorders.
@@ -49,6 +51,21 @@ pub struct OrderOptions {
     /// Admin HTTP of a running broker.
     #[arg(long, default_value = "127.0.0.1:9292", value_name = "HOST:PORT")]
     pub admin: String,
+}
+
+#[derive(Debug, Args)]
+pub struct LogOptions {
+    /// The room whose level is changed: broker, node, server or telemetry. Without it all are.
+    #[arg(long, value_name = "ROOM")]
+    pub room: Option<String>,
+    /// off, error, warn, info or debug, until the process ends.
+    #[arg(long, value_name = "LEVEL", conflicts_with = "reset")]
+    pub level: Option<String>,
+    /// Log as at the start again.
+    #[arg(long)]
+    pub reset: bool,
+    #[command(flatten)]
+    pub order: OrderOptions,
 }
 
 #[derive(Debug, Args)]

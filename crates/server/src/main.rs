@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Decommission(options) => orders::decommission(&options),
         Command::Drain(options) => orders::drain(&options),
         Command::Undrain(options) => orders::undrain(&options),
+        Command::Log(options) => orders::log(&options),
         Command::Recover(options) => recover::run(&options),
         Command::Blackbox(options) => blackbox::run(&options),
         Command::Config => {

@@ -2,15 +2,19 @@
 //!
 //! Invariants: writing a line never blocks a loop (a queue of bounded length and a writer thread
 //! of its own stand between; a full queue drops and counts); lines of one kind are limited and
-//! the suppressed ones counted; nothing is logged per request.
+//! the suppressed ones counted; nothing is logged per request; a level that is changed at run time
+//! holds until the process ends, and no other room's level changes with it.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use model::limits;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::clock;
 use crate::labels::{DropKind, LogEvent};
@@ -37,21 +41,97 @@ static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// Starts logging. `RUST_LOG` decides what is logged, `info` without it. `None`: somebody has
 /// already set up a log for this process, which stays.
 pub fn init(format: LogFormat) -> Option<LogGuard> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let understood = EnvFilter::try_new(&asked).map(drop);
+    let base = match understood.is_ok() && !asked.is_empty() {
+        true => asked.clone(),
+        false => "info".to_owned(),
+    };
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(limits::LOG_QUEUE_LINES_MAX)
         .lossy(true)
         .thread_name("log")
         .finish(std::io::stderr());
     let counter = writer.error_counter();
-    let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&base));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(writer);
     let started = match format {
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => layer.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
+        }
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     started.ok()?;
     let _ = DROPPED.set(counter);
+    let _ = LEVELS.set((handle, Mutex::new(Levels { base, rooms: BTreeMap::new() })));
+    if let Err(error) = understood {
+        tracing::warn!(asked, %error, "RUST_LOG is not understood: logging at info");
+    }
     Some(LogGuard { _writer: guard })
+}
+
+/// Rooms that write lines. The pure ones say nothing themselves: `node` tells what they did.
+pub const ROOMS: [&str; 4] = ["broker", "node", "server", "telemetry"];
+/// From silent to everything; `trace` is not compiled in.
+pub const LEVELS_ALLOWED: [&str; 5] = ["off", "error", "warn", "info", "debug"];
+
+/// What is logged: the filter of the start, and what was changed since.
+#[derive(Debug)]
+struct Levels {
+    base: String,
+    rooms: BTreeMap<&'static str, &'static str>,
+}
+
+static LEVELS: OnceLock<(reload::Handle<EnvFilter, Registry>, Mutex<Levels>)> = OnceLock::new();
+
+impl Levels {
+    /// Directives, those that count last.
+    fn filter(&self) -> String {
+        let rooms = self.rooms.iter().map(|(room, level)| format!(",{room}={level}"));
+        self.base.clone() + &rooms.collect::<String>()
+    }
+
+    /// `None` for a room: all of them; for a level: as at the start.
+    fn set(&mut self, room: Option<&str>, level: Option<&str>) -> Result<(), String> {
+        let level = match level {
+            None => None,
+            Some(level) => Some(known(&LEVELS_ALLOWED, level, "level")?),
+        };
+        let rooms = match room {
+            None => ROOMS.to_vec(),
+            Some(room) => vec![known(&ROOMS, room, "room that writes lines")?],
+        };
+        for room in rooms {
+            match level {
+                Some(level) => self.rooms.insert(room, level),
+                None => self.rooms.remove(room),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn known(all: &[&'static str], name: &str, what: &str) -> Result<&'static str, String> {
+    let found = all.iter().find(|known| **known == name).copied();
+    found.ok_or_else(|| format!("`{name}` is no {what}; there are {}", all.join(", ")))
+}
+
+/// The filter in force. `None`: this process has no log of ours.
+pub fn filter() -> Option<String> {
+    let (_, levels) = LEVELS.get()?;
+    Some(levels.lock().unwrap_or_else(PoisonError::into_inner).filter())
+}
+
+/// Changes the level of a room, or of all; without a level it is that of the start again. The
+/// filter in force from now on, or why it cannot be.
+pub fn set_level(room: Option<&str>, level: Option<&str>) -> Result<String, String> {
+    let (handle, levels) = LEVELS.get().ok_or("this process has no log of its own")?;
+    let mut levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+    levels.set(room, level)?;
+    let filter = levels.filter();
+    handle.reload(EnvFilter::new(&filter)).map_err(|error| error.to_string())?;
+    Ok(filter)
 }
 
 /// Lines that found the queue full, since the start.
@@ -136,6 +216,23 @@ mod tests {
         }
         assert_eq!(limit.allow(1_000 + limits::LOG_WINDOW_MS), Some(7));
         assert_eq!(limit.allow(1_001 + limits::LOG_WINDOW_MS), Some(0));
+    }
+
+    #[test]
+    fn levels_are_changed_room_by_room_and_taken_back() {
+        let mut levels = Levels { base: "warn,node=info".into(), rooms: BTreeMap::new() };
+        levels.set(Some("node"), Some("debug")).expect("a room and a level");
+        assert_eq!(levels.filter(), "warn,node=info,node=debug");
+        levels.set(None, Some("error")).expect("all rooms");
+        let all = "warn,node=info,broker=error,node=error,server=error,telemetry=error";
+        assert_eq!(levels.filter(), all);
+        assert!(EnvFilter::try_new(all).is_ok());
+        levels.set(None, None).expect("as before");
+        assert_eq!(levels.filter(), "warn,node=info");
+        let refused = levels.set(Some("consensus"), Some("debug")).expect_err("it says nothing");
+        assert!(refused.contains("there are broker, node, server, telemetry"), "{refused}");
+        let refused = levels.set(Some("node"), Some("loud")).expect_err("no level");
+        assert!(refused.contains("there are off, error, warn, info, debug"), "{refused}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use model::{ClusterId, SyncPolicy, limits};
+use telemetry::logging::LogFormat;
 
 use super::check::{
     Bind, Check, Directory, Flag, Maybe, OneOf, Only, Parsed, Text, Unlimited, Whole, broker_list,
@@ -59,6 +60,8 @@ macro_rules! settings {
 
 const SYNC_WORDS: OneOf<SyncPolicy> =
     OneOf(&[("group", SyncPolicy::Group), ("interval", SyncPolicy::Interval)]);
+
+const LOG_WORDS: OneOf<LogFormat> = OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
 /// Whose clock a record's timestamp is: `log.message.timestamp.type` (KIP-32).
 const TIMESTAMP_WORDS: OneOf<&'static str> =
@@ -217,6 +220,9 @@ settings! {
     /// A broker asked to stop has gone after this long, drained or not.
     shutdown_timeout_ms: u64 =
         "shutdown.timeout.ms", limits::SHUTDOWN_MS_MAX, Whole(3_000..=3_600_000);
+    /// The broker's own log on stderr: "text", or "json", one object a line. RUST_LOG says what is
+    /// logged, and `glasslog log` changes it while the broker runs.
+    log_format: LogFormat = "log.format", "text", LOG_WORDS;
     /// Write a post-mortem of every election and stall to the internal topics
     /// __glasslog.elections and __glasslog.stalls.
     postmortem_topics_enable: bool = "postmortem.topics.enable", true, Flag;

@@ -12,6 +12,7 @@ pub mod elections;
 pub mod failover;
 pub mod groups;
 pub mod hostile;
+pub mod logs;
 pub mod membership;
 pub mod shutdown;
 pub mod snapshots;
