@@ -48,6 +48,10 @@ pub fn run(tally: &mut Tally, seconds: u64) {
 }
 
 fn formation(cluster: &Cluster) -> Result<String, String> {
+    // The brokers make these themselves, at some time after they are ready.
+    for topic in ["__glasslog.elections", "__glasslog.stalls"] {
+        cluster.wait_led(topic, 1)?;
+    }
     let before = cluster.metric_sum(ROLE_CHANGES)?;
     cluster.create_topic(TOPIC, PARTITIONS)?;
     // A second look after a moment: a late election must not slip through.
