@@ -73,6 +73,8 @@ pub fn init(format: LogFormat) -> Option<LogGuard> {
 
 /// Rooms that write lines. The pure ones say nothing themselves: `node` tells what they did.
 pub const ROOMS: [&str; 4] = ["broker", "node", "server", "telemetry"];
+/// What lines of the room `server` are filed under: it is the program's own crate.
+const PROGRAM: &str = "glasslog";
 /// From silent to everything; `trace` is not compiled in.
 pub const LEVELS_ALLOWED: [&str; 5] = ["off", "error", "warn", "info", "debug"];
 
@@ -88,7 +90,8 @@ static LEVELS: OnceLock<(reload::Handle<EnvFilter, Registry>, Mutex<Levels>)> = 
 impl Levels {
     /// Directives, those that count last.
     fn filter(&self) -> String {
-        let rooms = self.rooms.iter().map(|(room, level)| format!(",{room}={level}"));
+        let target = |room| if room == "server" { PROGRAM } else { room };
+        let rooms = self.rooms.iter().map(|(room, level)| format!(",{}={level}", target(*room)));
         self.base.clone() + &rooms.collect::<String>()
     }
 
@@ -224,7 +227,7 @@ mod tests {
         levels.set(Some("node"), Some("debug")).expect("a room and a level");
         assert_eq!(levels.filter(), "warn,node=info,node=debug");
         levels.set(None, Some("error")).expect("all rooms");
-        let all = "warn,node=info,broker=error,node=error,server=error,telemetry=error";
+        let all = "warn,node=info,broker=error,node=error,glasslog=error,telemetry=error";
         assert_eq!(levels.filter(), all);
         assert!(EnvFilter::try_new(all).is_ok());
         levels.set(None, None).expect("as before");
