@@ -58,6 +58,6 @@ impl Default for BrokerConfig {
 impl BrokerConfig {
     /// Replicas of Kafka's own topics, never silently one.
     pub(crate) fn internal_replication_factor(&self) -> i16 {
-        self.initial_brokers.clamp(1, 3) as i16
+        self.initial_brokers.clamp(1, limits::INTERNAL_REPLICAS_MAX) as i16
     }
 }

@@ -160,6 +160,8 @@ pub const RETENTION_WAITS_MS: u64 = 60_000;
 pub const TRANSFER_READ_BYTES: usize = 1 << 20;
 /// Files one snapshot may have.
 pub const MANIFEST_FILES_MAX: usize = 1_000_000;
+/// Replicas of topics that clients do not make, where there are so many brokers.
+pub const INTERNAL_REPLICAS_MAX: usize = 3;
 /// Voters one group can have; also the highest rank in the election stagger.
 pub const GROUP_VOTERS_MAX: usize = 16;
 /// A learner this many entries behind may become a voter.

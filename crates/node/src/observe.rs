@@ -26,7 +26,7 @@ use crate::shard::{Event, GroupKind, Input, RaftOut};
 
 /// An ordinary event that other brokers' records need not match: beyond so many a second none of
 /// its kind is recorded.
-const UNSAMPLED: u64 = 1;
+pub const UNSAMPLED: u64 = 1;
 
 /// What one shard's driver observes with.
 pub struct Observer {

@@ -163,7 +163,9 @@ impl SegmentThread {
                 self.held.extend(work);
                 self.run_held(beat);
                 let took_ns = clock::mono_ns().saturating_sub(began_ns);
-                if flight::ordinary(1) || took_ns >= limits::FLIGHT_SLOW_WORK_NS {
+                if flight::ordinary(crate::observe::UNSAMPLED)
+                    || took_ns >= limits::FLIGHT_SLOW_WORK_NS
+                {
                     flight::kinds::segments_written(took_ns, works);
                 }
             }

@@ -29,21 +29,17 @@ const STALLS_TOPIC: &str = "__glasslog.stalls";
 const LOOK: Duration = Duration::from_millis(500);
 const CREATE_MAX: Duration = Duration::from_secs(5);
 const APPEND_MAX: Duration = Duration::from_secs(5);
-/// Internal topics have this many replicas, if there are so many brokers.
-const REPLICAS: usize = 3;
 
 /// Whether only brokers write to a topic of this name.
 pub fn is_written_by_brokers(topic: &str) -> bool {
     [ELECTIONS_TOPIC, STALLS_TOPIC].contains(&topic)
 }
 
-/// A version 4 UUID. Kafka's tools print ids in URL-safe base64 and take them as arguments: a
-/// leading `-` would read as an option.
+/// Kafka's tools print ids in URL-safe base64 and take them as arguments: a leading `-` would
+/// read as an option.
 pub fn new_topic_id() -> TopicId {
     loop {
-        let mut id: [u8; 16] = rand::random();
-        id[6] = id[6] & 0x0f | 0x40;
-        id[8] = id[8] & 0x3f | 0x80;
+        let id = *uuid::Uuid::new_v4().as_bytes();
         if id[0] >> 2 != 62 {
             return TopicId(id);
         }
@@ -174,7 +170,7 @@ fn group_of(node: &Node, topic: &str) -> Option<GroupId> {
 }
 
 fn wish(node: &Node, topic: &str) -> CreateTopic {
-    let replicas = node.cfg.peers.len().clamp(1, REPLICAS) as i16;
+    let replicas = node.cfg.peers.len().clamp(1, limits::INTERNAL_REPLICAS_MAX) as i16;
     let bytes = limits::POSTMORTEM_TOPIC_BYTES;
     CreateTopic {
         name: topic.to_owned(),

@@ -4,6 +4,11 @@
 //! Invariants: no input panics; nothing is believed that its check does not cover; what is skipped
 //! is counted.
 
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
 use crate::flight::kinds::{Kind, WORDS};
 use crate::flight::ring::{HEADER_BYTES, Header, RECORD_BYTES, Words, is_whole};
 
@@ -60,60 +65,33 @@ fn words(bytes: &[u8]) -> Option<Words> {
     Some(words)
 }
 
-/// Year, month, day, hour, minute, second and microsecond, UTC.
-fn civil(us: i64) -> (i64, i64, i64, i64, i64, i64, i64) {
-    let (seconds, rest) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 1 March of year 0, in eras of 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
-    (year, month, day, second / 3_600, second / 60 % 60, second % 60, rest)
+const DATE_TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+const FILE_TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
+
+/// A time no calendar has is told as the number it is.
+fn formatted(us: i64, format: &[BorrowedFormatItem<'_>]) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
+    let text = at.ok().and_then(|at| at.format(format).ok());
+    text.unwrap_or_else(|| format!("{us}us"))
 }
 
 /// Microseconds since the Unix epoch as RFC 3339, UTC.
 pub fn rfc3339(us: i64) -> String {
-    let (year, month, day, hour, minute, second, rest) = civil(us);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:06}Z")
+    formatted(us, DATE_TIME)
 }
 
 /// The same without what file systems and shells do not like; sorts by time.
 pub(super) fn file_time(us: u64) -> String {
-    let (year, month, day, hour, minute, second, rest) = civil(us.cast_signed());
-    let rest = rest / 1_000;
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{rest:03}Z")
+    formatted(us.cast_signed(), FILE_TIME)
 }
 
-/// Reads RFC 3339 in UTC (`Z`), with or without a fraction: microseconds since the Unix epoch.
+/// Reads RFC 3339, with or without a fraction: microseconds since the Unix epoch.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
-    let text = text.strip_suffix(['Z', 'z'])?;
-    let (date, time) = text.split_once(['T', 't', ' '])?;
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut time = time.splitn(3, ':').map(|part| part.parse::<i64>().ok());
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    let sound = (1..=9_999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && (0..24).contains(&hour)
-        && (0..60).contains(&minute)
-        && (0..=60).contains(&second)
-        && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if !sound {
-        return None;
-    }
-    let micros: i64 = format!("{fraction:0<6}")[..6].parse().ok()?;
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let of_year = (153 * m + 2) / 5 + day - 1;
-    let (era, of_era) = (y.div_euclid(400), y.rem_euclid(400));
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000 + micros)
+    let text = text.replacen(' ', "T", 1);
+    let at = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).ok()
 }
 
 #[cfg(test)]
@@ -196,6 +174,8 @@ mod tests {
         }
         assert_eq!(rfc3339(1_000_000_000_000_000), "2001-09-09T01:46:40.000000Z");
         assert_eq!(parse_rfc3339("2001-09-09 01:46:40.5Z"), Some(1_000_000_000_500_000));
+        assert_eq!(parse_rfc3339("2001-09-09T03:46:40+02:00"), Some(1_000_000_000_000_000));
+        assert_eq!(rfc3339(i64::MAX), format!("{}us", i64::MAX));
         for wrong in ["", "2001-09-09", "2001-13-09T01:46:40Z", "2001-09-09T01:46:40", "x-y-zT::Z"]
         {
             assert_eq!(parse_rfc3339(wrong), None, "{wrong}");

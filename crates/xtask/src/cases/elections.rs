@@ -59,17 +59,17 @@ fn told_by(cluster: &Cluster, id: i32) -> Result<Vec<Value>, String> {
     Ok(page["elections"].as_array().cloned().unwrap_or_default())
 }
 
-/// The first record that `broker` tells of this group after `after` of its records and that fits.
+/// The first record that fits among those `broker` tells beyond its first `after`.
 fn find(
     cluster: &Cluster,
-    broker: i32,
+    (broker, after): (i32, usize),
     what: &str,
     fits: impl Fn(&Value) -> bool,
 ) -> Result<Value, String> {
     let started = Instant::now();
     loop {
         let told = told_by(cluster, broker)?;
-        if let Some(found) = told.iter().find(|record| fits(record)) {
+        if let Some(found) = told.iter().skip(after).find(|record| fits(record)) {
             return Ok(found.clone());
         }
         if started.elapsed() > LIMIT {
@@ -103,7 +103,7 @@ fn killed(cluster: &mut Cluster) -> Result<String, String> {
             && record["outcome"] == "won"
             && record["reason"] != "new_group"
     };
-    let record = find(cluster, heir, "the election it won", won)?;
+    let record = find(cluster, (heir, 0), "the election it won", won)?;
     let answer = |broker: i32| {
         let ballots = record["ballots"].as_array().cloned().unwrap_or_default();
         let found = ballots.iter().find(|ballot| ballot["broker"] == broker).cloned();
@@ -137,19 +137,9 @@ fn stood_still(cluster: &mut Cluster) -> Result<String, String> {
     cluster.signal(victim, "CONT")?;
     heir(cluster, 1, victim)?;
     let name = format!("{TOPIC}-1");
-    let started = Instant::now();
-    let record = loop {
-        let told = told_by(cluster, victim)?;
-        let lost = told
-            .iter()
-            .skip(before)
-            .find(|record| record["name"] == name.as_str() && record["what"] == "leadership_lost");
-        match lost {
-            Some(record) => break record.clone(),
-            None if started.elapsed() > LIMIT => return Err(format!("not told: {told:#?}")),
-            None => std::thread::sleep(POLL),
-        }
-    };
+    let lost =
+        |record: &Value| record["name"] == name.as_str() && record["what"] == "leadership_lost";
+    let record = find(cluster, (victim, before), "its lost leadership", lost)?;
     let late_ms = record["loop"]["late_ms_max"].as_u64().unwrap_or_default();
     let by = record["loop"]["late_by"].as_str().unwrap_or_default();
     if late_ms < 1_000 || by != "cpu" {
