@@ -306,7 +306,8 @@ fn filters(cluster: &Cluster, death: &Death) -> Result<String, String> {
 }
 
 /// The dumps of a broker whose name ends so.
-fn dumps_of(dir: &Path, reason: &str) -> Vec<PathBuf> {
+/// The dumps in a data directory whose reason is this.
+pub fn dumps_of(dir: &Path, reason: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("flight/dumps")).into_iter().flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths: Vec<PathBuf> = paths

@@ -14,6 +14,7 @@ pub mod groups;
 pub mod hostile;
 pub mod logs;
 pub mod membership;
+pub mod planted;
 pub mod shutdown;
 pub mod snapshots;
 pub mod steady;

@@ -53,6 +53,15 @@ impl Cluster {
         }
     }
 
+    /// Turns a fault on in a broker of [`Cluster::prepare_planted`], or off with 0.
+    pub fn plant(&self, id: i32, fault: &str, value: u64) -> Result<(), String> {
+        let path = format!("/admin/plant?fault={fault}&value={value}");
+        match http::post(self.ports(id).admin, &path)? {
+            (200, _) => Ok(()),
+            (status, body) => Err(format!("POST {path} of broker {id}: {status} {body}")),
+        }
+    }
+
     /// One scrape of one broker.
     pub fn metrics_of(&self, id: i32) -> Result<Metrics, String> {
         match http::get(self.ports(id).admin, "/metrics")? {

@@ -78,6 +78,7 @@ pub enum Brand {
 #[derive(Debug)]
 pub struct Cluster {
     brand: Brand,
+    program: PathBuf,
     dir: PathBuf,
     brokers: Vec<Broker>,
 }
@@ -147,6 +148,13 @@ impl Cluster {
         Cluster::prepare_these(name, brokers.collect(), Brand::Glasslog, extra)
     }
 
+    /// Brokers of which faults can be chosen at run time ([`Cluster::plant`]); they do not run yet.
+    pub fn prepare_planted(name: &str, count: usize) -> Result<Cluster, String> {
+        let mut cluster = Cluster::prepare_some(name, count, Brand::Glasslog, &[])?;
+        cluster.program = crate::cases::planted::program();
+        Ok(cluster)
+    }
+
     fn prepare_some(
         name: &str,
         count: usize,
@@ -174,7 +182,8 @@ impl Cluster {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let cluster = Cluster { brand, dir, brokers };
+        let program = workspace::program("glasslog");
+        let cluster = Cluster { brand, program, dir, brokers };
         let mut files = Vec::new();
         for broker in &cluster.brokers {
             let text = config::text(&cluster, broker, extra);
@@ -317,7 +326,7 @@ impl Cluster {
         if self.brand == Brand::ApacheKafka {
             return apache::server(&config);
         }
-        let program = workspace::program("glasslog");
+        let program = &self.program;
         let found = self.brokers.iter().find(|broker| broker.id == id);
         let prefix = &found.expect("a broker of this cluster").prefix;
         let mut command = match prefix.split_first() {
