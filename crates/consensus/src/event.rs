@@ -188,6 +188,34 @@ labels! {
     }
 }
 
+labels! {
+    /// How a follower's log is not what its leader believes.
+    Disagreement {
+        /// It ends before what it had acknowledged.
+        Forgot => "forgot",
+        /// What it acknowledged is of another term there.
+        OtherTerm => "other_term",
+        /// The same index and term, and another checksum of all that was before.
+        OtherContent => "other_content",
+    }
+}
+
+labels! {
+    /// Why a follower that answers does not get what it lacks.
+    Starvation {
+        /// It forgot what it had acknowledged: raft does not send that again.
+        Forgot => "forgot",
+        /// Raft believes that it has more than it has (failure F1).
+        NextIndexPastLast => "next_index_past_last",
+        /// Nothing is sent until it answers something that it does not answer.
+        Paused => "paused",
+        /// A snapshot is on its way, or waited for.
+        Snapshot => "snapshot",
+        /// Entries are on their way, and none arrives.
+        Lagging => "lagging",
+    }
+}
+
 /// What one voter answered a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ballot {
@@ -294,6 +322,14 @@ pub enum Event {
     InvariantViolated {
         invariant: Invariant,
     },
+    /// To a leader: a follower's log ends at `index`, and is not what was acknowledged up to
+    /// `matched`. Once for each follower, term and way of disagreeing.
+    FollowerDisagrees {
+        peer: ReplicaId,
+        what: Disagreement,
+        index: u64,
+        matched: u64,
+    },
 }
 
 impl Event {
@@ -319,6 +355,7 @@ impl Event {
             Event::JointLeaveProposed { .. } => "joint_leave_proposed",
             Event::HardStateClamped { .. } => "hard_state_clamped",
             Event::InvariantViolated { .. } => "invariant_violated",
+            Event::FollowerDisagrees { .. } => "follower_disagrees",
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::observe::{Attempt, Seen};
 use crate::output::HeldReady;
 use crate::peers::Peers;
 use crate::snapshot::Installing;
+use crate::truth::{self, Report};
 
 /// Context of a ReadIndex: replica, incarnation and the caller's number, so that it is unique in
 /// the cluster (raft-rs keys pending reads by it).
@@ -177,7 +178,11 @@ impl Group {
                 self.turn_suspect(SuspectReason::CommitBeyondLog, msg.commit);
             }
             self.answers.extend(ballots::refusal(&msg, why));
+            self.answers.extend(truth::forgot(self.own_report(), &msg, why));
             return;
+        }
+        if kind == MessageType::MsgHeartbeatResponse && msg.reject {
+            return self.hear_aside(now, &mut msg);
         }
         let vote = matches!(
             kind,
@@ -186,13 +191,18 @@ impl Group {
         if vote && self.count_vote(&msg) {
             return;
         }
+        let mut report = None;
         match kind {
             MessageType::MsgHeartbeatResponse => {
+                let mut sent_ns = 0;
                 if let Some(stamp) = Stamp::cut_from(&mut msg.context) {
-                    self.lease.echo(from.0, stamp);
+                    if self.lease.echo(from.0, stamp) {
+                        sent_ns = stamp.boot_ns;
+                    }
                     #[cfg(test)]
                     self.planted.echoed();
                 }
+                report = Some(Report::of(&msg, sent_ns));
             }
             MessageType::MsgTimeoutNow => self.intent = Some(ElectionReason::Transfer),
             MessageType::MsgAppendResponse if !msg.reject && msg.term == self.term() => {
@@ -200,10 +210,10 @@ impl Group {
             }
             _ => {}
         }
-        if self.receive_quietly(now, &mut msg) {
+        if self.receive_quietly(now, &mut msg, report) {
             return;
         }
-        let (term, reported) = (msg.term, msg.index);
+        let term = msg.term;
         let wish = Wish::of(&msg);
         let sent = self.raw.raft.msgs.len();
         // Errors are stale responses and dropped proposals: nothing was changed.
@@ -223,7 +233,7 @@ impl Group {
                 }
             }
             MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse if current => {
-                self.note_contact(now, from.0, kind, reported);
+                self.note_contact(now, from.0, report);
             }
             _ => {}
         }
@@ -394,6 +404,7 @@ impl Group {
             return;
         }
         self.raw.transfer_leader(to.0);
+        self.peers.entry(to.0).asked_to_lead = true;
         self.events.push(Event::TransferStarted { term: self.term(), to });
         self.settle(now, None);
     }
@@ -440,8 +451,11 @@ impl Group {
         let of = |id: &u64| self.raw.raft.prs().get(*id).map(|pr| (pr.recent_active, pr.matched));
         let others = self.members.voters.iter().filter(|id| **id != me);
         let preferred = self.members.preferred(self.preferred);
+        // Of what it makes of MsgTimeoutNow a replica says nothing: one whose machine is held, for
+        // example, ignores it. Whoever was asked in vain is asked again when nobody else is left.
+        let asked = |id: &u64| self.peers.get(*id).is_some_and(|peer| peer.asked_to_lead);
         // Among equals the preferred replica, then the lowest id.
-        let wish = |id: &u64| (of(id), Some(*id) == preferred);
+        let wish = |id: &u64| (of(id), !asked(id), Some(*id) == preferred);
         others.rev().max_by_key(|id| wish(id)).map(|id| ReplicaId(*id))
     }
 }

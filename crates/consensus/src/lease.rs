@@ -93,14 +93,21 @@ impl Lease {
         self.handed_over
     }
 
-    pub fn echo(&mut self, from: u64, stamp: Stamp) {
-        if stamp.incarnation != self.incarnation || stamp.term != self.term {
-            return;
+    /// This life and term made it.
+    pub fn is_own(&self, stamp: Stamp) -> bool {
+        stamp.incarnation == self.incarnation && stamp.term == self.term
+    }
+
+    /// False: the echo of another life or term, which counts for nothing.
+    pub fn echo(&mut self, from: u64, stamp: Stamp) -> bool {
+        if !self.is_own(stamp) {
+            return false;
         }
         match self.echoes.iter_mut().find(|(id, _)| *id == from) {
             Some((_, newest)) => *newest = stamp.boot_ns.max(*newest),
             None => self.echoes.push((from, stamp.boot_ns)),
         }
+        true
     }
 
     /// Boot time at which the lease ends; `u64::MAX` for a group whose only voter is `me`;

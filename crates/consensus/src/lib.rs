@@ -34,13 +34,14 @@ mod quiet;
 mod snapshot;
 mod status;
 mod terms;
+mod truth;
 
 pub use campaign::Beat;
 pub use config::{GroupConfig, Restored, Timing};
 pub use error::{ConsensusError, DropReason, ProposeError};
 pub use event::{
-    Ballot, ChangeReason, ElectionOutcome, ElectionReason, Event, Invariant, RefusedMessage, Role,
-    SnapshotOutcome, SuspectReason, VoteAnswer,
+    Ballot, ChangeReason, Disagreement, ElectionOutcome, ElectionReason, Event, Invariant,
+    RefusedMessage, Role, SnapshotOutcome, Starvation, SuspectReason, VoteAnswer,
 };
 pub use group::Group;
 pub use log_view::EntryFetch;
@@ -50,6 +51,7 @@ pub use output::{GroupOut, ReadIndexed, ReadyWrite, SnapshotPoint};
 pub use raft::eraftpb;
 pub use snapshot::{SnapshotLog, SnapshotVerdict};
 pub use status::{AttemptStatus, GroupStatus, PeerProgress, ReplicationState};
+pub use truth::Starved;
 
 // A shard's thread is not the one that recovered its groups.
 const _: fn() = || {

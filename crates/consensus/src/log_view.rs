@@ -21,6 +21,10 @@ use crate::convert;
 use crate::error::ConsensusError;
 use crate::snapshot::SnapshotLog;
 use crate::terms::TermTable;
+use crate::truth::stamp_of;
+
+/// Entries of raft's own between two of the machine that are looked past.
+const STAMP_LOOK_MAX: u64 = 8;
 
 /// Entries [lo, hi) that must be read from segments, at most about `max_bytes` of them, the
 /// first in any case. Answer with `Group::entries_fetched`.
@@ -51,6 +55,8 @@ pub(crate) struct LogView {
     entries: VecDeque<Entry>,
     /// Index of the first entry in memory, or one past the last index.
     memory_first: u64,
+    /// The checksum that the last entry before `memory_first` was stamped with, if known.
+    stamp_before: Option<u32>,
     bytes: usize,
     initial: (HardState, ConfState),
     /// Where the log starts once an installed snapshot is applied.
@@ -81,6 +87,7 @@ impl LogView {
             terms: TermTable::restore(&terms, first)?,
             entries: VecDeque::with_capacity(entries.len()),
             memory_first: first,
+            stamp_before: None,
             bytes: 0,
             initial: (HardState::default(), conf_state),
             start_then: None,
@@ -197,6 +204,25 @@ impl LogView {
         self.entries.push_back(entry);
     }
 
+    /// The rolling checksum of the log up to `index`, as its entries were stamped. `None`: not
+    /// known any more, or further back than it is worth looking.
+    pub fn stamp_at(&self, index: u64) -> Option<u32> {
+        if index >= self.memory_first + self.entries.len() as u64 {
+            return None;
+        }
+        for back in 0..STAMP_LOOK_MAX {
+            let at = index.checked_sub(back)?;
+            if at < self.memory_first {
+                return self.stamp_before.filter(|_| at + 1 == self.memory_first);
+            }
+            let stamp = stamp_of(&self.entries[(at - self.memory_first) as usize]);
+            if stamp.is_some() {
+                return stamp;
+            }
+        }
+        None
+    }
+
     /// Drops entries up to `limit` while there are more than `keep_bytes` in memory.
     pub fn release(&mut self, limit: u64, keep_bytes: usize) {
         while let Some(front) = self.entries.front() {
@@ -204,6 +230,7 @@ impl LogView {
                 break;
             }
             self.bytes -= weight(front);
+            self.stamp_before = stamp_of(front).or(self.stamp_before);
             self.memory_first += 1;
             self.entries.pop_front();
         }
@@ -239,6 +266,7 @@ impl LogView {
         self.terms = terms;
         self.entries.clear();
         (self.memory_first, self.bytes, self.start_index) = (index + 1, 0, index);
+        self.stamp_before = None;
         self.start_then = Some(start_index);
         // Nobody waits for these any more: only leaders fetch.
         *self.fetches.get_mut() =

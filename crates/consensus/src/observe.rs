@@ -8,6 +8,7 @@ use raft::eraftpb::{Message, MessageType};
 use crate::ballots::{self, Ballots};
 use crate::event::{ChangeReason, ElectionOutcome, ElectionReason, Event, Role};
 use crate::group::Group;
+use crate::truth::Report;
 
 /// What the last event said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,23 +147,23 @@ impl Group {
         }
     }
 
-    /// A follower answered: when it was caught up, and what it says about itself.
-    pub(crate) fn note_contact(&mut self, now: Now, from: u64, kind: MessageType, reported: u64) {
+    /// A follower answered: when it was caught up, and what it says about itself if it answered a
+    /// heartbeat.
+    pub(crate) fn note_contact(&mut self, now: Now, from: u64, report: Option<Report>) {
         let last_index = self.last_index();
         let Some(matched) = self.raw.raft.prs().get(from).map(|pr| pr.matched) else { return };
         if self.seen.role != Role::Leader {
             return;
         }
-        let heartbeat = kind == MessageType::MsgHeartbeatResponse;
-        self.check_flight(now, from, heartbeat.then_some(reported));
+        self.check_flight(now, from, report.map(|report| report.last_index));
         let readable = matched + 1 >= self.first_index();
         let peer = self.peers.entry(from);
         peer.contact(now, matched, last_index);
-        if heartbeat {
-            peer.reported_last = Some(reported);
-        }
         if readable {
             peer.snapshot_needed = false;
+        }
+        if let Some(report) = report {
+            self.check_truth(now, from, report);
         }
     }
 

@@ -256,13 +256,12 @@ impl Group {
         self.held_readys.push_back(HeldReady { number, needs_durability: written, term, messages });
     }
 
-    /// Heartbeat responses say how long our log is, so that a leader can see a follower that
-    /// starves (failure F1); and the vote promise is renewed as they leave.
+    /// Heartbeat responses say what our log ends with ([`crate::truth`]); and the vote promise is renewed as they leave.
     fn answer_heartbeats(&mut self, now: Now, messages: &mut [Message]) {
-        let last_index = self.last_index();
+        let report = self.own_report();
         for msg in messages {
             if msg.get_msg_type() == MessageType::MsgHeartbeatResponse {
-                msg.index = last_index;
+                report.write_to(msg);
                 self.promise(now);
             }
         }

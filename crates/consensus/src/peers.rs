@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use model::Now;
 
+use crate::event::Disagreement;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     pub id: u64,
@@ -19,7 +21,16 @@ pub(crate) struct Peer {
     end_at_contact: u64,
     /// Last index the peer reported for its own log.
     pub reported_last: Option<u64>,
+    /// Boot time at which that last moved, or was all that is committed.
+    pub grew_ns: u64,
+    /// Highest index it acknowledged, and the boot time at which that was heard.
+    pub matched: u64,
+    pub matched_ns: u64,
+    /// What it was accused of last.
+    pub disagrees: Option<Disagreement>,
     pub snapshot_needed: bool,
+    /// Leadership was to go to it, in this term.
+    pub asked_to_lead: bool,
     /// Boot time of the last sign of life of a snapshot's transfer; 0: none is under way.
     pub snapshot_sign_ns: u64,
     pub flight: Flight,
@@ -97,6 +108,9 @@ impl Peer {
             self.caught_up_ns = now.boot_ns;
         } else if self.contact_ns > 0 && matched >= self.end_at_contact {
             self.caught_up_ns = self.caught_up_ns.max(self.contact_ns);
+        }
+        if matched > self.matched {
+            (self.matched, self.matched_ns) = (matched, now.boot_ns);
         }
         self.contact_ns = now.boot_ns;
         self.end_at_contact = last_index;

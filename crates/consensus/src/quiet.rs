@@ -10,6 +10,7 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, INVALID_INDEX, ProgressState, StateRole};
 
 use crate::group::Group;
+use crate::truth::Report;
 
 impl Group {
     /// Counts a tick of a follower that has a leader and does not time out by it, or of a leader
@@ -57,14 +58,19 @@ impl Group {
 
     /// Takes a message that tells nothing but that its sender lives, lease stamps apart. False:
     /// raft must see it.
-    pub(crate) fn receive_quietly(&mut self, now: Now, msg: &mut Message) -> bool {
+    pub(crate) fn receive_quietly(
+        &mut self,
+        now: Now,
+        msg: &mut Message,
+        report: Option<Report>,
+    ) -> bool {
         #[cfg(test)]
         if self.planted.long_way {
             return false;
         }
         match msg.get_msg_type() {
             MessageType::MsgHeartbeat => self.hear_leader(now, msg),
-            MessageType::MsgHeartbeatResponse => self.hear_follower(now, msg),
+            MessageType::MsgHeartbeatResponse => self.hear_follower(now, msg, report),
             _ => false,
         }
     }
@@ -72,6 +78,7 @@ impl Group {
     /// A heartbeat of the leader that is followed, without news of the commit. Its answer
     /// promises nothing but the term, which is durable: no Ready has to carry it.
     fn hear_leader(&mut self, now: Now, msg: &mut Message) -> bool {
+        let report = self.own_report();
         let raft = &mut self.raw.raft;
         let quiet = raft.state == StateRole::Follower
             && msg.term == raft.term
@@ -89,11 +96,11 @@ impl Group {
             from: raft.id,
             term: raft.term,
             commit: raft.raft_log.committed,
-            index: raft.raft_log.last_index(),
             context: msg.take_context(),
             ..Message::default()
         };
         answer.set_msg_type(MessageType::MsgHeartbeatResponse);
+        report.write_to(&mut answer);
         self.answers.push(answer);
         self.last_now = now;
         self.leader_contact_ns = now.boot_ns;
@@ -102,7 +109,7 @@ impl Group {
     }
 
     /// An answer, of a follower that lacks nothing, to a heartbeat that no read rode on.
-    fn hear_follower(&mut self, now: Now, msg: &Message) -> bool {
+    fn hear_follower(&mut self, now: Now, msg: &Message, report: Option<Report>) -> bool {
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Leader || msg.term != raft.term || !msg.context.is_empty() {
             return false;
@@ -117,7 +124,7 @@ impl Group {
             progress.update_committed(msg.commit);
             progress.recent_active = true;
             self.last_now = now;
-            self.note_contact(now, msg.from, MessageType::MsgHeartbeatResponse, msg.index);
+            self.note_contact(now, msg.from, report);
             self.note_lease(now);
         }
         quiet

@@ -280,6 +280,24 @@ impl Group {
         self.voter_matches().min().unwrap_or(0)
     }
 
+    /// The highest index that a majority of voters is known to hold durably, self included; in a
+    /// joint state a majority of both halves. A new leader knows little. 0 unless leading.
+    pub fn quorum_durable(&self) -> u64 {
+        if self.role() != Role::Leader {
+            return 0;
+        }
+        let prs = self.raw.raft.prs();
+        let of_half = |ids: &[u64]| {
+            let matched = |id: &u64| prs.get(*id).map_or(0, |progress| progress.matched);
+            let mut all: Vec<u64> = ids.iter().map(matched).collect();
+            all.sort_unstable();
+            // Of five the third: two have less.
+            all.len().checked_sub(1).map(|last| all[last / 2])
+        };
+        let halves = [&self.members.voters[..], &self.members.outgoing[..]];
+        halves.into_iter().filter_map(of_half).min().unwrap_or(0)
+    }
+
     fn voter_matches(&self) -> impl Iterator<Item = u64> + '_ {
         let leads = self.role() == Role::Leader;
         let prs = self.raw.raft.prs();

@@ -27,6 +27,22 @@ pub enum ApplyError {
     Malformed { index: u64, why: String },
 }
 
+impl ApplyError {
+    /// Which of them it is, for counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ApplyError::Index { .. } => "index",
+            ApplyError::Foreign { .. } => "foreign",
+            ApplyError::Prefix { .. } => "prefix",
+            ApplyError::Kind { .. } => "kind",
+            ApplyError::Offset { .. } => "offset",
+            ApplyError::Epoch { .. } => "epoch",
+            ApplyError::Sequence { .. } => "sequence",
+            ApplyError::Malformed { .. } => "malformed",
+        }
+    }
+}
+
 /// Bytes that are not a snapshot this version can restore.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {

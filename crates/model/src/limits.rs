@@ -418,6 +418,12 @@ pub const DEV_LOG_TAIL_BYTES: u64 = 16 << 10;
 pub const DEV_EVENTS_KEPT: usize = 8;
 /// A loop in one phase for this long is stalled, unless its phase has a bound of its own.
 pub const STALL_MS: u64 = 1_000;
+/// One disk operation of the journal beyond this costs a broker its leaderships ...
+pub const DISK_BUDGET_MS: u64 = 3_000;
+/// ... and beyond this its life.
+pub const DISK_FENCE_MS: u64 = 20_000;
+/// A broker that ends itself serves its metrics for this long.
+pub const LAST_WORDS_MS: u64 = 10_000;
 /// A turn's committed entries should be applied in this time.
 pub const STALL_APPLY_MS: u64 = 250;
 /// Phases that rightly take their time: housekeeping, connecting.

@@ -16,8 +16,8 @@ use storage::{
     Damage, DiskPath, Journal, JournalConfig, JournalWrite, RealDisk, Recovered, SegmentLog,
     StartFailed, StorageError,
 };
-use telemetry::labels::{Invariant, LogEvent};
-use telemetry::{clock, log_limited, metrics, tracing};
+use telemetry::labels::{FatalReason, Invariant, LogEvent, PanicRoom};
+use telemetry::{clock, log_limited, metrics, panics, tracing};
 
 use crate::datadir::{LastShutdown, layout};
 use crate::driver::{Driver, outlets};
@@ -347,7 +347,8 @@ pub fn start_threads(
             out,
         };
         let own = if alone { hosted.take() } else { None };
-        shards.push(spawn(format!("shard-{index}"), move || drive(driver, own))?);
+        let ends = driver.plumbing.clone();
+        shards.push(spawn(format!("shard-{index}"), ends, move || drive(driver, own))?);
     }
     if let Some(hosted) = hosted {
         hosted.detach().map_err(StartError::Thread)?;
@@ -377,8 +378,8 @@ pub fn start_threads(
         checkpoint: loaded.checkpoint,
         removed: loaded.removed,
     });
-    let journal = spawn("journal".into(), move || journal.run())?;
-    let segments = spawn("segments".into(), move || segments.run())?;
+    let journal = spawn("journal".into(), plumbing.clone(), move || journal.run())?;
+    let segments = spawn("segments".into(), plumbing.clone(), move || segments.run())?;
     Ok(Threads { shards, journal, segments, stop, journal_mail, segment_mail })
 }
 
@@ -421,10 +422,17 @@ fn shard_config(cfg: &NodeConfig, directory: DirectoryId, shard: usize, seed: u6
     }
 }
 
+/// A thread this broker cannot live without: a panic ends the broker.
 fn spawn<T: Send + 'static>(
     name: String,
+    ends: Arc<Plumbing>,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {
+    let thread = name.clone();
+    let run = move || match panics::contain(PanicRoom::Loop, run) {
+        Ok(done) => done,
+        Err(panicked) => ends.fatal(FatalReason::Panic, &format!("thread {thread}: {panicked}")),
+    };
     std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
 }
 

@@ -11,13 +11,14 @@
 //! Errors are one line that says what to do.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use model::{BrokerId, ClusterId, DirectoryId};
+use model::{BrokerId, ClusterId, DirectoryId, limits};
 use telemetry::labels::Invariant;
 use telemetry::{metrics, tracing};
 
+use crate::ending::Crash;
 use crate::formation::{Birth, BirthError};
 use crate::manifest::Manifest;
 
@@ -27,6 +28,9 @@ pub mod layout {
     pub const BIRTH: &str = "birth";
     pub const LIFE: &str = "life";
     pub const MANIFEST: &str = "shutdown";
+    pub const CRASH: &str = "crash";
+    /// What [`CRASH`] becomes once a start has read it.
+    pub const LAST_CRASH: &str = "last-crash";
     pub const LOCK: &str = "lock";
     pub const CHECKPOINT: &str = "checkpoint";
     pub const JOURNAL: &str = "journal";
@@ -222,6 +226,28 @@ impl DataDir {
         }
     }
 
+    /// What the life before this one wrote down when it ended itself; told once. Whatever does not
+    /// read is named and left where it is: nothing depends on it.
+    pub fn take_crash(&self) -> Option<Crash> {
+        let (path, kept) = (self.path.join(layout::CRASH), self.path.join(layout::LAST_CRASH));
+        let mut text = Vec::new();
+        let read = File::open(&path)
+            .and_then(|file| file.take(limits::MANIFEST_BYTES_MAX as u64).read_to_end(&mut text));
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let crash = read
+            .map_err(|error| error.to_string())
+            .and_then(|_| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+        let crash = crash.inspect_err(|why| {
+            tracing::warn!(path = %path.display(), why, "how the last life ended does not read");
+        });
+        if let Err(error) = fs::rename(&path, &kept) {
+            tracing::warn!(path = %path.display(), %error, "cannot set the last crash aside");
+        }
+        crash.ok()
+    }
+
     /// The machine's boot id.
     pub fn boot_id(&self) -> &str {
         &self.boot_id
@@ -407,6 +433,12 @@ fn value<'a>(lines: &'a Lines, key: &str) -> Option<&'a str> {
 
 fn temporary(name: &str) -> String {
     format!("{name}.tmp")
+}
+
+/// For the next start of this directory's broker.
+pub fn write_crash(path: &Path, crash: &Crash) -> Result<(), DataDirError> {
+    let text = serde_json::to_vec(crash).expect("plain data encodes");
+    replace(path, layout::CRASH, &text)
 }
 
 /// Replaces a file whole: after a crash there is the old or the new one, never a mixture.

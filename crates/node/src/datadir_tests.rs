@@ -137,3 +137,21 @@ fn an_unwritable_directory_is_one_clear_line() {
     }
     assert!(refusal(&path).starts_with("cannot create"));
 }
+
+#[test]
+fn how_a_life_ended_itself_is_told_to_the_next_one_once() {
+    let home = tempdir().unwrap();
+    let first = DataDir::open(home.path(), ME, FRESH).unwrap();
+    assert_eq!(first.take_crash(), None);
+    drop(first);
+    let crash = Crash { reason: "panic".into(), why: "thread shard-0".into(), at_ms: 7 };
+    write_crash(home.path(), &crash).unwrap();
+    let second = open(home.path()).unwrap();
+    assert_eq!((second.take_crash(), second.take_crash()), (Some(crash), None));
+    // Kept for people; and a note that does not read stops nobody.
+    assert!(home.path().join(layout::LAST_CRASH).is_file());
+    fs::write(home.path().join(layout::CRASH), "{\"reason\":").unwrap();
+    assert_eq!(second.take_crash(), None);
+    drop(second);
+    assert!(open(home.path()).is_ok());
+}

@@ -16,6 +16,7 @@ use telemetry::labels::{InputKind, Loop, Phase};
 use telemetry::{Beat, clock};
 use tokio::time::Instant;
 
+use crate::ending;
 use crate::gather::Gather;
 use crate::gauges::ShardGauges;
 use crate::journal_thread::JournalMail;
@@ -61,7 +62,7 @@ impl Driver {
         let mut observer = Observer::new(clock::now(), self.index, self.plumbing.clone());
         let mut wheel = Wheel { slot: 0, ahead: 1, next: Instant::now() + SLOT };
         self.carry_out(&beat, &mut observer, true);
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.stop.load(Ordering::Acquire) && ending::begun().is_none() {
             self.turn(&beat, &mut observer, &mut wheel).await;
             beat.idle();
             tokio::task::yield_now().await;
@@ -117,6 +118,8 @@ impl Driver {
         beat.enter(Phase::Flush, InputKind::None, flushed);
         let now = clock::now();
         self.shard.flush(now, started.boot_ns, &mut self.out);
+        #[cfg(feature = "planted")]
+        crate::planted::turn(beat, &self.out.events);
         let carried = clock::mono_ns();
         self.carry_out(beat, observer, ticked);
         observer.turn(inputs, [flushed, carried, clock::mono_ns()]);

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use model::BrokerId;
 use telemetry::labels::{LockClass, RaftRole};
-use telemetry::{Lock, metrics};
+use telemetry::{Label, Lock, Peer, metrics};
 
 use crate::shard::MemberStatus;
 
@@ -25,6 +26,8 @@ pub struct ShardGauges {
     term_max: i64,
     backlog_max: i64,
     peer_lag_max: i64,
+    /// Milliseconds, the longest of each broker's.
+    starved_ms: BTreeMap<i32, u64>,
     /// Milliseconds; `None`: no lease here.
     lease_ms_min: Option<u64>,
 }
@@ -52,6 +55,7 @@ impl ShardGauges {
             term_max: most(|s| s.term),
             backlog_max: most(|s| s.commit.saturating_sub(s.applied)),
             peer_lag_max: most(|s| s.peer_lag),
+            starved_ms: starved(all.clone()),
             lease_ms_min: all.clone().filter_map(|s| s.lease_remaining_ms).min(),
         }
     }
@@ -70,6 +74,10 @@ impl ShardGauges {
         self.term_max = self.term_max.max(other.term_max);
         self.backlog_max = self.backlog_max.max(other.backlog_max);
         self.peer_lag_max = self.peer_lag_max.max(other.peer_lag_max);
+        for (broker, ms) in &other.starved_ms {
+            let longest = self.starved_ms.entry(*broker).or_default();
+            *longest = (*ms).max(*longest);
+        }
         let leases = self.lease_ms_min.into_iter().chain(other.lease_ms_min);
         self.lease_ms_min = leases.min();
     }
@@ -89,9 +97,28 @@ impl ShardGauges {
         metrics().raft_term_max.set(self.term_max);
         metrics().apply_backlog_entries_max.set(self.backlog_max);
         metrics().raft_peer_lag_entries_max.set(self.peer_lag_max);
+        publish_starved(&self.starved_ms);
         let lease_ms = self.lease_ms_min.unwrap_or(0);
         metrics().lease_remaining_seconds_min.set((lease_ms * 1_000_000) as i64);
     }
+}
+
+fn publish_starved(longest: &BTreeMap<i32, u64>) {
+    let all = &metrics().raft_peer_starved_seconds;
+    Peer::ALL.iter().for_each(|peer| all.at(*peer).set(0));
+    for (broker, ms) in longest.iter().filter(|(broker, _)| **broker >= 0) {
+        all.at(Peer::of(BrokerId(*broker))).set((ms * 1_000_000) as i64);
+    }
+}
+
+/// The longest any follower of each broker has starved, milliseconds.
+fn starved<'a>(all: impl Iterator<Item = &'a MemberStatus>) -> BTreeMap<i32, u64> {
+    let mut longest: BTreeMap<i32, u64> = BTreeMap::new();
+    for starved in all.flat_map(|status| &status.starved) {
+        let ms = longest.entry(starved.broker).or_default();
+        *ms = starved.ms.max(*ms);
+    }
+    longest
 }
 
 /// The shares of all shards of a broker.

@@ -218,11 +218,12 @@ struct Watched<'a> {
 
 impl Disk for Watched<'_> {
     fn submit(&mut self, op: storage::Op) -> OpId {
+        let kind = op.kind();
         let bytes = match &op {
             storage::Op::Write { bufs, .. } => bufs.iter().map(|buf| buf.len() as u64).sum(),
+            _ if kind == storage::OpKind::Sync => self.observer.unsynced_bytes(),
             _ => 0,
         };
-        let kind = op.kind();
         let id = self.disk.submit(op);
         self.observer.submitted(id, kind, bytes);
         id
@@ -232,6 +233,10 @@ impl Disk for Watched<'_> {
         let (kind, bytes) = self.observer.next_under_way()?;
         let told = self.observer.begins(kind, bytes);
         let started = self.beat.io(crate::observe::io_op(kind), bytes);
+        #[cfg(feature = "planted")]
+        if kind == storage::OpKind::Sync {
+            crate::planted::sync();
+        }
         let done = self.disk.complete();
         let took = self.beat.io_done(started);
         self.observer.ended(told, kind, bytes, took);

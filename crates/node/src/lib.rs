@@ -9,6 +9,7 @@ pub mod boot;
 pub mod budget;
 pub mod datadir;
 mod driver;
+pub mod ending;
 pub mod formation;
 mod gather;
 mod gauges;
@@ -29,8 +30,11 @@ mod opening;
 mod operate;
 pub mod peer;
 mod peer_news;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod plumbing;
 mod postmortem;
+mod protect;
 mod question;
 #[cfg(test)]
 mod rebuild_tests;
@@ -53,12 +57,12 @@ pub use machine::groups;
 /// What metadata requests, responses and images look like.
 pub use machine::metadata;
 
+pub use ending::{Crash, EXIT_FATAL};
 pub use leadership::Leadership;
 pub use lookup::TimestampOffset;
 pub use node::{Ask, Node};
 pub use offers::OfferView;
 pub use operate::{Draining, Emptying};
-pub use plumbing::EXIT_FATAL;
 pub use postmortem::{BallotView, LoopReport, Postmortem, is_written_by_brokers, new_topic_id};
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{

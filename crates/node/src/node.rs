@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,14 +17,15 @@ use model::{BrokerId, ClusterId, ErrorCode, GroupId, ProducerId, ReplicaId};
 use telemetry::Lock;
 use telemetry::clock;
 use telemetry::flight::Setup;
-use telemetry::labels::{LockClass, LogEvent, ReadSource};
+use telemetry::labels::{FatalReason, LockClass, LogEvent, ReadSource};
 use telemetry::{log_limited, metrics};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::boot::{self, Threads};
 use crate::budget::{Budget, Charge};
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, LastShutdown};
+use crate::ending::Crash;
 use crate::host::{HostStop, Hosted};
 use crate::inbound::Receiver;
 use crate::leadership::Leadership;
@@ -68,6 +70,9 @@ pub struct Node {
     producer_ids: Lock<(i64, i64)>,
     /// Ends the tasks when it is dropped.
     pub(crate) host: Lock<Option<HostStop>>,
+    /// It handed its leaderships over because of its disk, and not because anybody asked.
+    pub(crate) stepped_aside: AtomicBool,
+    last_crash: Option<Crash>,
 }
 
 /// A batch on its way: in line, not answered yet.
@@ -113,6 +118,7 @@ impl Node {
             let (data_dir, broker) = (data_dir.path(), cfg.broker.0);
             telemetry::flight::start(&Setup { data_dir, broker, connection_threads });
         }
+        let last_crash = last_crash(&data_dir);
         let manifest = data_dir.read_manifest()?;
         let begun = clock::mono_ns();
         let (last, born) = (data_dir.last_shutdown(), data_dir.birth().is_some());
@@ -169,6 +175,8 @@ impl Node {
             openers: Arc::new(Semaphore::new(model::limits::OPENED_AT_ONCE_MAX)),
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
             host: Lock::new(LockClass::Lifecycle, Some(host)),
+            stepped_aside: AtomicBool::new(false),
+            last_crash,
             cfg,
         });
         let peers = runtime.block_on(node.start_peers(hellos))?;
@@ -193,6 +201,11 @@ impl Node {
         Ok(Peers::start(config, inbound).await?)
     }
 
+    /// How the life before this one ended, if not in order.
+    pub fn last_crash(&self) -> Option<&Crash> {
+        self.last_crash.as_ref()
+    }
+
     pub fn broker_id(&self) -> BrokerId {
         self.cfg.broker
     }
@@ -203,6 +216,8 @@ impl Node {
 
     /// Applied metadata; any broker answers from it.
     pub fn image(&self) -> Arc<Image> {
+        #[cfg(feature = "planted")]
+        crate::planted::metadata_query();
         self.plumbing.image.borrow().clone()
     }
 
@@ -642,6 +657,29 @@ impl Node {
         }
         best
     }
+}
+
+/// What is known of a life that did not end in order; becomes a metric and a line of the log.
+fn last_crash(data_dir: &DataDir) -> Option<Crash> {
+    let noted = data_dir.take_crash();
+    let LastShutdown::Unclean { boot_id_changed } = data_dir.last_shutdown() else { return None };
+    let crash = noted.unwrap_or_else(|| Crash {
+        reason: FatalReason::Killed.as_str().to_owned(),
+        why: if boot_id_changed { "the machine died" } else { "it was killed" }.to_owned(),
+        at_ms: 0,
+    });
+    let reason = FatalReason::ALL.iter().find(|reason| reason.as_str() == crash.reason);
+    metrics().last_crash_info.at(reason.copied().unwrap_or(FatalReason::Killed)).set(1);
+    let Crash { reason, why, at_ms } = &crash;
+    log_limited!(
+        warn,
+        LogEvent::LastCrash,
+        reason,
+        why,
+        at_ms,
+        "the last life did not end in order"
+    );
+    Some(crash)
 }
 
 fn count_read(source: ReadSource, batches: &[Bytes]) {

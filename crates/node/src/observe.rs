@@ -22,7 +22,7 @@ use machine::groups::lead::{Observed, RebalanceReason};
 
 use crate::plumbing::Plumbing;
 use crate::postmortem::Coroner;
-use crate::shard::{Event, GroupKind, Input, RaftOut};
+use crate::shard::{Event, GroupKind, HeldWhy, Input, RaftOut};
 
 /// An ordinary event that other brokers' records need not match: beyond so many a second none of
 /// its kind is recorded.
@@ -220,9 +220,14 @@ impl Observer {
                 metrics().bytes_in_total.add(*bytes);
             }
             Event::Group { observed } => group_event(*observed),
-            Event::Held { group, index, why } => {
+            Event::Held { group, index, what, why } => {
                 kinds::held(group.0, *index);
-                metrics().panics_total.at(PanicRoom::Apply).inc();
+                match what {
+                    HeldWhy::Panicked => metrics().panics_total.at(PanicRoom::Apply).inc(),
+                    HeldWhy::Refused(name) => {
+                        metrics().invariant_violations_total.at(contradicted(name)).inc();
+                    }
+                }
                 log_limited!(error, LogEvent::GroupHeld, group = group.0, index, %why, "machine held");
             }
             Event::Quarantined { group, why } => {
@@ -250,6 +255,22 @@ impl Observer {
             Event::UnknownGroup { .. } => {
                 metrics().raft_messages_refused_total.at(MessageRefusal::UnknownGroup).inc();
             }
+            Event::LedgerBroken { group, breach, durable, committed, applied } => {
+                let label = Invariant::from_name(breach.as_str()).unwrap_or(Invariant::Other);
+                kinds::invariant_violated(group.0, label);
+                metrics().invariant_violations_total.at(label).inc();
+                let (group, breach) = (group.0, breach.as_str());
+                log_limited!(
+                    error,
+                    LogEvent::InvariantViolated,
+                    group,
+                    breach,
+                    durable,
+                    committed,
+                    applied,
+                    "the ledger is broken"
+                );
+            }
             Event::AckedBeyondDurable { group, index, durable } => {
                 kinds::invariant_violated(group.0, Invariant::AckedBeyondDurable);
                 metrics().invariant_violations_total.at(Invariant::AckedBeyondDurable).inc();
@@ -267,6 +288,15 @@ impl Observer {
                 telemetry::tracing::debug!(group = group.0, why, "proposal dropped");
             }
         }
+    }
+}
+
+/// The invariant that an entry breaks which a machine refuses.
+fn contradicted(refusal: &str) -> Invariant {
+    match refusal {
+        "prefix" => Invariant::PrefixChecksumMismatch,
+        "offset" => Invariant::StampMismatch,
+        _ => Invariant::Other,
     }
 }
 
@@ -334,6 +364,9 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             let label = SuspectReason::from_name(why.as_str()).unwrap_or(SuspectReason::Other);
             kinds::suspected(group, *commit, *last_index, label);
             metrics().groups_suspected_total.at(label).inc();
+            if label == SuspectReason::CommitBeyondLog {
+                metrics().invariant_violations_total.at(Invariant::CommitBeyondLog).inc();
+            }
             let why = why.as_str();
             log_limited!(
                 error,
@@ -406,6 +439,23 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
                 "membership changed"
             );
         }
+        E::FollowerDisagrees { peer, what, index, matched } => {
+            let label = Invariant::from_name(&format!("follower_{}", what.as_str()));
+            let label = label.unwrap_or(Invariant::Other);
+            kinds::invariant_violated(group, label);
+            metrics().invariant_violations_total.at(label).inc();
+            let (peer, what) = (peer.0, what.as_str());
+            log_limited!(
+                error,
+                LogEvent::FollowerDisagrees,
+                group,
+                replica = peer,
+                what,
+                index,
+                matched,
+                "a follower's log is not what it acknowledged"
+            );
+        }
         E::InvariantViolated { invariant } => {
             let label = Invariant::from_name(invariant.as_str()).unwrap_or(Invariant::Other);
             kinds::invariant_violated(group, label);
@@ -450,11 +500,23 @@ pub fn io_op(kind: OpKind) -> IoOp {
 #[derive(Default)]
 pub struct JournalObserver {
     under_way: VecDeque<(OpId, OpKind, u64)>,
+    /// Bytes of writes since the last sync was handed to the disk.
+    unsynced: u64,
 }
 
 impl JournalObserver {
     pub fn submitted(&mut self, id: OpId, kind: OpKind, bytes: u64) {
+        match kind {
+            OpKind::Write => self.unsynced += bytes,
+            OpKind::Sync => self.unsynced = 0,
+            _ => {}
+        }
         self.under_way.push_back((id, kind, bytes));
+    }
+
+    /// What the next sync has to make durable.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.unsynced
     }
 
     /// An operation for the flight recorder, before it runs; for [`JournalObserver::ended`].

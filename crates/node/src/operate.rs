@@ -3,6 +3,7 @@
 //! Invariants: every request may be repeated; each answers where things stand, and none waits
 //! for its end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use machine::metadata::{self, Placing, Request};
@@ -56,11 +57,17 @@ impl Node {
     /// Hands every leadership over and takes none until [`Node::undrain`] or a restart; the
     /// broker goes on replicating.
     pub async fn drain(&self) -> Draining {
+        // From here on because somebody asked.
+        self.stepped_aside.store(false, Ordering::Release);
+        self.give_leaderships_away().await;
+        self.draining()
+    }
+
+    pub(crate) async fn give_leaderships_away(&self) {
         self.plumbing.set_draining();
         for shard in self.plumbing.shards.all() {
             shard.tell(Input::HandOver).await;
         }
-        self.draining()
     }
 
     /// Takes leaderships again.

@@ -1,11 +1,9 @@
 //! What shards, disk threads, peers and connections share: views, leaderships, the metadata
 //! image, the way to peers, and the way out when the broker must end.
 //!
-//! Invariants: publishing never waits for a reader; a fatal error is the last line on stderr
-//! and the process ends with code 70.
+//! Invariant: publishing never waits for a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,11 +12,12 @@ use consensus::EntryFetch;
 use machine::metadata::Image;
 use model::{BrokerId, GroupId, ReplicaId, limits};
 use storage::{RealReader, SegmentList};
-use telemetry::labels::{DropKind, FatalReason, LockClass, LogEvent};
+use telemetry::labels::{DropKind, FatalReason, Invariant, LockClass, LogEvent};
 use telemetry::{Lock, RwLock, log_limited, metrics};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::boot;
+use crate::ending;
 use crate::gauges::Gauges;
 use crate::leadership::{self, Leaderships, News};
 use crate::mailbox::Shards;
@@ -30,8 +29,6 @@ use crate::shard::{Departed, Input, MemberStatus, RaftOut, ViewUpdate};
 use crate::transfers::Transfers;
 use crate::view::{PartitionView, TailBudget};
 
-/// Exit code of a broker that may not go on (sysexits EX_SOFTWARE).
-pub const EXIT_FATAL: i32 = 70;
 /// Segment reads for lagging followers at a time.
 const FETCHES_MAX: usize = 4;
 
@@ -46,6 +43,7 @@ pub struct Unopened {
 pub struct Plumbing {
     pub own: BrokerId,
     data_dir: PathBuf,
+    admin_port: Option<u16>,
     pub shards: Shards,
     pub reader: RealReader,
     pub runtime: tokio::runtime::Handle,
@@ -82,6 +80,7 @@ impl Plumbing {
         Plumbing {
             own: cfg.broker,
             data_dir: cfg.data_dir.clone(),
+            admin_port: cfg.admin_port,
             shards,
             reader,
             runtime,
@@ -153,7 +152,15 @@ impl Plumbing {
                 self.tell(News { group: group.0, epoch, serving: false, isr: Vec::new() });
             }
         }
-        self.view_or_new(group).publish(update);
+        if !self.view_or_new(group).publish(update) {
+            metrics().invariant_violations_total.at(Invariant::HighWatermarkMovedBack).inc();
+            log_limited!(
+                error,
+                LogEvent::InvariantViolated,
+                group = group.0,
+                "a high watermark moved back"
+            );
+        }
     }
 
     /// Own news: into the table at once, to the others as soon as the gossip task runs.
@@ -328,13 +335,8 @@ impl Plumbing {
         });
     }
 
-    /// The broker may not go on: one line, then the end of the process.
+    /// The broker may not go on; see [`crate::ending`].
     pub fn fatal(&self, reason: FatalReason, why: &str) -> ! {
-        metrics().fatal_info.at(reason).set(1);
-        log_limited!(error, LogEvent::Fatal, reason = reason.as_str(), why, "broker ends itself");
-        telemetry::flight::fatal(reason, why);
-        // The log is written by a thread of its own; the last line must not depend on it.
-        let _ = writeln!(std::io::stderr(), "glasslog: fatal: {why}");
-        std::process::exit(EXIT_FATAL);
+        ending::end(&self.data_dir, self.admin_port, reason, why)
     }
 }

@@ -65,6 +65,8 @@ pub struct NodeConfig {
     /// Threads that serve connections, for the flight recorder. `None`: this broker has none, as
     /// suits one of several in a process.
     pub recorded_threads: Option<u16>,
+    /// Where metrics are served, also while this broker ends itself.
+    pub admin_port: Option<u16>,
 }
 
 impl NodeConfig {
@@ -95,6 +97,7 @@ impl NodeConfig {
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
             postmortem_topics: false,
             recorded_threads: None,
+            admin_port: None,
         }
     }
 }

@@ -21,7 +21,6 @@ use crate::journal_thread::JournalMail;
 use crate::manifest::{GroupEnd, Manifest};
 use crate::node::Node;
 use crate::segment_thread::SegmentMail;
-use crate::shard::Input;
 
 const LOOK: Duration = Duration::from_millis(5);
 /// Progress is told at least this often while something is waited for.
@@ -66,16 +65,14 @@ impl Node {
     /// Leaderships of groups that another replica can lead go there; clients are served
     /// meanwhile and told where to go. This broker takes none any more.
     pub async fn hand_over(&self, ends: Instant, hurry: &Hurry, progress: &impl Fn(String)) {
-        self.plumbing.set_draining();
-        for shard in self.plumbing.shards.all() {
-            shard.tell(Input::HandOver).await;
-        }
+        self.stepped_aside.store(false, Ordering::Release);
+        self.give_leaderships_away().await;
         let started = Instant::now();
         let ends = ends.min(started + Duration::from_millis(limits::HAND_OVER_MS_MAX));
-        let first = self.left_to_hand_over();
+        let first = self.leaderships_to_give();
         let mut told_at: Option<Instant> = None;
         while Instant::now() < ends && !hurry.is_asked() {
-            let left = self.left_to_hand_over();
+            let left = self.leaderships_to_give();
             if left == 0 || self.heirs() == 0 {
                 let (took, given) = (started.elapsed().as_millis(), first.saturating_sub(left));
                 progress(format!("handed {given} leaderships over in {took} ms, kept {left}"));
@@ -87,7 +84,7 @@ impl Node {
             }
             tokio::time::sleep(LOOK).await;
         }
-        progress(format!("{} leaderships were not handed over", self.left_to_hand_over()));
+        progress(format!("{} leaderships were not handed over", self.leaderships_to_give()));
     }
 
     /// Checkpoints, syncs, ends the threads, writes the manifest. True: everything is on disk
@@ -158,14 +155,14 @@ impl Node {
     }
 
     /// Connected brokers that still take leaderships.
-    fn heirs(&self) -> usize {
+    pub(crate) fn heirs(&self) -> usize {
         let connected = self.plumbing.peers().map(|peers| peers.connected()).unwrap_or_default();
         let leaving = |broker: &&model::BrokerId| self.plumbing.leaderships.is_draining(**broker);
         connected.iter().filter(|broker| !leaving(broker)).count()
     }
 
     /// Groups served here that have another replica.
-    fn left_to_hand_over(&self) -> usize {
+    pub(crate) fn leaderships_to_give(&self) -> usize {
         let image = self.image();
         let lonely = |group| {
             image.partition_of(group).is_some_and(|(_, partition)| partition.replicas.len() < 2)

@@ -3,15 +3,17 @@
 //! when a step fails, it is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use machine::config::TopicConfig;
 use machine::metadata::{self, BrokerRegistration, Image, Placing, Replica, Request, Response};
 use model::{BrokerId, ClusterId, DirectoryId, GroupId, ReplicaId, limits};
-use telemetry::labels::{BudgetPool, BufferStage, Lane, LogEvent};
-use telemetry::{log_limited, metrics};
+use telemetry::labels::{BudgetPool, BufferStage, FatalReason, Lane, LogEvent, PanicRoom};
+use telemetry::{log_limited, metrics, panics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,7 +24,7 @@ use crate::heal;
 use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
-use crate::plumbing::Unopened;
+use crate::plumbing::{Plumbing, Unopened};
 use crate::postmortem;
 use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
@@ -56,14 +58,24 @@ pub(crate) fn spawn_all(
     news: mpsc::Receiver<News>,
     found: Found,
 ) {
-    runtime.spawn(form(node.clone(), birth, hellos));
-    runtime.spawn(reconcile(node.clone(), found));
-    runtime.spawn(tell_departed(node.clone()));
-    runtime.spawn(heal::heal(node.clone()));
-    runtime.spawn(gossip(node.clone(), news));
-    runtime.spawn(watch_space(node.clone()));
+    let ends = || node.plumbing.clone();
+    runtime.spawn(essential(ends(), "formation", form(node.clone(), birth, hellos)));
+    runtime.spawn(essential(ends(), "reconcile", reconcile(node.clone(), found)));
+    runtime.spawn(essential(ends(), "departures", tell_departed(node.clone())));
+    runtime.spawn(essential(ends(), "heal", heal::heal(node.clone())));
+    runtime.spawn(essential(ends(), "gossip", gossip(node.clone(), news)));
+    runtime.spawn(essential(ends(), "disk space", watch_space(node.clone())));
     if node.cfg.postmortem_topics {
         runtime.spawn(postmortem::publish(node.clone()));
+    }
+}
+
+/// A task this broker cannot live without: a panic ends the broker, instead of leaving one that
+/// only seems to work.
+async fn essential(plumbing: Arc<Plumbing>, name: &'static str, task: impl Future<Output = ()>) {
+    if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
+        let panicked = panics::caught(PanicRoom::Task, payload);
+        plumbing.fatal(FatalReason::Panic, &format!("task {name}: {panicked}"));
     }
 }
 

@@ -138,7 +138,9 @@ impl PartitionView {
     }
 
     /// Publishes a turn's outcome, then wakes who waits for it.
-    pub(crate) fn publish(&self, update: ViewUpdate) {
+    /// False: the high watermark that readers were shown is above the new one, which a leader
+    /// must never say.
+    pub(crate) fn publish(&self, update: ViewUpdate) -> bool {
         if update.serving.is_none() {
             self.serving.store(false, Ordering::Release);
         }
@@ -153,7 +155,8 @@ impl PartitionView {
             self.cached.used.fetch_add(added, Ordering::Relaxed);
         }
         self.log_start.fetch_max(update.log_start, Ordering::AcqRel);
-        self.high_watermark.fetch_max(update.high_watermark, Ordering::AcqRel);
+        let shown = self.high_watermark.fetch_max(update.high_watermark, Ordering::AcqRel);
+        let fell = update.serving.is_some() && update.high_watermark < shown;
         self.epoch.store(update.term, Ordering::Release);
         if update.serving.is_some() {
             self.serving.store(true, Ordering::Release);
@@ -162,6 +165,7 @@ impl PartitionView {
         for waiter in waiters.iter().filter_map(Weak::upgrade) {
             waiter.notify.notify_one();
         }
+        !fell
     }
 
     pub(crate) fn segments(&self) -> Option<Arc<SegmentList>> {

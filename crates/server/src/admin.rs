@@ -1,5 +1,5 @@
-//! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`,
-//! `/debug/elections`, `/debug/loops`, `/debug/stalls`,
+//! Admin HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, `/debug/groups`,
+//! `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/crash`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -18,7 +18,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
-use node::{ElectionsPage, GroupView, NodeStatus};
+use node::{Crash, ElectionsPage, GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
@@ -58,6 +58,8 @@ pub trait Source: Send + Sync + 'static {
     fn groups(&self) -> Option<NodeStatus>;
     /// `None` before the node runs.
     fn elections(&self) -> Option<ElectionsPage>;
+    /// How the life before this one ended, if not in order.
+    fn last_crash(&self) -> Option<Crash>;
     /// Does what an operator asks; where it stands, or why it cannot be.
     fn operate(&self, order: Order) -> Result<Value, String>;
 }
@@ -163,15 +165,20 @@ pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), Serve
 }
 
 fn router(source: Arc<dyn Source>) -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "planted")]
+    let router = router.route("/admin/plant", post(plant));
+    router
         .route("/", get(index))
         .route("/metrics", get(metrics))
+        .route("/metrics/partitions", get(partitions))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/debug/groups", get(groups))
         .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
+        .route("/debug/crash", get(crash))
         .route("/admin/log", get(log_filter).post(set_log_level))
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
@@ -182,12 +189,22 @@ fn router(source: Arc<dyn Source>) -> Router {
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n\
+    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/crash\n\
       /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
 async fn metrics() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, telemetry::export::CONTENT_TYPE)], telemetry::render())
+}
+
+/// A scrape that is wanted; see [`crate::partitions`].
+async fn partitions(State(source): Shared) -> Response {
+    let Some(status) = ask(source, |source| source.groups()).await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER).into_response();
+    };
+    let groups = status.map(|status| status.groups).unwrap_or_default();
+    let header = [(header::CONTENT_TYPE, telemetry::export::CONTENT_TYPE)];
+    (header, crate::partitions::render(&groups)).into_response()
 }
 
 /// The process lives and its observers answer. What hangs is the watchdog's to say: a restart
@@ -197,6 +214,11 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(source): Shared) -> Response {
+    if let Some(crash) = node::ending::begun() {
+        let waiting_for = [format!("its end: {}", crash.why)];
+        let body = json!({ "ready": false, "state": "ending", "waiting_for": waiting_for });
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    }
     let state = ask(source, |source| source.state()).await;
     let NodeState { phase, waiting_for } = state.unwrap_or_else(|| NodeState {
         phase: BootPhase::Waiting,
@@ -250,6 +272,11 @@ async fn stalls() -> Json<Value> {
     Json(json!({ "stalls": telemetry::stall::records() }))
 }
 
+/// Why this process is ending itself, if it is, and how the life before it ended, if badly.
+async fn crash(State(source): Shared) -> Json<Value> {
+    Json(json!({ "ending": node::ending::begun(), "last": source.last_crash() }))
+}
+
 async fn log_filter() -> Json<Value> {
     Json(json!({ "filter": logging::filter(), "rooms": logging::ROOMS }))
 }
@@ -267,6 +294,25 @@ async fn set_log_level(Query(query): Query<LogQuery>) -> Response {
         Ok(filter) => {
             tracing::info!(filter, "what is logged was changed");
             Json(json!({ "filter": filter })).into_response()
+        }
+        Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response(),
+    }
+}
+
+#[cfg(feature = "planted")]
+#[derive(Debug, serde::Deserialize)]
+struct PlantQuery {
+    fault: String,
+    value: u64,
+}
+
+/// A fault, for tests; see `node::planted`.
+#[cfg(feature = "planted")]
+async fn plant(Query(query): Query<PlantQuery>) -> Response {
+    match node::planted::plant(&query.fault, query.value) {
+        Ok(()) => {
+            tracing::warn!(fault = query.fault, value = query.value, "a fault is planted");
+            Json(json!({ "planted": query.fault, "value": query.value })).into_response()
         }
         Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response(),
     }
@@ -353,6 +399,11 @@ mod tests {
             None
         }
 
+        fn last_crash(&self) -> Option<Crash> {
+            let (reason, why) = ("panic".to_owned(), "thread shard-0".to_owned());
+            Some(Crash { reason, why, at_ms: 5 })
+        }
+
         fn groups(&self) -> Option<NodeStatus> {
             if self.hangs {
                 std::thread::sleep(Duration::from_secs(3));
@@ -422,6 +473,8 @@ mod tests {
         assert!(loops["loops"].is_array());
         let stalls: Value = serde_json::from_slice(&page("/debug/stalls").await.1).unwrap();
         assert!(stalls["stalls"].is_array());
+        let crash: Value = serde_json::from_slice(&page("/debug/crash").await.1).unwrap();
+        assert!(crash["ending"].is_null() && crash["last"]["reason"] == "panic");
     }
 
     #[tokio::test]

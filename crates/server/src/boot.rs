@@ -18,11 +18,12 @@ use broker::{BrokerConfig, ListenerConfig};
 use model::{BrokerId, SyncPolicy};
 use node::groups::GroupsConfig;
 use node::metadata::Listener;
-use node::{Hurry, InitialBroker, Node, NodeConfig};
+use node::{Crash, Hurry, InitialBroker, Node, NodeConfig};
 use serde_json::Value;
 use telemetry::flight::{self, DumpReason};
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging;
+use telemetry::watchdog::Finding;
 use telemetry::{Beat, log_limited};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,14 +50,16 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     let _log = logging::init(config.settings.log_format);
     telemetry::export::started();
     telemetry::panics::install();
-    let _watchdog =
-        telemetry::watchdog::spawn(|_| {}).map_err(ServerError::system("start the watchdog"))?;
+    let state = Arc::new(Published::default());
+    let watched = state.clone();
+    let _watchdog = telemetry::watchdog::spawn(move |finding| protect(&watched, finding))
+        .map_err(ServerError::system("start the watchdog"))?;
     lifeline::raise_file_limit();
     announce(&config);
     check_ports(&config)?;
 
-    let state = Arc::new(Published::default());
     let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
+    let admin_port = admin.local_addr().ok().map(|address| address.port());
     admin::serve(admin, state.clone())?;
     let main = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +69,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     let mut signals = Signals::listen(&main)?;
     let connections = connection_runtime()?;
 
-    let node = Node::start(node_config(&config)).map_err(|e| ServerError::Start(e.to_string()))?;
+    let node = Node::start(node_config(&config, admin_port))
+        .map_err(|e| ServerError::Start(e.to_string()))?;
     let kafka = {
         let _inside = connections.enter();
         broker::serve(broker_config(&config), node.clone())
@@ -77,6 +81,10 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     log_limited!(info, LogEvent::BrokerStarted, broker, "listening; waiting for the cluster");
 
     main.block_on(signals.next());
+    if let Some(crash) = node::ending::begun() {
+        // It was going to end anyway, and in order it cannot.
+        return Err(ServerError::Fatal(crash.why.clone()));
+    }
     state.stopping.store(true, Ordering::Release);
     let within = Duration::from_millis(config.settings.shutdown_timeout_ms);
     last_resort(within);
@@ -89,6 +97,18 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
         return Ok(());
     }
     Err(ServerError::Fatal("not everything could be drained in time; see the log".into()))
+}
+
+/// What is done about what the watchdog finds; called on its thread.
+fn protect(state: &Published, finding: &Finding) {
+    // Before the node runs nothing is promised: recovery may take its time.
+    let Some(node) = state.node.get() else { return };
+    match finding {
+        Finding::DiskSlow(io) => node.step_aside(format!("journal: {io}")),
+        Finding::DiskAgain => node.step_back(),
+        Finding::DiskStuck(io) => node.fence(&format!("journal: {io}")),
+        Finding::Began(_) | Finding::Ended(_) | Finding::HostPaused { .. } => {}
+    }
 }
 
 /// The way out, in order and in bounded time. Leaderships go first, while connections are still
@@ -236,7 +256,7 @@ fn announce(config: &Config) {
     }
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, admin_port: Option<u16>) -> NodeConfig {
     let settings = &config.settings;
     let peer = |broker: &crate::config::endpoint::InitialBroker| InitialBroker {
         id: broker.id,
@@ -272,6 +292,7 @@ fn node_config(config: &Config) -> NodeConfig {
         groups: groups_config(settings),
         disk_reserve_bytes: settings.disk_reserve_bytes,
         recorded_threads: u16::try_from(half_the_cores()).ok(),
+        admin_port,
     }
 }
 
@@ -334,6 +355,10 @@ impl Source for Published {
 
     fn elections(&self) -> Option<node::ElectionsPage> {
         self.node.get().map(|node| node.elections())
+    }
+
+    fn last_crash(&self) -> Option<Crash> {
+        self.node.get().and_then(|node| node.last_crash().cloned())
     }
 
     fn operate(&self, order: Order) -> Result<Value, String> {

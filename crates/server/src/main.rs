@@ -14,6 +14,7 @@ mod error;
 mod http;
 mod lifeline;
 mod orders;
+mod partitions;
 mod recover;
 
 use std::process::ExitCode;

@@ -255,6 +255,13 @@ impl World {
         }
     }
 
+    /// What may only be said in a life in which some broker's bits were flipped.
+    pub fn after_rot_only(&mut self, text: String) {
+        if !(0..self.brokers.len()).any(|b| self.faults.has_rotted(b)) {
+            self.oracle.unexpected(self.now_ns, text);
+        }
+    }
+
     /// kill -9: the process is gone, the kernel and its page cache live on.
     pub fn kill(&mut self, b: usize) {
         let Some(mut process) = self.brokers[b].process.take() else { return };

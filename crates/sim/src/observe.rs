@@ -94,7 +94,15 @@ impl World {
             Event::StoppedServing { group, term } => {
                 self.note(who, "serves_no_more", &[("group", group.0), ("term", *term)]);
             }
-            Event::Held { group, index, why } => {
+            Event::LedgerBroken { group, breach, durable, committed, applied } => {
+                let text = format!(
+                    "b{}: group {group}: {}: durable {durable}, committed {committed}, applied {applied}",
+                    b + 1,
+                    breach.as_str()
+                );
+                self.oracle.unexpected(self.now_ns, text);
+            }
+            Event::Held { group, index, why, .. } => {
                 let text = format!("b{}: group {group} is held at entry {index}: {why}", b + 1);
                 self.oracle.unexpected(self.now_ns, text);
             }
@@ -147,6 +155,18 @@ impl World {
                     why.as_str()
                 );
                 self.rotten_only(b, text);
+            }
+            // A replica whose disk rotted may have forgotten; others, and other bytes, never.
+            Raft::FollowerDisagrees { peer, what, index, matched } => {
+                let text = format!(
+                    "b{}: group {group}: replica {peer} ends at {index}, acknowledged {matched}: {}",
+                    b + 1,
+                    what.as_str()
+                );
+                match what {
+                    consensus::Disagreement::Forgot => self.after_rot_only(text),
+                    _ => self.oracle.unexpected(self.now_ns, text),
+                }
             }
             Raft::InvariantViolated { invariant } => {
                 let text = format!("b{}: group {group}: {}", b + 1, invariant.as_str());

@@ -7,6 +7,7 @@
 //! counted.
 
 use std::cell::Cell;
+use std::fmt;
 use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -271,6 +272,13 @@ pub struct IoInFlight {
     pub age_ns: u64,
 }
 
+impl fmt::Display for IoInFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.age_ns as f64 / 1e9;
+        write!(f, "{} of {} bytes in flight for {seconds:.1} s", self.op, self.bytes)
+    }
+}
+
 /// One loop as the watchdog sees it at one moment.
 #[derive(Clone, Debug)]
 pub struct LoopView {
@@ -335,8 +343,25 @@ fn lock_wait(slot: &Slot, now_ns: u64) -> Option<LockWait> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A loop that just began a phase.
+    pub(crate) fn view(kind: Loop, phase: Phase) -> LoopView {
+        LoopView {
+            kind,
+            index: 0,
+            thread: 0,
+            phase,
+            input: InputKind::None,
+            age_ns: 0,
+            group: None,
+            io: None,
+            lock: None,
+            token: 0,
+            slot: 0,
+        }
+    }
 
     fn find(kind: Loop, index: u16) -> Option<LoopView> {
         loops(clock::mono_ns()).into_iter().find(|v| v.kind == kind && v.index == index)

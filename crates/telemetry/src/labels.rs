@@ -510,15 +510,21 @@ label_enum! {
         ConfChangeInapplicable = "conf_change_inapplicable",
         /// An entry's stamp is not the running record count.
         StampMismatch = "stamp_mismatch",
+        /// The bytes of the log up to an entry are not the ones its leader stamped.
         PrefixChecksumMismatch = "prefix_checksum_mismatch",
-        /// A batch's bytes changed on their way.
-        BatchChanged = "batch_changed",
         AckedBeyondDurable = "acked_beyond_durable",
         CommittedBeyondDurable = "committed_beyond_durable",
+        AppliedBeyondCommitted = "applied_beyond_committed",
         HighWatermarkMovedBack = "high_watermark_moved_back",
         /// A heartbeat commits what this replica forgot.
         CommitBeyondLog = "commit_beyond_log",
         ShutdownManifest = "shutdown_manifest",
+        /// A follower's log ends before what it had acknowledged (failure F1).
+        FollowerForgot = "follower_forgot",
+        /// What a follower acknowledged is of another term there.
+        FollowerOtherTerm = "follower_other_term",
+        /// A follower's entry has the leader's index and term, and another checksum.
+        FollowerOtherContent = "follower_other_content",
         LockOrder = "lock_order",
         Other = "other",
     }
@@ -536,6 +542,8 @@ label_enum! {
         /// An operation outlived every budget.
         Fenced = "fenced",
         PeerConflict = "peer_conflict",
+        /// By somebody else, or the machine died; only ever said of a life before.
+        Killed = "killed",
     }
 }
 
@@ -685,5 +693,8 @@ label_enum! {
         HostPaused = "host_paused",
         LockOrder = "lock_order",
         ConfigWeak = "config_weak",
+        SteppedAside = "stepped_aside",
+        LastCrash = "last_crash",
+        FollowerDisagrees = "follower_disagrees",
     }
 }

@@ -41,11 +41,14 @@ pub fn install() {
 /// Runs `work`; a panic inside becomes a value and is counted.
 pub fn contain<T>(room: PanicRoom, work: impl FnOnce() -> T) -> Result<T, Panicked> {
     LAST.with(|last| last.borrow_mut().take());
-    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        metrics().panics_total.at(room).inc();
-        let seen = LAST.with(|last| last.borrow_mut().take());
-        seen.unwrap_or_else(|| Panicked { message: message(&*payload), at: "unknown".to_owned() })
-    })
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| caught(room, payload))
+}
+
+/// Counts a panic that its caller caught, on the thread on which it happened.
+pub fn caught(room: PanicRoom, payload: Box<dyn Any + Send>) -> Panicked {
+    metrics().panics_total.at(room).inc();
+    let seen = LAST.with(|last| last.borrow_mut().take());
+    seen.unwrap_or_else(|| Panicked { message: message(&*payload), at: "unknown".to_owned() })
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use model::limits;
 
-use crate::beat::{self, LoopView};
+use crate::beat::{self, IoInFlight, LoopView};
 use crate::flight::{self, DumpReason};
 use crate::labels::{IoOp, LockClass, LogEvent, Loop, Phase};
 use crate::stall::Explainer;
@@ -52,13 +52,7 @@ impl fmt::Display for Stall {
             write!(f, ", group {group}")?;
         }
         if let Some(io) = self.view.io {
-            write!(
-                f,
-                "; {} of {} bytes in flight for {:.1} s",
-                io.op,
-                io.bytes,
-                seconds(io.age_ns)
-            )?;
+            write!(f, "; {io}")?;
         }
         let Some(wait) = &self.view.lock else { return Ok(()) };
         let class = wait.lock.class().map_or("unknown", LockClass::as_str);
@@ -95,6 +89,21 @@ pub enum Finding {
     HostPaused {
         late_ns: u64,
     },
+    /// A disk operation of the journal is beyond [`limits::DISK_BUDGET_MS`].
+    DiskSlow(IoInFlight),
+    /// It is over.
+    DiskAgain,
+    /// It is beyond [`limits::DISK_FENCE_MS`].
+    DiskStuck(IoInFlight),
+}
+
+/// How far an operation of the journal has got over its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Overdue {
+    #[default]
+    No,
+    Slow,
+    Stuck,
 }
 
 /// The judgement, without thread and clock. One per process counts into the metrics.
@@ -102,6 +111,8 @@ pub enum Finding {
 pub struct Watchdog {
     /// By slot: the stay that is being reported.
     stalled: BTreeMap<usize, Stall>,
+    /// What was told of the journal's disk last.
+    overdue: Overdue,
     last_look_ns: Option<u64>,
 }
 
@@ -114,7 +125,7 @@ impl Watchdog {
         if since_ns > period_ns + PAUSE_NS {
             return vec![Finding::HostPaused { late_ns: since_ns - period_ns }];
         }
-        let mut findings = Vec::new();
+        let mut findings: Vec<Finding> = self.disk(&views).into_iter().collect();
         let mut before = std::mem::take(&mut self.stalled);
         for view in views {
             let Some(threshold) = threshold_ns(view.kind, view.phase) else { continue };
@@ -132,6 +143,25 @@ impl Watchdog {
         }
         findings.extend(before.into_values().map(Finding::Ended));
         findings
+    }
+
+    /// News of the journal's disk.
+    fn disk(&mut self, views: &[LoopView]) -> Option<Finding> {
+        let journals = views.iter().filter(|view| view.kind == Loop::Journal);
+        let oldest = journals.filter_map(|view| view.io).max_by_key(|io| io.age_ns);
+        let age_ms = oldest.map_or(0, |io| io.age_ns / MS);
+        let now = match age_ms {
+            limits::DISK_FENCE_MS.. => Overdue::Stuck,
+            limits::DISK_BUDGET_MS.. => Overdue::Slow,
+            _ => Overdue::No,
+        };
+        let before = std::mem::replace(&mut self.overdue, now);
+        match (before, now, oldest) {
+            (Overdue::Slow | Overdue::Stuck, Overdue::No, _) => Some(Finding::DiskAgain),
+            (Overdue::No, Overdue::Slow, Some(io)) => Some(Finding::DiskSlow(io)),
+            (Overdue::No | Overdue::Slow, Overdue::Stuck, Some(io)) => Some(Finding::DiskStuck(io)),
+            _ => None,
+        }
     }
 
     /// Stalls that last.
@@ -203,6 +233,8 @@ fn tell(finding: &Finding, explainer: &Explainer) {
             recorded(stall, flight::kinds::stall_ended);
             crate::log_limited!(info, LogEvent::StallEnded, "was stalled: {stall}")
         }
+        // Told by whoever acts on it.
+        Finding::DiskSlow(_) | Finding::DiskAgain | Finding::DiskStuck(_) => {}
         Finding::HostPaused { late_ns } => {
             metrics().host_pauses_total.inc();
             let late_ms = u32::try_from(late_ns / MS).unwrap_or(u32::MAX);
@@ -343,6 +375,29 @@ mod tests {
         assert!(matches!(&found[..], [Finding::HostPaused { .. }]), "{found:?}");
         let found = looked(&mut watchdog, start_ns + 9_100 * MS, 922);
         assert!(matches!(&found[..], [Finding::Began(_)]), "it hangs all the same: {found:?}");
+    }
+
+    #[test]
+    fn a_slow_disk_is_told_once_a_stuck_one_once_more_and_its_end_too() {
+        let mut watchdog = Watchdog::default();
+        let start_ns = clock::mono_ns();
+        let mut look = |after_ms: u64, age_ms: Option<u64>| {
+            let (op, bytes) = (IoOp::Sync, 7);
+            let io = age_ms.map(|ms| IoInFlight { op, bytes, age_ns: ms * MS });
+            let mut view = beat::tests::view(Loop::Journal, Phase::Idle);
+            view.io = io;
+            watchdog.look(start_ns + after_ms * MS, vec![view])
+        };
+        let (budget, fence) = (limits::DISK_BUDGET_MS, limits::DISK_FENCE_MS);
+        assert!(look(0, Some(budget - 1)).is_empty());
+        let told = look(100, Some(budget));
+        assert!(matches!(&told[..], [Finding::DiskSlow(io)] if io.bytes == 7), "{told:?}");
+        assert!(look(200, Some(budget + 100)).is_empty(), "told once");
+        assert!(matches!(&look(300, Some(5))[..], [Finding::DiskAgain]), "another operation");
+        assert!(look(400, None).is_empty());
+        let told = look(500, Some(fence));
+        assert!(matches!(&told[..], [Finding::DiskStuck(_)]), "{told:?}");
+        assert!(matches!(&look(600, None)[..], [Finding::DiskAgain]));
     }
 
     #[test]

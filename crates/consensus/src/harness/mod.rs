@@ -80,8 +80,8 @@ pub(crate) struct World {
     pub reported: bool,
     pub transfers: u64,
     pub makes_snapshots: bool,
-    /// Defect F1: what a follower answers loses its index and its hint on the way.
-    pub lossy: bool,
+    /// What becomes of a message on its way.
+    pub tamper: fn(&mut Message),
     pub log: Vec<String>,
     hash: u64,
     leaders: BTreeMap<u64, u64>,
@@ -118,7 +118,7 @@ impl World {
             reported: true,
             transfers: 0,
             makes_snapshots: true,
-            lossy: false,
+            tamper: |_| (),
             log: Vec::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             leaders: BTreeMap::new(),
@@ -336,9 +336,7 @@ impl World {
     }
 
     fn send(&mut self, mut msg: Message) {
-        if self.lossy && msg.get_msg_type() == MessageType::MsgAppendResponse {
-            (msg.index, msg.reject_hint) = (0, 0);
-        }
+        (self.tamper)(&mut msg);
         let bytes = protobuf::Message::write_to_bytes(&msg).unwrap();
         self.mix_in(&bytes);
         self.heartbeats += usize::from(msg.get_msg_type() == MessageType::MsgHeartbeat);
@@ -474,9 +472,14 @@ impl World {
 
     /// Proposes on `id`; the index, if it leads.
     pub fn propose(&mut self, id: u64, text: &str) -> Option<u64> {
+        self.propose_in(id, Bytes::new(), text)
+    }
+
+    /// The same with an entry's context.
+    pub fn propose_in(&mut self, id: u64, context: Bytes, text: &str) -> Option<u64> {
         let mut index = None;
         let data = Bytes::copy_from_slice(text.as_bytes());
-        self.turn(id, |group, _, _| index = group.propose(vec![(Bytes::new(), data)]).ok());
+        self.turn(id, |group, _, _| index = group.propose(vec![(context, data)]).ok());
         index
     }
 
@@ -566,6 +569,9 @@ fn describe(event: &Event) -> String {
         Event::LeaseAcquired { term } => format!("lease acquired in term {term}"),
         Event::LeaseExpired { term } => format!("lease expired in term {term}"),
         Event::InvariantViolated { invariant } => format!("BROKEN {}", invariant.as_str()),
+        Event::FollowerDisagrees { peer, what, index, matched } => {
+            format!("says n{peer} {}: it ends at {index}, acknowledged {matched}", what.as_str())
+        }
         other => format!("{other:?}"),
     }
 }

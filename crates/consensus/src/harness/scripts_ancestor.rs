@@ -8,7 +8,7 @@ use protobuf::Message as _;
 use super::scripts_log::{append, seed_000};
 use super::*;
 use crate::eraftpb::{Entry, HardState};
-use crate::{Invariant, MembershipChange};
+use crate::{Invariant, MembershipChange, Starvation};
 
 /// What `f` panicked with.
 fn last_words(f: impl FnOnce()) -> Option<String> {
@@ -87,10 +87,35 @@ fn f1_a_follower_that_acknowledged_without_writing_panics_as_it_did_when_nobody_
     assert!(world.text().contains(named), "{}", world.text());
 }
 
+/// The same follower, which is still asked to commit nothing it lacks: its leader names it.
+#[test]
+fn f1_a_leader_names_the_follower_that_forgot_what_it_acknowledged() {
+    let (_, world) = forgetful(false);
+    let leader = world.leader().unwrap();
+    let named = format!("n{leader} says n3 forgot: it ends at 0, acknowledged 23");
+    assert_eq!(world.text().matches(&named).count(), 1, "once: {}", world.text());
+    let said = |world: &World| world.text().contains(" says n");
+    let mut sound = World::new(3, 1);
+    (1..=3).for_each(|id| sound.start(id, true));
+    sound.run_ms(300);
+    (0..22).for_each(|n| _ = sound.propose(1, &format!("{n}")).unwrap());
+    sound.crash(2, usize::MAX);
+    sound.start(2, false);
+    sound.run_ms(1_000);
+    assert!(!said(&sound), "{}", sound.text());
+}
+
 /// Two replicas join a leader with 22 entries. The entries each has after five seconds.
 fn joined(lossy: bool) -> (World, [u64; 2]) {
     let mut world = World::new(1, 1);
-    world.lossy = lossy;
+    if lossy {
+        // Defect F1: what a follower answers loses its index and its hint on the way.
+        world.tamper = |msg| {
+            if msg.get_msg_type() == MessageType::MsgAppendResponse {
+                (msg.index, msg.reject_hint) = (0, 0);
+            }
+        };
+    }
     world.start(1, true);
     world.run_ms(50);
     for n in 0..22 {
@@ -116,6 +141,12 @@ fn f1_followers_whose_answers_lose_their_index_never_receive_an_entry() {
         |peer: &crate::PeerProgress| peer.reported_last_index == Some(0) && peer.next_index > 22;
     let progress = world.group(1).progress();
     assert_eq!(progress.iter().filter(|peer| behind(peer)).count(), 2, "{progress:?}");
+    let now = world.now(1);
+    let starved = world.group(1).starved(now);
+    let past_last = |starved: &crate::Starved| starved.why == Starvation::NextIndexPastLast;
+    assert!(starved.len() == 2 && starved.iter().all(past_last), "{starved:?}");
+    assert!(starved.iter().all(|starved| starved.ms >= 4_000), "{starved:?}");
     let (world, last) = joined(false);
     assert!(last.iter().all(|last| *last >= 22), "{last:?}\n{}", world.text());
+    assert_eq!(world.group(1).starved(world.now(1)), []);
 }

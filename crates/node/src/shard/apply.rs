@@ -16,7 +16,7 @@ use storage::SegmentEntry;
 use super::answer::Answer;
 use super::lead::{Deed, Half};
 use super::member::Member;
-use super::{Event, GroupKind, GroupSpec, Out, SegmentWork, panic_text};
+use super::{Event, GroupKind, GroupSpec, HeldWhy, Out, SegmentWork, panic_text};
 
 /// A group's replicated state.
 #[derive(Debug)]
@@ -187,15 +187,22 @@ impl<R> Member<R> {
             return Meaning::Nothing;
         }
         let machine = &mut self.machine;
-        let why = match catch_unwind(AssertUnwindSafe(|| machine.apply(entry))) {
+        #[cfg(feature = "planted")]
+        let group = self.spec.group;
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(feature = "planted")]
+            crate::planted::apply(group, entry.index);
+            machine.apply(entry)
+        }));
+        let (what, why) = match applied {
             Ok(Ok(meaning)) => return meaning,
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => format!("apply panicked: {}", panic_text(&*panic)),
+            Ok(Err(error)) => (HeldWhy::Refused(error.name()), error.to_string()),
+            Err(panic) => (HeldWhy::Panicked, format!("apply panicked: {}", panic_text(&*panic))),
         };
         let (group, index) = (self.spec.group, entry.index);
         self.held = Some((index, why.clone()));
         self.group.hold();
-        out.events.push(Event::Held { group, index, why });
+        out.events.push(Event::Held { group, index, what, why });
         Meaning::Nothing
     }
 

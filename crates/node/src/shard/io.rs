@@ -15,6 +15,7 @@ use super::admin::AdminAsk;
 use super::answer::{Answer, Refusal};
 use super::checkpoint::GroupMark;
 use super::filling::{Install, Installed, SnapshotIn};
+use super::ledger::LedgerBreach;
 use super::membership::{Departed, Placement};
 use super::spec::{GroupKind, GroupSpec};
 use crate::budget::Charge;
@@ -281,6 +282,9 @@ pub struct MemberStatus {
     /// Highest index acknowledged to a producer here, and the highest on this broker's disk.
     pub acked: u64,
     pub durable: u64,
+    /// The highest index that a majority is known to have on its disks, as a leader knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum_durable: Option<u64>,
     /// In-sync replicas, as published; only of a group that serves here.
     pub isr: usize,
     pub replicas: usize,
@@ -300,11 +304,23 @@ pub struct MemberStatus {
     pub voters: Vec<u64>,
     pub outgoing: Vec<u64>,
     pub learners: Vec<u64>,
+    /// To a leader: followers that answer and do not get what they lack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub starved: Vec<StarvedView>,
     /// Replicas metadata wants, the preferred first.
     pub target: Vec<u64>,
     /// The election it stands in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<AttemptView>,
+}
+
+/// A follower that answers its leader, lacks what is committed, and does not grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StarvedView {
+    pub broker: i32,
+    pub replica: u64,
+    pub ms: u64,
+    pub why: &'static str,
 }
 
 /// An election of a group that has not ended.
@@ -327,6 +343,14 @@ impl From<consensus::AttemptStatus> for AttemptView {
             ballots: ballots.collect(),
         }
     }
+}
+
+/// What a machine that is held met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldWhy {
+    Panicked,
+    /// The entry contradicts its state; a [`machine::ApplyError`]'s name.
+    Refused(&'static str),
 }
 
 /// Observations of the shard itself; those of consensus are carried along.
@@ -360,11 +384,20 @@ pub enum Event {
     Group {
         observed: groups::lead::Observed,
     },
-    /// The machine refuses an entry: it is held, raft goes on.
+    /// The machine does not take an entry: it is held, raft goes on.
     Held {
         group: GroupId,
         index: u64,
+        what: HeldWhy,
         why: String,
+    },
+    /// The group's numbers contradict each other.
+    LedgerBroken {
+        group: GroupId,
+        breach: LedgerBreach,
+        durable: u64,
+        committed: u64,
+        applied: u64,
     },
     /// Something panicked inside one group.
     Quarantined {

@@ -21,9 +21,10 @@ use super::apply::Machine;
 use super::coordinate::Coordinating;
 use super::filling::{Installing, Offering};
 use super::lead::{Lead, Owed, Pending};
+use super::ledger::LedgerBreach;
 use super::{
     Event, GroupKind, GroupSpec, MemberStatus, Out, ProduceInput, QUEUE_MAX, RaftOut,
-    RestoredGroup, ShardConfig, ViewUpdate,
+    RestoredGroup, ShardConfig, StarvedView, ViewUpdate,
 };
 
 /// A guarded read that waits for `index` to be applied.
@@ -79,6 +80,8 @@ pub struct Member<R> {
     unsynced: VecDeque<(u64, u64)>,
     /// Entries at or below it are durable here.
     pub(super) durable_index: u64,
+    /// What was told of its ledger.
+    pub(super) breach: Option<LedgerBreach>,
     /// Highest index acknowledged to a producer by this replica in this life.
     pub(super) acked: u64,
     /// Term of the last applied entry: equal to raft's term means Serving may begin.
@@ -161,6 +164,7 @@ impl<R> Member<R> {
             installing: None,
             unsynced: VecDeque::new(),
             durable_index,
+            breach: None,
             acked: 0,
             applied_term,
             published,
@@ -385,6 +389,7 @@ impl<R> Member<R> {
         self.answer_waiting(now, out);
         self.answer_groups(now, out);
         self.publish_isr(cfg, now, out);
+        self.check_ledger(out);
         if handing_over && self.leads_others() && self.lead.is_some() {
             // A group that came or led only now is handed on as well.
             self.group.hold();
@@ -529,6 +534,7 @@ impl<R> Member<R> {
             last_index: self.group.last_index(),
             acked: self.acked,
             durable: self.durable_index,
+            quorum_durable: self.quorum_durable(),
             isr: self.last_isr.len(),
             replicas: self.placement.as_ref().map_or(&self.spec.replicas, |p| &p.replicas).len(),
             min_insync_replicas: self.config.min_insync_replicas,
@@ -545,10 +551,21 @@ impl<R> Member<R> {
             queued: self.queued.len(),
             lease_remaining_ms: self.group.lease_remaining_ms(now),
             attempt: self.group.attempt(now).map(super::AttemptView::from),
+            starved: self.starved(now),
             ..MemberStatus::default()
         };
         self.membership_status(&mut status);
         status
+    }
+
+    fn starved(&self, now: Now) -> Vec<StarvedView> {
+        let shown = |starved: consensus::Starved| StarvedView {
+            broker: self.broker_of(starved.replica).unwrap_or(BrokerId(-1)).0,
+            replica: starved.replica.0,
+            ms: starved.ms,
+            why: starved.why.as_str(),
+        };
+        self.group.starved(now).into_iter().map(shown).collect()
     }
 
     /// Where this replica ends, for the shutdown manifest. `durable_token`: what the journal made

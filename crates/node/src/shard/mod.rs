@@ -14,6 +14,7 @@ mod filling;
 mod guard;
 mod io;
 mod lead;
+mod ledger;
 mod member;
 mod membership;
 pub(crate) mod spec;
@@ -39,9 +40,10 @@ pub(crate) use apply::Machine;
 pub use checkpoint::{GroupMark, PlacedMark};
 pub use filling::{Install, Installed, SnapshotIn};
 pub use io::{
-    AttemptView, Event, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut, SegmentWork,
-    ViewUpdate,
+    AttemptView, Event, HeldWhy, Input, MemberStatus, Out, ProduceInput, RaftIn, RaftOut,
+    SegmentWork, StarvedView, ViewUpdate,
 };
+pub use ledger::LedgerBreach;
 use member::{Fallen, Member};
 pub use membership::{Departed, Placement};
 pub(crate) use spec::conf_state_from;

@@ -1,0 +1,91 @@
+//! Faults that replicated logs have died of, planted into a running broker and chosen at run time:
+//! so that tests see what it says about them.
+//!
+//! Only a build with the feature `planted` has this module and the places that ask it; no program
+//! that ships does. Invariant: without an order it changes nothing but a relaxed load.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use telemetry::labels::{LockClass, Phase};
+use telemetry::{Beat, Lock, RwLock};
+
+use crate::shard::Event;
+
+static INVERSION: AtomicBool = AtomicBool::new(false);
+static SLOW_APPLY_MS: AtomicU64 = AtomicU64::new(0);
+static PANIC_IN_APPLY: AtomicU64 = AtomicU64::new(0);
+static PANIC_IN_LOOP: AtomicBool = AtomicBool::new(false);
+static SLOW_SYNC_MS: AtomicU64 = AtomicU64::new(0);
+
+/// The lock over raft and the one over the state machine, as the ancestor of failure F2 had them.
+static RAFT: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(LockClass::TestOuter, ()));
+static MACHINE: LazyLock<RwLock<()>> = LazyLock::new(|| RwLock::new(LockClass::TestInner, ()));
+/// Between the two locks: how wide the window of the inversion is.
+const WINDOW: Duration = Duration::from_millis(20);
+
+/// Every fault, and what its value means.
+pub const FAULTS: [(&str, &str); 5] = [
+    ("lock_inversion", "1: on"),
+    ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
+    ("panic_in_apply", "the group whose next entry panics"),
+    ("panic_in_loop", "1: the next turn of a shard panics"),
+    ("slow_sync", "milliseconds that each sync of the journal takes longer"),
+];
+
+/// Turns a fault on, or off with 0.
+pub fn plant(fault: &str, value: u64) -> Result<(), String> {
+    match fault {
+        "lock_inversion" => INVERSION.store(value != 0, Ordering::Relaxed),
+        "slow_apply" => SLOW_APPLY_MS.store(value, Ordering::Relaxed),
+        "panic_in_apply" => PANIC_IN_APPLY.store(value, Ordering::Relaxed),
+        "panic_in_loop" => PANIC_IN_LOOP.store(value != 0, Ordering::Relaxed),
+        "slow_sync" => SLOW_SYNC_MS.store(value, Ordering::Relaxed),
+        _ => {
+            let known: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("there is no fault `{fault}`; there are {}", known.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// A shard's turn, after its flush.
+pub fn turn(beat: &Beat, events: &[Event]) {
+    assert!(!PANIC_IN_LOOP.load(Ordering::Relaxed), "a planted panic in a loop");
+    if INVERSION.load(Ordering::Relaxed) {
+        let raft = RAFT.lock();
+        std::thread::sleep(WINDOW);
+        drop(MACHINE.write());
+        drop(raft);
+    }
+    let slow_ms = SLOW_APPLY_MS.load(Ordering::Relaxed);
+    if slow_ms > 0 && events.iter().any(|event| matches!(event, Event::Applied { .. })) {
+        beat.phase(Phase::Apply);
+        std::thread::sleep(Duration::from_millis(slow_ms));
+    }
+}
+
+/// A reader of metadata.
+pub fn metadata_query() {
+    if INVERSION.load(Ordering::Relaxed) {
+        let machine = MACHINE.read();
+        std::thread::sleep(WINDOW);
+        drop(RAFT.lock());
+        drop(machine);
+    }
+}
+
+/// An entry on its way into a state machine.
+pub fn apply(group: model::GroupId, index: u64) {
+    let planted = PANIC_IN_APPLY.load(Ordering::Relaxed);
+    assert!(planted != group.0, "a planted panic at entry {index}");
+}
+
+/// A sync that has been handed to the disk.
+pub fn sync() {
+    match SLOW_SYNC_MS.load(Ordering::Relaxed) {
+        0 => {}
+        ms => std::thread::sleep(Duration::from_millis(ms)),
+    }
+}
