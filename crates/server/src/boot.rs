@@ -46,6 +46,10 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
         lifeline::tie_to(parent)?;
     }
     let config = Config::load(&options.config)?;
+    #[cfg(feature = "planted")]
+    if std::env::var_os("GLASSLOG_SILENT").is_some() {
+        telemetry::silence::begin();
+    }
     // Last out, so that every line is written.
     let _log = logging::init(config.settings.log_format);
     telemetry::export::started();

@@ -19,7 +19,7 @@ use crate::family::Local;
 use crate::flight;
 use crate::labels::{DropKind, InputKind, IoOp, Loop, Phase};
 use crate::lock::LockCell;
-use crate::metrics;
+use crate::{metrics, silence};
 
 const PHASES: usize = Phase::ALL.len();
 
@@ -100,6 +100,9 @@ impl Beat {
     /// ([`clock::mono_ns`]).
     #[inline]
     pub fn enter(&self, phase: Phase, input: InputKind, now_ns: u64) {
+        if !silence::is_on() {
+            return;
+        }
         self.slot.doing.store(Doing::pack(phase, input, now_ns), Ordering::Relaxed);
         let before = self.phase.replace(phase);
         let spent = now_ns.saturating_sub(self.since_ns.replace(now_ns));
@@ -113,6 +116,9 @@ impl Beat {
     /// The group it works on; part of a stall's description.
     #[inline]
     pub fn group(&self, group: GroupId) {
+        if !silence::is_on() {
+            return;
+        }
         self.slot.group.store(group.0, Ordering::Relaxed);
     }
 

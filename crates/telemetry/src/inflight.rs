@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use model::limits;
 
 use crate::labels::{DropKind, InflightStage};
-use crate::{clock, metrics};
+use crate::{clock, metrics, silence};
 
 const SLOTS: usize = limits::INFLIGHT_TRACKED_MAX;
 /// Neighbours tried before a request goes unseen.
@@ -40,6 +40,9 @@ impl InFlight {
     pub fn begin(stage: InflightStage, now_ns: u64) -> InFlight {
         thread_local! {
             static NEXT: Cell<usize> = Cell::new(clock::thread_id() as usize * STRIDE);
+        }
+        if !silence::is_on() {
+            return InFlight { slot: None };
         }
         let word = pack(stage, now_ns);
         let start = NEXT.get();

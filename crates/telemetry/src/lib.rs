@@ -21,6 +21,7 @@ pub mod metric;
 pub mod panics;
 pub mod probe;
 pub mod reference;
+pub mod silence;
 pub mod stall;
 pub mod stamps;
 pub mod watchdog;

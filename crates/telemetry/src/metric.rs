@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::proto;
 
+use crate::silence;
+
 /// What a metric's numbers mean; the name ends in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -91,6 +93,9 @@ impl Counter {
     /// In the raw unit: nanoseconds for a `_seconds_total`.
     #[inline]
     pub fn add(&self, n: u64) {
+        if !silence::is_on() {
+            return;
+        }
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
@@ -108,16 +113,25 @@ impl Gauge {
     /// In the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn set(&self, value: i64) {
+        if !silence::is_on() {
+            return;
+        }
         self.0.store(value, Ordering::Relaxed);
     }
 
     #[inline]
     pub fn add(&self, n: i64) {
+        if !silence::is_on() {
+            return;
+        }
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     #[inline]
     pub fn sub(&self, n: i64) {
+        if !silence::is_on() {
+            return;
+        }
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
@@ -201,6 +215,9 @@ impl Histogram {
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn observe(&self, value: u64) {
+        if !silence::is_on() {
+            return;
+        }
         self.shared.counts[bucket(self.bounds, value)].fetch_add(1, Ordering::Relaxed);
         self.shared.sum.fetch_add(value, Ordering::Relaxed);
     }
@@ -245,6 +262,9 @@ impl LocalHistogram {
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn observe(&self, value: u64) {
+        if !silence::is_on() {
+            return;
+        }
         let count = &self.cells.counts[bucket(self.bounds, value)];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let sum = &self.cells.sum;

@@ -25,7 +25,7 @@ use model::limits;
 
 use crate::family::Local;
 use crate::labels::{Invariant, LockClass, LogEvent};
-use crate::{beat, clock, flight, metrics};
+use crate::{beat, clock, flight, metrics, silence};
 
 const _: () = assert!(LockClass::ALL.len() <= 64, "the held ranks are bits of one word");
 
@@ -176,6 +176,9 @@ impl Entry {
 
     #[inline]
     fn check_order(&self, site: &'static Location<'static>) {
+        if !silence::is_on() {
+            return;
+        }
         let held = HELD.get();
         if held >> self.class.rank() != 0 {
             order_broken(held, self.class, site);
@@ -208,10 +211,13 @@ impl Entry {
 
     #[inline]
     fn taken(&self, mode: Mode, site: &'static Location<'static>) -> Held<'_> {
+        if !silence::is_on() {
+            return Held { entry: self, holder: None, since: 0 };
+        }
         let bit = 1 << self.class.rank();
         HELD.set(HELD.get() | bit);
         let (since, thread) = (clock::ticks(), clock::thread_id());
-        let holder = self.cell.taken(mode, since, site, thread);
+        let holder = Some(self.cell.taken(mode, since, site, thread));
         Held { entry: self, holder, since }
     }
 }
@@ -225,7 +231,8 @@ impl Drop for Entry {
 /// The part of a guard that knows when it was taken.
 struct Held<'a> {
     entry: &'a Entry,
-    holder: &'static Holder,
+    /// `None`: nothing was noted.
+    holder: Option<&'static Holder>,
     since: u64,
 }
 
@@ -233,7 +240,8 @@ impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
         let class = self.entry.class;
-        self.holder.left(self.since);
+        let Some(holder) = self.holder else { return };
+        holder.left(self.since);
         HELD.set(HELD.get() & !(1 << class.rank()));
         let held_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(self.since));
         let own = HOLD_TIMES.try_with(|times| times.at(class).observe(held_ns));
