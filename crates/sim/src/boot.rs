@@ -148,6 +148,8 @@ impl World {
             self.tell(b, Input::KeepOut { group });
             self.doubt(b, group);
         } else if hidden == Some(Some(false)) {
+            // Once more: between the order to go and its going the old one may have said more.
+            self.oracle.expelled(b, group);
             let spec = Box::new(self.spec(group, b));
             self.tell(b, Input::Create { spec });
         }

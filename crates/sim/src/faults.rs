@@ -302,8 +302,9 @@ impl World {
             let same = now
                 .is_some_and(|now| now.entries == was.entries && now.hard_state == was.hard_state);
             let gone = was.removed && now.is_some_and(|now| now.removed);
-            // Of one that is gone without a trace, only the hole in the journal speaks.
-            let named = match now {
+            // Of one that is gone without a trace only the hole in the journal speaks, also when
+            // the removal of the replica before it can be read: it is kept out either way.
+            let named = match now.filter(|now| !now.removed) {
                 None => after.damage.may_hide_groups(),
                 Some(now) => now.suspect.is_some() || now.birth.is_none(),
             };

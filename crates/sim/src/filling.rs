@@ -1,8 +1,9 @@
 //! Snapshots between brokers: what the transfer tasks of both sides do, step by step, over the
 //! storage crate's own receiving stepper.
 //!
-//! Invariants: one transfer per group and process; what was fetched stays on the disk for the next
-//! attempt; a transfer that ends without its snapshot says so to the leader, or falls silent.
+//! Invariants: one transfer per group and process, of one manifest of one leader; what was fetched
+//! stays on the disk for the next attempt; a transfer that ends without its snapshot says so to the
+//! leader, or falls silent.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,7 @@ impl World {
             match fetches.get_mut(&group) {
                 Some(fetching) if fetching.installing => {}
                 Some(fetching) => {
-                    if index_of(&fetching.wish) != index_of(&wish) {
+                    if !is_same(&fetching.wish, &wish) {
                         fetching.files = None;
                     }
                     fetching.wish = wish;
@@ -114,6 +115,11 @@ impl World {
         let Some(offer) = offer.filter(|(manifest, _)| manifest.index() == index) else {
             return Ok(Step::Failed);
         };
+        if fetching.files.as_ref().is_some_and(|(begun, _)| *begun != offer.0) {
+            // Made anew behind the same entry: a read names its manifest, and this one is gone.
+            fetching.files = None;
+            return Ok(Step::Failed);
+        }
         let (manifest, view) = offer.clone();
         let reader = source.expect("it offers").reader();
         let peer = fetching.wish.replica;
@@ -174,4 +180,14 @@ impl World {
 
 fn index_of(wish: &SnapshotIn) -> u64 {
     wish.message.get_snapshot().get_metadata().index
+}
+
+/// As the product's transfers tell snapshots apart: two leaders may offer the same entry, with
+/// the same batches and other sidecars.
+fn is_same(a: &SnapshotIn, b: &SnapshotIn) -> bool {
+    let point = |wish: &SnapshotIn| {
+        let metadata = wish.message.get_snapshot().get_metadata();
+        (metadata.index, metadata.term)
+    };
+    a.sender == b.sender && a.broker == b.broker && point(a) == point(b)
 }

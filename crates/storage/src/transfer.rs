@@ -5,7 +5,8 @@
 //! ([`SegmentPosition::home`](crate::SegmentPosition)): nothing is renamed over anything, so a
 //! crash leaves the old log or the new one. Invariants: what is there is never asked for again
 //! unless it does not verify; a file counts only once its checksum was compared; `finish` syncs
-//! all of it, files before names.
+//! all of it, files before names, and nothing of an earlier life is synced that was not written
+//! again in this one.
 
 use std::collections::BTreeSet;
 
@@ -136,7 +137,7 @@ impl Transfer {
             if len > bytes {
                 call(disk, Op::Truncate { path: path.clone(), len: bytes })?;
             }
-            (self.at, self.crc) = checksum(disk, &path, len.min(bytes))?;
+            (self.at, self.crc) = take_over(disk, &path, len.min(bytes))?;
             self.resumed += self.at;
             if self.at < bytes {
                 return Ok(());
@@ -153,20 +154,27 @@ impl Transfer {
     }
 }
 
-fn checksum(disk: &mut dyn Disk, path: &DiskPath, len: u64) -> Result<(u64, u32), StorageError> {
+/// Reads what an earlier attempt left and writes it again, the same bytes at the same place: how
+/// much there is, and its checksum. That attempt may have ended with a failed sync. Then the
+/// kernel shows those bytes and calls them clean: a sync would say Ok and write none of them.
+fn take_over(disk: &mut dyn Disk, path: &DiskPath, len: u64) -> Result<(u64, u32), StorageError> {
     let (mut at, mut crc) = (0, 0);
     while at < len {
         let rest = usize::try_from(len - at).unwrap_or(usize::MAX);
-        let len = rest.min(limits::TRANSFER_READ_BYTES);
-        let bytes = match call(disk, Op::Read { path: path.clone(), at, len })? {
+        let piece = rest.min(limits::TRANSFER_READ_BYTES);
+        let bytes = match call(disk, Op::Read { path: path.clone(), at, len: piece })? {
             Outcome::Bytes(bytes) => bytes,
             other => unreachable!("bytes were asked for, not {other:?}"),
         };
         if bytes.is_empty() {
             break;
         }
-        at += bytes.len() as u64;
         crc = crc32c::crc32c_append(crc, &bytes);
+        let (from, piece) = (at, bytes.len() as u64);
+        call(disk, Op::Write { path: path.clone(), at: from, bufs: vec![bytes] })?;
+        // A hint, so that much of it does not wait for one sync; the sync says what is wrong.
+        let _ = call(disk, Op::WriteBack { path: path.clone(), at: from, len: piece });
+        at += piece;
     }
     Ok((at, crc))
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: truncate, then append: an `Append` or `Truncate` removes whatever lies at or above its index,
 //! also when its own entry is covered or unreadable; a `Moved` only fills; what a checkpoint
-//! covers is never applied again; entries are handed out contiguous or not at all.
+//! covers is never applied again; entries are handed out contiguous or not at all; of the entries
+//! before a gap in a group's records only those are handed out that were known to be committed.
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,23 @@ impl Building {
         }
         self.pins = GroupPins { applied, covered, last_index: applied, ..GroupPins::default() };
         self.pins.fences.push((0, lsn));
+    }
+
+    /// Records are missing before the one at `lsn`. They may have replaced entries, and what comes
+    /// behind them would seem to follow upon the old ones, and its commit index to cover them:
+    /// only what was known to be committed cannot have been replaced.
+    fn doubt_uncommitted(&mut self, lsn: Lsn) {
+        let certain = self.pins.applied.max(self.hard_state.commit);
+        if !self.entries.split_off(&(certain + 1)).is_empty() {
+            self.suspect = self.suspect.or(Some(Damage::RecordLost));
+        }
+        self.pins.truncate(certain + 1, lsn);
+        self.pins.last_index = self.last_index();
+    }
+
+    fn last_index(&self) -> u64 {
+        let last = self.entries.last_key_value().map_or(0, |(index, _)| *index);
+        last.max(self.pins.applied)
     }
 
     fn append(&mut self, header: &Header, entry: Option<LogEntry>) {
@@ -231,6 +249,8 @@ impl Replay {
             // The sequence begins anew: the group was removed and created again.
             building.begin_again(header.lsn);
             self.marked.remove(&header.group);
+        } else if header.sequence > building.sequence + 1 {
+            building.doubt_uncommitted(header.lsn);
         }
         building.sequence = header.sequence;
         let news = header.lsn > building.pins.covered;
@@ -245,8 +265,7 @@ impl Replay {
             }
             (Kind::Truncate, _) if header.index > 0 => {
                 building.append(header, None);
-                let last = building.entries.last_key_value().map_or(0, |(index, _)| *index);
-                building.pins.last_index = last.max(building.pins.applied);
+                building.pins.last_index = building.last_index();
             }
             #[cfg(feature = "planted")]
             (_, Some(Body::HardState(state)))

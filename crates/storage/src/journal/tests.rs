@@ -436,6 +436,45 @@ fn an_unreadable_record_suspects_all_whom_nothing_clears() {
     assert_eq!(recovered.groups[&A].entries.len(), 2);
 }
 
+/// What took the place of entries 2 and 3 is lost, what came behind it is not: the old ones must not
+/// pass for the committed ones, in this life or the next.
+#[test]
+fn entries_that_a_hole_may_have_replaced_are_not_handed_out() {
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let of_term = |term, indices: std::ops::RangeInclusive<u64>| {
+        indices.map(|index| LogEntry { term, ..entry(index, 100) }).collect::<Vec<_>>()
+    };
+    let state = |term, commit| Some(HardState { term, vote: 1, commit });
+    let write = JournalWrite { group: A, ..JournalWrite::default() };
+    let (entries, hard_state) = (of_term(1, 1..=3), state(1, 1));
+    rig.journal.enqueue(JournalWrite { token: 2, entries, hard_state, ..write.clone() });
+    rig.run();
+    let entries = of_term(2, 2..=3);
+    rig.journal.enqueue(JournalWrite { token: 3, entries, ..write.clone() });
+    rig.run();
+    let (entries, hard_state) = (of_term(2, 4..=5), state(2, 5));
+    rig.journal.enqueue(JournalWrite { token: 4, entries, hard_state, ..write });
+    rig.run();
+    let records = all_records(&mut rig.disk, &DiskPath::new("journal")).expect("readable");
+    let lost = |index, term| (2..=3).contains(&index) && term == 2;
+    for (file, found) in records.iter().filter(|(_, it)| lost(it.header.index, it.header.term)) {
+        rig.disk.world().flip_bit(&file.path, found.at + 30, 3);
+    }
+    for life in 0..3 {
+        let (disk, recovered) = rig.after_power_cut();
+        let found = &recovered.groups[&A];
+        assert_eq!(found.suspect, Some(Damage::RecordLost), "life {life}");
+        assert_eq!(found.entries, of_term(1, 1..=1), "life {life}");
+        assert_eq!(found.hard_state.commit, 1, "life {life}");
+        for (_, old) in records.iter().filter(|(_, it)| it.header.term == 1) {
+            let (index, lsn) = (old.header.index, old.header.lsn);
+            assert_eq!(found.pins.entry_lives(index, lsn), index == 1, "{index} goes forward");
+        }
+        rig = Rig::new(disk, SyncPolicy::Group).0;
+        rig.run();
+    }
+}
+
 #[test]
 fn a_hole_may_have_been_all_there_was_of_a_group_and_its_suspicion_needs_no_birth() {
     const C: GroupId = GroupId(30);

@@ -6,10 +6,10 @@ use model::GroupId;
 use super::tests::{Leader, dir, log_entries, open};
 use super::*;
 use crate::checkpoint::{Checkpoint, GroupCheckpoint};
-use crate::disk::{Completion, Disk, DiskError, DiskPath, Op, OpId};
+use crate::disk::{Completion, Disk, DiskError, DiskPath, Op, OpId, OpKind};
 use crate::error::StorageError;
 use crate::manifest::Manifest;
-use crate::testing::{Dice, SimDisk};
+use crate::testing::{Dice, Fault, SimDisk};
 use crate::transfer::{Transfer, sweep_homes};
 
 const SEGMENT: u64 = 30_000;
@@ -218,6 +218,31 @@ fn a_crash_at_any_operation_leaves_the_old_log_or_the_new_one() {
     }
     assert!(crashes > 150 && olds > 100 && news > 4, "{crashes} crashes, {olds} old, {news} new");
     assert!(resumed > manifest.bytes(), "only {resumed} bytes were kept");
+}
+
+/// The process that could not sync what it had fetched is gone, its page cache is not: the next one
+/// finds every byte, and the kernel calls them all clean.
+#[test]
+fn what_a_failed_sync_left_of_a_snapshot_is_written_again_before_it_counts() {
+    let source = Source::new(6);
+    let (manifest, view) = source.manifest();
+    let reader = source.disk.reader();
+    let mut dice = Dice(5);
+    let files = manifest.files().len();
+    for after in 0..files {
+        let mut disk = SimDisk::new(512);
+        let message = "an input/output error".to_owned();
+        let error = DiskError::Io { op: OpKind::Sync, path: dir(), message };
+        let fault =
+            Fault { kind: OpKind::Sync, path_part: ".s".into(), after, error, for_ever: false };
+        disk.world().faults.push(fault);
+        install(&mut disk, &manifest, (&view, &reader), &mut dice).expect_err("a sync fails");
+        let again = install(&mut disk, &manifest, (&view, &reader), &mut dice);
+        assert_eq!(again.expect("the disk works").fetched, 0, "all of it is there");
+        disk.world().crash(|_| false);
+        let checkpoint = Checkpoint::read(&mut disk, &root()).expect("sound").expect("there");
+        expect_whole(&mut disk, &checkpoint, &source.entries);
+    }
 }
 
 #[test]
