@@ -1,5 +1,6 @@
 //! What can be done to one broker's process besides stopping and killing it.
 
+use std::net::SocketAddr;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,11 @@ impl Cluster {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Where one broker serves its metrics and pages.
+    pub fn admin(&self, id: i32) -> SocketAddr {
+        self.ports(id).admin
     }
 
     /// One scrape of one broker.
