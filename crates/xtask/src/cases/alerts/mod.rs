@@ -1,7 +1,8 @@
 //! The alerts and dashboards as an engineer on call has them: rules and routes judged by their own
-//! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is killed
-//! and one stopped. A page must come, with the broker's name.
+//! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is killed,
+//! one stopped, and of a third one thread. A page must come that says which.
 
+mod freezer;
 mod observers;
 mod pager;
 
@@ -13,6 +14,7 @@ use crate::dashboards;
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace;
+use freezer::Frozen;
 use observers::Observers;
 use pager::Pager;
 
@@ -60,6 +62,11 @@ pub fn run(tally: &mut Tally) {
     let all = &mut world;
     tally.check("causes silence their symptoms, and nothing else", || silenced(&all.observers));
     tally.check("every rule is evaluated, and no page comes while all is well", || calm(all));
+    let name = "a shard that stands still: a page with its broker, loop and cause";
+    match freezer::usable() {
+        Ok(()) => drop(tally.check(name, || frozen(all))),
+        Err(why) => tally.cannot(name, &why),
+    }
     tally.check("kill -9: a page with the broker's name", || killed(all));
     tally.check("a broker that is stopped: a page with its name", || stopped(all));
     tally
@@ -78,12 +85,14 @@ struct World {
     cluster: Cluster,
     observers: Observers,
     pager: Pager,
+    since: Instant,
     /// A producer, and a member of a consumer group.
     load: [Job; 2],
 }
 
 impl World {
     fn start() -> Result<(World, String), String> {
+        let since = Instant::now();
         let cluster = Cluster::start("alerts")?;
         cluster.create_topic(TOPIC, PARTITIONS)?;
         let pager = Pager::start()?;
@@ -99,7 +108,7 @@ impl World {
         ];
         std::thread::sleep(CALM);
         let text = format!("{RECORDS_PER_SECOND} records/s");
-        Ok((World { cluster, observers, pager, load }, text))
+        Ok((World { cluster, observers, pager, since, load }, text))
     }
 
     /// Waits for a page about `instance`: how long after `since` Prometheus said so, and the pager
@@ -142,6 +151,7 @@ fn tool(program: &str, words: &[&str]) -> Result<String, String> {
 
 fn tested() -> Result<String, String> {
     tool("promtool", &["check", "rules", "alerts/rules.yml"])?;
+    tool("promtool", &["check", "config", "--syntax-only", "alerts/prometheus.yml"])?;
     tool("promtool", &["test", "rules", "alerts/rules_test.yml", "alerts/budget_test.yml"])?;
     Ok(String::new())
 }
@@ -173,9 +183,11 @@ fn silenced(observers: &Observers) -> Result<String, String> {
     let other = ["alertname=LoopStalled", "cluster=p", two, "cause=fsync_inflight"];
     let behind = ["alertname=UnderReplicated", "cluster=q", two];
     let elsewhere = ["alertname=UnderReplicated", "cluster=r", two];
+    let deaf = ["alertname=NoLeader", "cluster=q", two];
     let broken = ["alertname=BrokerDurabilityViolation", "cluster=q", two];
-    observers.plant(&[&disk, &down, &waits, &locked, &other, &behind, &elsewhere, &broken])?;
-    let expected: [(&[&str], bool); 8] = [
+    observers
+        .plant(&[&disk, &down, &waits, &locked, &other, &behind, &elsewhere, &deaf, &broken])?;
+    let expected: [(&[&str], bool); 9] = [
         (&waits, true),
         (&behind, true),
         (&disk, false),
@@ -183,6 +195,7 @@ fn silenced(observers: &Observers) -> Result<String, String> {
         (&locked, false),
         (&other, false),
         (&elsewhere, false),
+        (&deaf, false),
         (&broken, false),
     ];
     // Who is silenced is said once an alert has been through its route.
@@ -219,11 +232,31 @@ fn calm(world: &World) -> Result<String, String> {
     if let Some(wrong) = names.iter().find(|name| !OF_THE_MACHINE.contains(name)) {
         return Err(format!("{wrong} fires with nothing wrong: {firing:#?}"));
     }
-    let long_ago = Instant::now().checked_sub(Duration::from_secs(600)).ok_or("no uptime")?;
-    if world.pager.find("deadman", "DeadMan", "", long_ago).is_none() {
-        return Err("the dead man was not heard".to_owned());
+    let start = Instant::now();
+    while world.pager.find("deadman", "DeadMan", "", world.since).is_none() {
+        if start.elapsed() > PAGE_LIMIT {
+            return Err("the dead man was not heard".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
     Ok(format!("{} rules; fires: {}", rules.len(), names.join(", ")))
+}
+
+/// One thread of a leader is frozen; it must be told from a broker that is gone.
+fn frozen(world: &mut World) -> Result<String, String> {
+    let victim = world.cluster.leader(TOPIC, 2)?;
+    let process = world.cluster.pid(victim).ok_or("the leader does not run")?;
+    let name = format!("broker-{victim}");
+    let since = Instant::now();
+    let frozen = Frozen::thread(process, "shard-")?;
+    let text = world.paged("LoopStalled", &name, since);
+    drop(frozen);
+    world.cluster.wait_ready()?;
+    let text = text?;
+    match text.contains("shard/0 stands still") && text.contains(": d_state") {
+        true => Ok(text),
+        false => Err(text),
+    }
 }
 
 fn killed(world: &mut World) -> Result<String, String> {

@@ -40,14 +40,12 @@ impl Observers {
         let ports = free_ports(3)?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (prometheus, alertmanager) = (at(ports[0]), at(ports[1]));
-        let jobs = [
-            start_alertmanager(&dir, [alertmanager, at(ports[2])], pager)?,
-            start_prometheus(&dir, prometheus, alertmanager, cluster)?,
-        ];
-        let observers = Observers { prometheus, alertmanager, _jobs: jobs };
+        let pages = start_alertmanager(&dir, [alertmanager, at(ports[2])], pager)?;
+        // What Prometheus cannot deliver it tries again only a minute later.
         wait_ready(alertmanager)?;
+        let rules = start_prometheus(&dir, prometheus, alertmanager, cluster)?;
         wait_ready(prometheus)?;
-        Ok(observers)
+        Ok(Observers { prometheus, alertmanager, _jobs: [pages, rules] })
     }
 
     /// `/api/v1/PATH` of Prometheus with these parameters: the answer's `data`.
@@ -149,6 +147,8 @@ fn start_prometheus(
     command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
     command.arg(format!("--web.listen-address={address}"));
     command.arg("--enable-feature=exemplar-storage");
+    // It knows no Alertmanager in its first seconds, and what fires then is lost until this is over.
+    command.arg("--rules.alert.resend-delay=5s");
     Job::spawn("prometheus", command, dir)
 }
 
