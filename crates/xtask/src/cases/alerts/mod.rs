@@ -1,6 +1,6 @@
 //! The alerts and dashboards as an engineer on call has them: rules and routes judged by their own
-//! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is killed,
-//! one stopped, and of a third one thread. A page must come that says which.
+//! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is
+//! frozen in part, one killed, one stopped, and two killed. Each time a page must come that says which.
 
 mod freezer;
 mod observers;
@@ -69,6 +69,7 @@ pub fn run(tally: &mut Tally) {
     }
     tally.check("kill -9: a page with the broker's name", || killed(all));
     tally.check("a broker that is stopped: a page with its name", || stopped(all));
+    tally.check("two of three gone: the third pages that nobody leads", || deserted(all));
     tally
         .check("every panel's expression has data, and most of it moves", || shown(&all.observers));
     if tally.failed == failed {
@@ -275,6 +276,22 @@ fn stopped(world: &mut World) -> Result<String, String> {
     world.cluster.signal(victim, "STOP")?;
     let text = world.paged("BrokerDown", &format!("broker-{victim}"), since);
     world.cluster.signal(victim, "CONT")?;
+    world.cluster.wait_ready()?;
+    text
+}
+
+/// The page of two dead brokers does not hide it.
+fn deserted(world: &mut World) -> Result<String, String> {
+    let survivor = world.cluster.leader(TOPIC, 0)?;
+    let others = || [1, 2, 3].into_iter().filter(|id| *id != survivor);
+    let since = Instant::now();
+    for id in others() {
+        world.cluster.kill(id)?;
+    }
+    let text = world.paged("NoLeader", &format!("broker-{survivor}"), since);
+    for id in others() {
+        world.cluster.launch(id)?;
+    }
     world.cluster.wait_ready()?;
     text
 }
