@@ -9,6 +9,7 @@ mod bench;
 mod cases;
 mod clients;
 mod cluster;
+mod dashboards;
 mod fuzz;
 mod groups;
 mod history;
@@ -16,6 +17,7 @@ mod job;
 mod kafka;
 mod matrix;
 mod oracle;
+mod promql;
 mod scoreboard;
 mod segments;
 mod sim;
@@ -29,10 +31,13 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <command>
 
-  verify [CHECK...]    format arrows tidy metrics pages failures clippy (all by default)
+  verify [CHECK...]    format arrows tidy metrics pages failures observability clippy (all by
+                       default)
   fix                  mends what verify can mend by itself
+  dashboards           writes Grafana's files from the tables in crates/xtask/src/dashboards
   test [PHASE...]      build unit sim clients admin steady hostile failover shutdown
-                       membership snapshots chaos dev (all of them by default)
+                       membership snapshots chaos diagnosis alerts dev (all of them by
+                       default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
   chaos [SCENARIO...]  brokers in network namespaces, faults, histories judged: --rounds N --seconds N
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match args[..] {
         ["verify", ref checks @ ..] => verify::run(checks),
         ["fix"] => verify::fix(),
+        ["dashboards"] => dashboards::write(),
         ["test", ref phases @ ..] => test::run(phases),
         ["idle"] => test::idle(300),
         ["idle", "--seconds", seconds] => match seconds.parse() {

@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, chaos, clients, damage, dev, diagnosis, failover, hostile, membership, shutdown,
+    admin, alerts, chaos, clients, damage, dev, diagnosis, failover, hostile, membership, shutdown,
     snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 14] = [
+const PHASES: [&str; 15] = [
     "build",
     "unit",
     "sim",
@@ -30,6 +30,7 @@ const PHASES: [&str; 14] = [
     "snapshots",
     "chaos",
     "diagnosis",
+    "alerts",
     "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
@@ -104,6 +105,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("diagnosis") {
         tally.phase("diagnosis", diagnosis::run);
+    }
+    if wanted("alerts") {
+        tally.phase("alerts", alerts::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod administrators;
+pub mod alerts;
 pub mod blackbox;
 pub mod chaos;
 pub mod clients;

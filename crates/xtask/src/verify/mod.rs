@@ -3,9 +3,11 @@
 mod arrows;
 mod catalogue;
 mod failures;
+mod observability;
 mod reference;
 mod tidy;
 
+use crate::dashboards;
 use crate::job;
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
@@ -13,13 +15,14 @@ use crate::workspace::{self, cargo};
 /// A named check; its text says what was looked at.
 type Check = (&'static str, fn() -> Result<String, String>);
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     ("format", format),
     ("arrows", || arrows::check(&workspace::packages()?)),
     ("tidy", || tidy::check(&workspace::root())),
     ("metrics", || catalogue::check(&workspace::root())),
     ("pages", reference::check),
     ("failures", || failures::check(&workspace::root())),
+    ("observability", || observability::check(&workspace::root())),
     ("clippy", || job::run("cargo clippy", &mut clippy(&[])).map(|()| String::new())),
 ];
 
@@ -59,7 +62,8 @@ fn format() -> Result<String, String> {
 pub fn fix() -> Result<(), String> {
     job::run("cargo clippy", &mut clippy(&["--fix", "--allow-dirty", "--allow-staged"]))?;
     job::run("cargo fmt", &mut cargo(&["fmt", "--all"]))?;
-    reference::write()
+    reference::write()?;
+    dashboards::write()
 }
 
 fn clippy(extra: &[&str]) -> std::process::Command {
