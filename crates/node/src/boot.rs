@@ -55,6 +55,7 @@ pub fn load(
     last: LastShutdown,
     manifest: Option<&Manifest>,
     born: bool,
+    hole: bool,
 ) -> Result<Loaded, StartError> {
     let mut disk = RealDisk::new(&cfg.data_dir);
     let journal_dir = DiskPath::new(layout::JOURNAL);
@@ -76,7 +77,8 @@ pub fn load(
     if let Some(manifest) = manifest {
         check_manifest(manifest, &mut journal, &mut recovered);
     }
-    let hides_groups = recovered.damage.may_hide_groups();
+    // The damage itself is gone once its journal file is used again.
+    let hides_groups = hole || recovered.damage.may_hide_groups();
     if hides_groups && born && !recovered.groups.contains_key(&GroupId::METADATA) {
         let nothing = storage::RecoveredGroup::default();
         let found = recovered.groups.entry(GroupId::METADATA).or_insert(nothing);

@@ -29,6 +29,8 @@ pub mod layout {
     pub const LIFE: &str = "life";
     pub const MANIFEST: &str = "shutdown";
     pub const CRASH: &str = "crash";
+    /// There while records are lost that may have been all there was of a group.
+    pub const HOLE: &str = "hole";
     /// What [`CRASH`] becomes once a start has read it.
     pub const LAST_CRASH: &str = "last-crash";
     pub const LOCK: &str = "lock";
@@ -223,6 +225,28 @@ impl DataDir {
             Ok(()) => sync_directory(&self.path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(io_error("remove", &name)(source)),
+        }
+    }
+
+    /// Records are lost that may have been all there was of a group, in this life or in an earlier
+    /// one that did not settle it: the damaged journal file itself is used again before long.
+    pub fn has_hole(&self) -> bool {
+        self.path.join(layout::HOLE).exists()
+    }
+
+    /// Keeps [`DataDir::has_hole`] true over any end of this life.
+    pub fn mark_hole(&self) -> Result<(), DataDirError> {
+        replace(&self.path, layout::HOLE, b"")
+    }
+
+    /// Whatever the hole may have hidden is known again, or kept out for good.
+    pub fn settle_hole(&self) -> Result<(), DataDirError> {
+        let path = self.path.join(layout::HOLE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => {
+                removed.map_err(io_error("remove", &path)).and_then(|()| sync_directory(&self.path))
+            }
         }
     }
 

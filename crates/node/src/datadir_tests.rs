@@ -155,3 +155,17 @@ fn how_a_life_ended_itself_is_told_to_the_next_one_once() {
     drop(second);
     assert!(open(home.path()).is_ok());
 }
+
+#[test]
+fn a_hole_in_the_journal_is_remembered_until_it_is_settled() {
+    let home = tempdir().unwrap();
+    let first = DataDir::open(home.path(), ME, FRESH).unwrap();
+    assert!(!first.has_hole());
+    first.settle_hole().unwrap();
+    first.mark_hole().unwrap();
+    drop(first);
+    let second = open(home.path()).unwrap();
+    assert!(second.has_hole());
+    second.settle_hole().unwrap();
+    assert!(!second.has_hole());
+}

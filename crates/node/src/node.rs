@@ -72,6 +72,8 @@ pub struct Node {
     pub(crate) host: Lock<Option<HostStop>>,
     /// It handed its leaderships over because of its disk, and not because anybody asked.
     pub(crate) stepped_aside: AtomicBool,
+    /// Every group that a hole in the journal may have hidden was kept out, or there was none.
+    pub(crate) hole_settled: AtomicBool,
     last_crash: Option<Crash>,
 }
 
@@ -122,7 +124,11 @@ impl Node {
         let manifest = data_dir.read_manifest()?;
         let begun = clock::mono_ns();
         let (last, born) = (data_dir.last_shutdown(), data_dir.birth().is_some());
-        let loaded = boot::load(&cfg, &defaults, directory, last, manifest.as_ref(), born)?;
+        let hole = data_dir.has_hole();
+        let loaded = boot::load(&cfg, &defaults, directory, last, manifest.as_ref(), born, hole)?;
+        if loaded.hides_groups && !hole {
+            data_dir.mark_hole()?;
+        }
         metrics().recovery_seconds.set((clock::mono_ns() - begun) as i64);
         metrics().journal_limit_bytes.set(cfg.journal_bytes_max as i64);
         data_dir.mark_running()?;
@@ -176,6 +182,7 @@ impl Node {
             producer_ids: Lock::new(LockClass::ProducerIds, (0, 0)),
             host: Lock::new(LockClass::Lifecycle, Some(host)),
             stepped_aside: AtomicBool::new(false),
+            hole_settled: AtomicBool::new(false),
             last_crash,
             cfg,
         });

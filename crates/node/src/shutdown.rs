@@ -147,6 +147,12 @@ impl Node {
         if !undurable.is_empty() {
             return false;
         }
+        // Behind the journal's last sync: what was kept out is on disk as such.
+        if self.hole_settled.load(Ordering::Acquire)
+            && let Err(error) = data_dir.settle_hole()
+        {
+            progress(format!("cannot settle the hole in the journal: {error}"));
+        }
         if let Err(error) = data_dir.mark_clean() {
             progress(format!("cannot mark the shutdown clean: {error}"));
             return false;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -352,6 +353,9 @@ async fn reconcile(node: Arc<Node>, found: Found) {
                 }
             };
             open.insert(group, Some(config));
+        }
+        if current {
+            node.hole_settled.store(true, Ordering::Release);
         }
         place_groups(&node, &image, &open, &mut placed).await;
         let moved = open.keys().copied().filter(|g| left(&node, &image, *g, &replicas));

@@ -33,11 +33,8 @@ const OF_THE_MACHINE: [&str; 6] =
     ["DeadMan", "LoopStalled", "JournalDiskStalled", "TicksLate", "BufferBacklog", "LeaseExpiring"];
 /// Panels' expressions that may have nothing to show: what they show is trouble that this story
 /// does not make, beside those that ask for values above 0.
-const MAY_BE_EMPTY: [&str; 3] = [
-    "ALERTS{",
-    "glasslog_lock_wait_seconds_bucket",
-    "glasslog_stall_active_seconds",
-];
+const MAY_BE_EMPTY: [&str; 3] =
+    ["ALERTS{", "glasslog_lock_wait_seconds_bucket", "glasslog_stall_active_seconds"];
 /// Share of the expressions of which some series must have moved.
 const MOVING_MIN: f64 = 0.5;
 
