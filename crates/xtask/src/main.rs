@@ -50,6 +50,7 @@ cargo xtask <command>
   fuzz [TARGET]        cargo-fuzz over every decoder of foreign bytes (--seconds N each, 60)
   kafka [PROPERTY...]  three nodes of Apache Kafka, until standard input ends
   bench --quick        produce throughput and latency beside the disk's own sync time
+  bench --telemetry    what telemetry costs: the same build with it and without
   bench [FLAGS]        Glasslog beside Apache Kafka: --only PARTS --rounds N --peer none|kafka
 ";
 

@@ -7,6 +7,7 @@
 //! them on the file system they use.
 
 mod disk;
+mod overhead;
 mod parts;
 mod quick;
 mod report;
@@ -22,7 +23,7 @@ use report::Report;
 use subject::Subject;
 
 pub const USAGE: &str = "\
-cargo xtask bench [--quick] | [--only PART,...] [--rounds N] [--seconds N] [--peer none|kafka]
+cargo xtask bench [--quick] | --telemetry [--pairs N] [--seconds N] | [--only PART,...] [--rounds N] [--seconds N] [--peer none|kafka]
                               [--systems NAME,...] [--name NAME]
   parts: start idle throughput latency consume many failover (all of them by default)";
 const ROUNDS: u32 = 3;
@@ -32,6 +33,9 @@ const SECONDS: u64 = 5;
 pub fn run(args: &[&str]) -> Result<(), String> {
     if args == ["--quick"] {
         return quick::run();
+    }
+    if let ["--telemetry", ref more @ ..] = *args {
+        return overhead::run(more);
     }
     let options = Options::parse(args)?;
     test::programs()?;

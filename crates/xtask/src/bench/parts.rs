@@ -191,7 +191,7 @@ fn java(
 }
 
 /// `[records, seconds, p50 us, p99 us, p99.9 us, max us]`.
-fn flood(cluster: &Cluster, topic: &str, shape: [u64; 4]) -> Result<Vec<f64>, String> {
+pub fn flood(cluster: &Cluster, topic: &str, shape: [u64; 4]) -> Result<Vec<f64>, String> {
     let mut command = rdkafka(&["flood", &cluster.bootstrap(), topic]);
     command.args(shape.map(|number| number.to_string()));
     numbers(&Job::spawn("flood", command, cluster.dir())?.wait(LIMIT)?, 6)

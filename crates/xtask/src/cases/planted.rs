@@ -45,7 +45,7 @@ pub fn run(tally: &mut Tally) {
 }
 
 /// The brokers with faults, set aside; and what ships put back in its place.
-fn build() -> Result<String, String> {
+pub fn build() -> Result<String, String> {
     let words = ["build", "--quiet", "--release", "--workspace", "--exclude", "sim", "--bins"];
     let mut planted = cargo(&words);
     planted.args(["--features", "server/planted"]);

@@ -79,6 +79,7 @@ pub enum Brand {
 pub struct Cluster {
     brand: Brand,
     program: PathBuf,
+    env: Vec<(&'static str, &'static str)>,
     dir: PathBuf,
     brokers: Vec<Broker>,
 }
@@ -112,6 +113,11 @@ impl Cluster {
         cluster.launch_all()?;
         cluster.wait_ready()?;
         Ok(cluster)
+    }
+
+    /// Sets a variable of the environment of every broker, from its next start on.
+    pub fn set_env(&mut self, name: &'static str, value: &'static str) {
+        self.env.push((name, value));
     }
 
     /// Starts every broker, and does not wait.
@@ -183,7 +189,7 @@ impl Cluster {
         }
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let program = workspace::program("glasslog");
-        let cluster = Cluster { brand, program, dir, brokers };
+        let cluster = Cluster { brand, program, env: Vec::new(), dir, brokers };
         let mut files = Vec::new();
         for broker in &cluster.brokers {
             let text = config::text(&cluster, broker, extra);
@@ -337,7 +343,7 @@ impl Cluster {
                 command
             }
         };
-        command.args(["server", "--config"]).arg(config);
+        command.args(["server", "--config"]).arg(config).envs(self.env.iter().copied());
         command
     }
 
