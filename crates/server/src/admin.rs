@@ -1,5 +1,5 @@
 //! Admin HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/groups`,
-//! `/debug/elections`, `/debug/loops`, `/debug/stalls`,
+//! `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
@@ -22,8 +22,9 @@ use node::{ElectionsPage, GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
-use telemetry::logging;
+use telemetry::trace::RequestsPage;
 use telemetry::watchdog::Stall;
+use telemetry::{logging, openmetrics};
 
 use crate::error::ServerError;
 
@@ -172,6 +173,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
+        .route("/debug/requests", get(requests))
         .route("/admin/log", get(log_filter).post(set_log_level))
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
@@ -182,11 +184,16 @@ fn router(source: Arc<dyn Source>) -> Router {
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n\
+    "glasslog\n/metrics\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n\
       /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
-async fn metrics() -> impl IntoResponse {
+/// Prometheus' own text, or OpenMetrics with exemplars for whoever asks for it.
+async fn metrics(headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(openmetrics::is_wanted) {
+        return ([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], openmetrics::render());
+    }
     ([(header::CONTENT_TYPE, telemetry::export::CONTENT_TYPE)], telemetry::render())
 }
 
@@ -248,6 +255,11 @@ async fn elections(State(source): Shared) -> Response {
 /// What stands still and because of whom, then what stood still lately.
 async fn stalls() -> Json<Value> {
     Json(json!({ "stalls": telemetry::stall::records() }))
+}
+
+/// Where the time of produces and fetches goes, and the slowest of the last minute.
+async fn requests() -> Json<RequestsPage> {
+    Json(telemetry::trace::page())
 }
 
 async fn log_filter() -> Json<Value> {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use telemetry::flight::{self, DumpReason};
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging;
-use telemetry::{Beat, log_limited};
+use telemetry::{Beat, log_limited, trace};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +54,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     lifeline::raise_file_limit();
     announce(&config);
     check_ports(&config)?;
+
+    keep_traces(&config)?;
 
     let state = Arc::new(Published::default());
     let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
@@ -234,6 +236,18 @@ fn announce(config: &Config) {
             "default.replication.factor = 2 survives nothing: both replicas are the majority"
         );
     }
+}
+
+/// Before any request is served: what was kept from then on is shown at `/debug/requests`.
+fn keep_traces(config: &Config) -> Result<(), ServerError> {
+    let settings = &config.settings;
+    let setup = trace::Setup {
+        broker: settings.node_id,
+        endpoint: settings.tracing_otlp_endpoint.clone(),
+        slow_ns: settings.tracing_slow_ms * 1_000_000,
+        one_in: settings.tracing_sample_one_in,
+    };
+    trace::start(&setup).map_err(ServerError::Start)
 }
 
 fn node_config(config: &Config) -> NodeConfig {

@@ -18,11 +18,13 @@ pub mod labels;
 pub mod lock;
 pub mod logging;
 pub mod metric;
+pub mod openmetrics;
 pub mod panics;
 pub mod probe;
 pub mod reference;
 pub mod stall;
 pub mod stamps;
+pub mod trace;
 pub mod watchdog;
 
 /// For [`log_limited!`], so that callers need no dependency of their own.
