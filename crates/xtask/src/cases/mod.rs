@@ -17,3 +17,4 @@ pub mod membership;
 pub mod shutdown;
 pub mod snapshots;
 pub mod steady;
+pub mod traces;
