@@ -11,7 +11,7 @@ use machine::config::TopicConfig;
 use machine::metadata::{self, BrokerRegistration, Image, Placing, Replica, Request, Response};
 use model::{BrokerId, ClusterId, DirectoryId, GroupId, ReplicaId, limits};
 use telemetry::labels::{BudgetPool, BufferStage, Lane, LogEvent};
-use telemetry::{log_limited, metrics};
+use telemetry::{log_limited, metrics, task};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -56,14 +56,14 @@ pub(crate) fn spawn_all(
     news: mpsc::Receiver<News>,
     found: Found,
 ) {
-    runtime.spawn(form(node.clone(), birth, hellos));
-    runtime.spawn(reconcile(node.clone(), found));
-    runtime.spawn(tell_departed(node.clone()));
-    runtime.spawn(heal::heal(node.clone()));
-    runtime.spawn(gossip(node.clone(), news));
-    runtime.spawn(watch_space(node.clone()));
+    task::spawn_on(runtime, "formation", form(node.clone(), birth, hellos));
+    task::spawn_on(runtime, "reconcile", reconcile(node.clone(), found));
+    task::spawn_on(runtime, "departed", tell_departed(node.clone()));
+    task::spawn_on(runtime, "heal", heal::heal(node.clone()));
+    task::spawn_on(runtime, "gossip", gossip(node.clone(), news));
+    task::spawn_on(runtime, "disk space", watch_space(node.clone()));
     if node.cfg.postmortem_topics {
-        runtime.spawn(postmortem::publish(node.clone()));
+        task::spawn_on(runtime, "postmortems", postmortem::publish(node.clone()));
     }
 }
 
@@ -138,12 +138,13 @@ async fn born(node: &Arc<Node>, birth: &Birth) {
         }
     }
     let config = boot::default_config(&node.defaults);
-    tokio::spawn(adopt_quorum(node.clone(), birth.clone()));
+    task::spawn("adopt quorum", adopt_quorum(node.clone(), birth.clone()));
     if founder && let Some(spec) = boot::metadata_spec(birth, node.cfg.broker, config) {
         let spec = Box::new(spec);
         node.plumbing.shards.of(GroupId::METADATA).tell(Input::Create { spec }).await;
     }
-    tokio::spawn(register(node.clone(), (!founder).then(|| birth.clone())));
+    let joins = (!founder).then(|| birth.clone());
+    task::spawn("register", register(node.clone(), joins));
 }
 
 /// Tells the cluster where this broker listens, until it is heard.

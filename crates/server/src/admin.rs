@@ -126,7 +126,8 @@ async fn ask<T: Send + 'static>(
     source: Arc<dyn Source>,
     question: impl FnOnce(&dyn Source) -> T + Send + 'static,
 ) -> Option<T> {
-    let asked = tokio::task::spawn_blocking(move || question(source.as_ref()));
+    let asked =
+        telemetry::task::spawn_blocking("admin question", move || question(source.as_ref()));
     tokio::time::timeout(ASK_MAX, asked).await.ok()?.ok()
 }
 
@@ -303,7 +304,7 @@ async fn undrain(source: Shared) -> Response {
 
 /// 200 and where it stands, 409 and why it cannot be, 503 when nobody answers in time.
 async fn operate(State(source): Shared, order: Order) -> Response {
-    let asked = tokio::task::spawn_blocking(move || source.operate(order));
+    let asked = telemetry::task::spawn_blocking("admin order", move || source.operate(order));
     match tokio::time::timeout(ORDER_MAX, asked).await {
         Ok(Ok(Ok(page))) => Json(page).into_response(),
         Ok(Ok(Err(why))) => (StatusCode::CONFLICT, Json(json!({ "error": why }))).into_response(),
@@ -455,7 +456,10 @@ mod tests {
         let address = served(BootPhase::Ready, true);
         let many = (0..ASKING_MAX + 2).map(|_| {
             let address = address.clone();
-            tokio::spawn(async move { http::get(&address, "/debug/groups").await })
+            telemetry::task::spawn(
+                "test",
+                async move { http::get(&address, "/debug/groups").await },
+            )
         });
         let asked: Vec<_> = many.collect();
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -46,6 +46,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     }
     let config = Config::load(&options.config)?;
     // Last out, so that every line is written.
+    #[cfg(feature = "console")]
+    logging::serve_console(options.console);
     let _log = logging::init(config.settings.log_format);
     telemetry::export::started();
     telemetry::panics::install();
@@ -184,7 +186,7 @@ fn connection_runtime() -> Result<Runtime, ServerError> {
         .enable_all()
         .build()
         .map_err(ServerError::system("start the connections' runtime"))?;
-    runtime.spawn(async {
+    telemetry::task::spawn_on(runtime.handle(), "runtime probe", async {
         let beat = Beat::task(Loop::Runtime, 0);
         loop {
             beat.idle();

@@ -24,6 +24,7 @@ pub mod probe;
 pub mod reference;
 pub mod stall;
 pub mod stamps;
+pub mod task;
 pub mod trace;
 pub mod watchdog;
 

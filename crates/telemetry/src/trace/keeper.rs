@@ -32,7 +32,7 @@ pub(super) async fn run(mut notes: mpsc::Receiver<Box<Note>>, exporter: Option<S
     let out = exporter.map(|exporter| {
         let (out, spans) = mpsc::channel(limits::TRACE_SPANS_MAX);
         // Ends with the channel; the runtime lives as long as this future.
-        drop(tokio::spawn(exporter::run(exporter, spans)));
+        drop(crate::task::spawn("trace exporter", exporter::run(exporter, spans)));
         out
     });
     let mut keeper = Keeper { out, pending: VecDeque::new() };
