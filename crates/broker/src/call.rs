@@ -5,9 +5,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{ApiKey, ErrorCode, limits};
+use model::{ApiKey, ErrorCode, GroupId, limits};
 use node::Node;
 use telemetry::labels::{FetchStage, InflightStage, Outcome, ProduceStage};
+use telemetry::trace::{self, Caller, Entry, Verdict, Way};
 use telemetry::{InFlight, Stamps, clock, probe};
 use tokio::sync::watch;
 use wire::Frame;
@@ -73,6 +74,20 @@ pub(crate) struct Flight {
     connection: u16,
     /// The flight recorder knows of its begin.
     told: bool,
+    pub traced: Traced,
+}
+
+/// What a trace of the request would tell beside its stages.
+#[derive(Default)]
+pub(crate) struct Traced {
+    /// Who caused it, as the first record that says so has it.
+    pub caller: Option<Caller>,
+    /// Of the slowest part of a produce; of a fetch only the group, of its first partition.
+    pub entry: Entry,
+    /// The first error that was not the asker's.
+    pub fault: Option<ErrorCode>,
+    /// When a fetch asked whether this broker still leads, and was told.
+    pub lease: Option<(u64, u64)>,
 }
 
 /// What the writer sends, and does, in this request's turn.
@@ -111,8 +126,8 @@ impl Flight {
         };
         let inflight = InFlight::begin(stage, started_ns);
         let told = probe::request_begun(api, correlation, connection);
-        let outcome = Outcome::Abandoned;
-        Flight { api, stamps, outcome, started_ns, inflight, correlation, connection, told }
+        let (outcome, traced) = (Outcome::Abandoned, Traced::default());
+        Flight { api, stamps, outcome, started_ns, inflight, correlation, connection, told, traced }
     }
 
     /// A stage of a fetch ended; the next one is what it now waits for.
@@ -156,6 +171,55 @@ impl Flight {
     }
 }
 
+impl Call {
+    /// The last byte of the reply is in the socket: the request is observed, judged, and if it is
+    /// worth it, kept.
+    pub fn sent(&mut self, outcome: Outcome) {
+        self.flight.sent(outcome);
+        let way = match self.flight.stamps {
+            Stamped::Produce(stamps) => Way::Produce(stamps),
+            Stamped::Fetch(stamps) => Way::Fetch(stamps),
+            Stamped::Other => return,
+        };
+        let traced = &self.flight.traced;
+        let verdict = trace::judge(&way, traced.fault.is_some(), traced.caller.as_ref());
+        if verdict.is_wanted() {
+            self.keep(way, verdict);
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, way: Way, verdict: Verdict) {
+        let (node, traced) = (&self.shared.node, &self.flight.traced);
+        let (group, index) = (GroupId(traced.entry.group), traced.entry.index);
+        let image = node.image();
+        let place = image.partition_of(group);
+        let (topic, partition) =
+            place.map_or((String::new(), -1), |(topic, p)| (topic.name.clone(), p.index));
+        let span = trace::keep(
+            verdict,
+            trace::Request {
+                way,
+                topic,
+                partition,
+                client: std::mem::take(&mut self.client_id),
+                connection: self.flight.connection,
+                correlation: self.correlation_id,
+                version: self.version,
+                entry: traced.entry,
+                fault: traced.fault,
+                caller: traced.caller,
+                lease: traced.lease,
+            },
+        );
+        if let Some(span) = span
+            && index > 0
+        {
+            node.ask_for_spans(span, group, index);
+        }
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
         let ns = clock::mono_ns().saturating_sub(self.started_ns);
@@ -173,6 +237,7 @@ impl Drop for Flight {
 #[derive(Default)]
 pub(crate) struct Codes {
     errors: usize,
+    fault: Option<ErrorCode>,
 }
 
 impl Codes {
@@ -180,7 +245,15 @@ impl Codes {
         if code.is_err() {
             self.errors += 1;
             probe::error_code(code);
+            if self.fault.is_none() && trace::is_fault(code) {
+                self.fault = Some(code);
+            }
         }
+    }
+
+    /// The first error that was not the asker's.
+    pub fn fault(&self) -> Option<ErrorCode> {
+        self.fault
     }
 
     pub fn outcome(&self) -> Outcome {

@@ -153,6 +153,7 @@ fn in_turn<A: Api + 'static>(
         drop(charge);
         let mut codes = Codes::default();
         A::codes(&response, &mut codes);
+        call.flight.traced.fault = codes.fault();
         let frame = encode_response(call.version, call.correlation_id, &response)?;
         Ok(Reply { frame: Some(frame), close: false, outcome: codes.outcome(), call })
     }))

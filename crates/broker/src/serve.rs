@@ -65,7 +65,8 @@ pub fn serve(config: BrokerConfig, node: Arc<Node>) -> Result<Handle, ServeError
         stage: seen,
     });
     let acceptors = bound.into_iter().enumerate().map(|(at, (name, socket))| {
-        tokio::spawn(accept(at as u16, name, socket, Arc::clone(&shared), Arc::clone(&seats)))
+        let accept = accept(at as u16, name, socket, Arc::clone(&shared), Arc::clone(&seats));
+        telemetry::task::spawn("acceptor", accept)
     });
     Ok(Handle { local_addrs, acceptors: acceptors.collect(), stage, seats })
 }
@@ -136,7 +137,8 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => match seats.take(peer.ip(), connections_max(&shared)) {
                 Ok(seat) => {
-                    tokio::spawn(connected(stream, peer, listener.clone(), shared.clone(), seat));
+                    let served = connected(stream, peer, listener.clone(), shared.clone(), seat);
+                    telemetry::task::spawn("connection", served);
                 }
                 Err(full) => {
                     ConnectionProbe::refused(full.outcome());

@@ -370,6 +370,24 @@ pub const POSTMORTEMS_PENDING_MAX: usize = 2_048;
 pub const POSTMORTEM_BATCH_BYTES: usize = 128 << 10;
 /// Bytes that each of their topics keeps.
 pub const POSTMORTEM_TOPIC_BYTES: u64 = 64 << 20;
+/// Marks of what a shard did with which entries: a power of two, 48 bytes each.
+pub const TRACE_MARKS: usize = 16_384;
+/// Requests, questions of leaders and elections that wait to be made into spans.
+pub const TRACE_QUEUE_MAX: usize = 1_024;
+/// Entries whose way through the shards is looked up; more traces lack it.
+pub const TRACE_PENDING_MAX: usize = 256;
+/// An entry's way is looked up this often, milliseconds ...
+pub const TRACE_LOOK_MS: u64 = 500;
+/// ... and at most so many times.
+pub const TRACE_LOOKS_MAX: u32 = 10;
+/// Spans that wait for the collector.
+pub const TRACE_SPANS_MAX: usize = 8_192;
+/// Spans of one message to the collector.
+pub const TRACE_BATCH_SPANS: usize = 512;
+/// Slowest requests of the last minute that are kept, of each API.
+pub const TRACE_SLOWEST_MAX: usize = 20;
+/// Headers of a record that are looked at for its trace context.
+pub const TRACE_HEADERS_MAX: usize = 32;
 /// Requests whose stage is visible while they are in flight; more are served, but not seen.
 pub const INFLIGHT_TRACKED_MAX: usize = 4_096;
 /// Brokers with a label value of their own in metrics.

@@ -202,13 +202,13 @@ mod tests {
     async fn waiters_are_served_in_order_and_nobody_overtakes() {
         let budget = Budget::new(400); // 300 for clients, 100 for control
         let held = budget.acquire(250).await;
-        let large = tokio::spawn({
+        let large = telemetry::task::spawn("test", {
             let budget = budget.clone();
             async move { budget.acquire(200).await }
         });
         tokio::time::sleep(SOON).await;
         assert!(budget.try_acquire(10).is_none(), "a small one must not overtake the large one");
-        let small = tokio::spawn({
+        let small = telemetry::task::spawn("test", {
             let budget = budget.clone();
             async move { budget.acquire(10).await }
         });

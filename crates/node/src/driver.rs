@@ -121,6 +121,8 @@ impl Driver {
         #[cfg(feature = "planted")]
         crate::planted::turn(beat, &self.out.events);
         let carried = clock::mono_ns();
+        let begun = flushed.saturating_sub(now.boot_ns.saturating_sub(started.boot_ns));
+        observer.marker.turn(begun, carried);
         self.carry_out(beat, observer, ticked);
         observer.turn(inputs, [flushed, carried, clock::mono_ns()]);
         if observer.is_status_due(now.boot_ns, STATUS_NS) {
@@ -134,7 +136,7 @@ impl Driver {
         let phase = if kind == InputKind::Tick { Phase::Tick } else { Phase::Step };
         let started = clock::mono_ns();
         beat.enter(phase, kind, started);
-        observer.received(&input);
+        observer.received(&input, started, now);
         self.shard.step(now, input, &mut self.out);
         let ended = clock::mono_ns();
         observer.stepped(kind, ended, ended - started);
@@ -151,6 +153,7 @@ impl Driver {
         if !out.journal.is_empty() {
             beat.phase(Phase::Persist);
             let writes: Vec<JournalWrite> = std::mem::take(&mut out.journal);
+            writes.iter().for_each(|write| observer.marker.handed(write));
             self.journal.push(JournalMail::Writes(writes));
         }
         beat.phase(Phase::Publish);

@@ -67,7 +67,7 @@ mod tests {
         let handle = hosted.handle();
         let (tell, told) = tokio::sync::oneshot::channel::<u8>();
         let (alive, gone) = std::sync::mpsc::channel::<()>();
-        handle.spawn(async move {
+        telemetry::task::spawn_on(&handle, "test", async move {
             let _alive = alive;
             tell.send(7).unwrap();
             std::future::pending::<()>().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{BrokerId, ErrorCode, GroupId};
 use telemetry::labels::{Lane, LogEvent, PeerDropWhy, PeerRefusedWhy};
-use telemetry::{Peer, log_limited, metrics};
+use telemetry::{Peer, log_limited, metrics, trace};
 use tokio::sync::mpsc;
 
 use crate::leadership;
@@ -17,6 +17,7 @@ use crate::peer_news::{PeerNews, PeerState};
 use crate::plumbing::Plumbing;
 use crate::question::{self, Question};
 use crate::shard::{Answer, Input, RaftIn, Refusal};
+use crate::traces;
 
 /// Receives for one broker.
 pub struct Receiver {
@@ -75,6 +76,9 @@ impl Inbound for Receiver {
     }
 
     fn gossip(&self, from: BrokerId, body: Bytes) {
+        if let Some(ask) = traces::decode(&body) {
+            return trace::asked(ask);
+        }
         let Some(gossip) = leadership::decode(&body) else {
             log_limited!(warn, LogEvent::PeerRefused, peer = from.0, "gossip that does not parse");
             return;

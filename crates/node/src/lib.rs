@@ -47,6 +47,7 @@ mod shutdown;
 mod shutdown_tests;
 mod status;
 mod tasks;
+mod traces;
 mod transfers;
 mod view;
 

@@ -698,7 +698,7 @@ fn count_read(source: ReadSource, batches: &[Bytes]) {
 pub(crate) async fn off_thread<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
 ) -> Result<T, ErrorCode> {
-    match tokio::task::spawn_blocking(read).await {
+    match telemetry::task::spawn_blocking("read segment", read).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(storage::StorageError::BelowStart { .. })) => Err(ErrorCode::OffsetOutOfRange),
         Ok(Err(error)) => {

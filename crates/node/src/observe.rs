@@ -23,6 +23,7 @@ use machine::groups::lead::{Observed, RebalanceReason};
 use crate::plumbing::Plumbing;
 use crate::postmortem::Coroner;
 use crate::shard::{Event, GroupKind, HeldWhy, Input, RaftOut};
+use crate::traces::{self, Marker};
 
 /// An ordinary event that other brokers' records need not match: beyond so many a second none of
 /// its kind is recorded.
@@ -36,6 +37,8 @@ pub struct Observer {
     /// Nanoseconds that the steps of this turn took.
     step_ns: u64,
     second: Second,
+    /// What traces are put together from.
+    pub marker: Marker,
 }
 
 /// What the flight recorder is told once a second: an idle broker's ring must not be full of
@@ -55,7 +58,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 impl Observer {
     pub fn new(now: Now, shard: usize, plumbing: Arc<Plumbing>) -> Observer {
         let (coroner, second) = (Coroner::new(plumbing.own, shard), Second::default());
-        Observer { status_at_ns: now.boot_ns, plumbing, coroner, step_ns: 0, second }
+        let (status_at_ns, marker) = (now.boot_ns, Marker::default());
+        Observer { status_at_ns, plumbing, coroner, step_ns: 0, second, marker }
     }
 
     /// A step ended at `now_ns` ([`clock::mono_ns`]).
@@ -86,8 +90,9 @@ impl Observer {
         }
     }
 
-    /// An input is about to be stepped.
-    pub fn received<R>(&mut self, input: &Input<R>) {
+    /// An input is about to be stepped, at `now_ns` ([`clock::mono_ns`]) and `now`.
+    pub fn received<R>(&mut self, input: &Input<R>, now_ns: u64, now: Now) {
+        self.marker.received(input, now_ns, now);
         match input {
             Input::Raft { from, items } => {
                 for item in items {
@@ -173,6 +178,7 @@ impl Observer {
     /// A message is about to leave.
     pub fn sent(&mut self, out: &RaftOut) {
         let message = &out.message;
+        self.marker.sent(out);
         self.message(Direction::Sent, out.broker, out.group, message);
         let kind = message_label(message);
         metrics().raft_messages_total.at(kind, Direction::Sent, MessageOutcome::Ok).inc();
@@ -186,6 +192,7 @@ impl Observer {
                 let image = || self.plumbing.image.borrow().clone();
                 if let Some(record) = self.coroner.hear(*group, *kind, event, image) {
                     log_limited!(info, LogEvent::ElectionEnded, group = group.0, "{}", record.says);
+                    traces::elected(&record);
                     self.plumbing.postmortems.keep(record);
                 }
             }
@@ -204,7 +211,8 @@ impl Observer {
                     "stopped serving"
                 );
             }
-            Event::Applied { group, entries } => {
+            Event::Applied { group, entries, last } => {
+                self.marker.applied(*group, *last, *entries);
                 metrics().apply_entries_total.add(*entries as u64);
                 if flight::ordinary(UNSAMPLED) {
                     kinds::applied(group.0, *entries as u32);

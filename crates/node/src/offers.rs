@@ -141,14 +141,14 @@ impl Plumbing {
         view: Arc<SegmentList>,
     ) {
         let (this, group) = (self.clone(), mark.group);
-        self.runtime.spawn(async move {
+        telemetry::task::spawn_on(&self.runtime, "offer snapshot", async move {
             let permit = this.offers.making.clone().acquire_owned().await;
             let (reader, began) = (this.reader.clone(), Instant::now());
             let make = move || {
                 let _permit = permit;
                 make(mark, position, view, &reader)
             };
-            let made = match tokio::task::spawn_blocking(make).await {
+            let made = match telemetry::task::spawn_blocking("make snapshot", make).await {
                 Ok(made) => made,
                 Err(error) => Err(error.to_string()),
             };
@@ -199,7 +199,7 @@ impl Plumbing {
         };
         let permit = self.offers.reading.clone().acquire_owned().await;
         let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = telemetry::task::spawn_blocking("read snapshot", move || {
             let _permit = permit;
             view.read_file(&reader, file, ask.at, ask.len)
         });

@@ -23,7 +23,9 @@ impl Node {
             drop(permit);
             done
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| ErrorCode::UnknownServerError)
+        telemetry::task::spawn_blocking("open batch", work)
+            .await
+            .map_err(|_| ErrorCode::UnknownServerError)
     }
 }
 

@@ -77,7 +77,7 @@ impl PeerNews {
             states.insert(state.matter(broker), state);
             drop(states);
             if first {
-                self.runtime.spawn(deliver(kept.clone()));
+                telemetry::task::spawn_on(&self.runtime, "peer news", deliver(kept.clone()));
             }
         }
     }

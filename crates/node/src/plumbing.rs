@@ -13,7 +13,7 @@ use machine::metadata::Image;
 use model::{BrokerId, GroupId, ReplicaId, limits};
 use storage::{RealReader, SegmentList};
 use telemetry::labels::{DropKind, FatalReason, Invariant, LockClass, LogEvent};
-use telemetry::{Lock, RwLock, log_limited, metrics};
+use telemetry::{Lock, RwLock, log_limited, metrics, task};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::boot;
@@ -301,11 +301,11 @@ impl Plumbing {
     pub fn fetch_entries(self: &Arc<Self>, group: GroupId, ask: EntryFetch) {
         let this = self.clone();
         let list = self.view(group).and_then(|view| view.segments());
-        self.runtime.spawn(async move {
+        task::spawn_on(&self.runtime, "entries for a follower", async move {
             let EntryFetch { fetch, lo, hi, max_bytes } = ask;
             let permit = this.fetches.clone().acquire_owned().await;
             let reader = this.reader.clone();
-            let read = tokio::task::spawn_blocking(move || {
+            let read = task::spawn_blocking("read entries", move || {
                 let _permit = permit;
                 list.ok_or(())
                     .and_then(|list| list.entries(&reader, lo, hi, max_bytes).map_err(|_| ()))
@@ -321,13 +321,13 @@ impl Plumbing {
     /// Reads a panicked group back from the journal once all it wrote is on disk.
     pub fn rebuild(self: &Arc<Self>, group: GroupId, quiet: oneshot::Receiver<()>) {
         let this = self.clone();
-        self.runtime.spawn(async move {
+        task::spawn_on(&self.runtime, "rebuild group", async move {
             let read = match quiet.await {
                 Err(_) => Err("the broker is shutting down".to_owned()),
                 Ok(()) => {
                     let data_dir = this.data_dir.clone();
                     let read = move || boot::log_of(&data_dir, group);
-                    let read = tokio::task::spawn_blocking(read).await;
+                    let read = task::spawn_blocking("read journal", read).await;
                     read.unwrap_or_else(|error| Err(error.to_string()))
                 }
             };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use telemetry::labels::{FatalReason, LogEvent};
-use telemetry::log_limited;
+use telemetry::{log_limited, task};
 
 use crate::node::Node;
 
@@ -21,7 +21,7 @@ impl Node {
     /// The journal's disk is slow: somebody else should lead. `evidence`: what it is slow with.
     pub fn step_aside(self: &Arc<Self>, evidence: String) {
         let node = self.clone();
-        self.plumbing.runtime.spawn(async move {
+        task::spawn_on(&self.plumbing.runtime, "step aside", async move {
             if node.plumbing.is_draining() || node.leaderships_to_give() == 0 {
                 return;
             }
@@ -52,7 +52,7 @@ impl Node {
     /// The operation is over: leaderships are welcome again.
     pub fn step_back(self: &Arc<Self>) {
         let node = self.clone();
-        self.plumbing.runtime.spawn(async move {
+        task::spawn_on(&self.plumbing.runtime, "step back", async move {
             if node.stepped_aside.swap(false, Ordering::AcqRel) {
                 log_limited!(
                     info,

@@ -14,7 +14,7 @@ use machine::config::TopicConfig;
 use machine::metadata::{self, BrokerRegistration, Image, Placing, Replica, Request, Response};
 use model::{BrokerId, ClusterId, DirectoryId, GroupId, ReplicaId, limits};
 use telemetry::labels::{BudgetPool, BufferStage, FatalReason, Lane, LogEvent, PanicRoom};
-use telemetry::{log_limited, metrics, panics};
+use telemetry::{log_limited, metrics, panics, task};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use crate::heal;
 use crate::leadership::{self, News};
 use crate::node::Node;
 use crate::peer::PeerHello;
-use crate::plumbing::{Plumbing, Unopened};
+use crate::plumbing::Unopened;
 use crate::postmortem;
 use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
@@ -59,25 +59,32 @@ pub(crate) fn spawn_all(
     news: mpsc::Receiver<News>,
     found: Found,
 ) {
-    let ends = || node.plumbing.clone();
-    runtime.spawn(essential(ends(), "formation", form(node.clone(), birth, hellos)));
-    runtime.spawn(essential(ends(), "reconcile", reconcile(node.clone(), found)));
-    runtime.spawn(essential(ends(), "departures", tell_departed(node.clone())));
-    runtime.spawn(essential(ends(), "heal", heal::heal(node.clone())));
-    runtime.spawn(essential(ends(), "gossip", gossip(node.clone(), news)));
-    runtime.spawn(essential(ends(), "disk space", watch_space(node.clone())));
+    essential(node, runtime, "formation", form(node.clone(), birth, hellos));
+    essential(node, runtime, "reconcile", reconcile(node.clone(), found));
+    essential(node, runtime, "departed", tell_departed(node.clone()));
+    essential(node, runtime, "heal", heal::heal(node.clone()));
+    essential(node, runtime, "gossip", gossip(node.clone(), news));
+    essential(node, runtime, "disk space", watch_space(node.clone()));
     if node.cfg.postmortem_topics {
-        runtime.spawn(postmortem::publish(node.clone()));
+        task::spawn_on(runtime, "postmortems", postmortem::publish(node.clone()));
     }
 }
 
 /// A task this broker cannot live without: a panic ends the broker, instead of leaving one that
 /// only seems to work.
-async fn essential(plumbing: Arc<Plumbing>, name: &'static str, task: impl Future<Output = ()>) {
-    if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
-        let panicked = panics::caught(PanicRoom::Task, payload);
-        plumbing.fatal(FatalReason::Panic, &format!("task {name}: {panicked}"));
-    }
+fn essential(
+    node: &Arc<Node>,
+    runtime: &Handle,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let plumbing = node.plumbing.clone();
+    task::spawn_on(runtime, name, async move {
+        if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
+            let panicked = panics::caught(PanicRoom::Task, payload);
+            plumbing.fatal(FatalReason::Panic, &format!("task {name}: {panicked}"));
+        }
+    });
 }
 
 /// Runs formation until the cluster is born, then opens the metadata group and registers.
@@ -151,12 +158,13 @@ async fn born(node: &Arc<Node>, birth: &Birth) {
         }
     }
     let config = boot::default_config(&node.defaults);
-    tokio::spawn(adopt_quorum(node.clone(), birth.clone()));
+    task::spawn("adopt quorum", adopt_quorum(node.clone(), birth.clone()));
     if founder && let Some(spec) = boot::metadata_spec(birth, node.cfg.broker, config) {
         let spec = Box::new(spec);
         node.plumbing.shards.of(GroupId::METADATA).tell(Input::Create { spec }).await;
     }
-    tokio::spawn(register(node.clone(), (!founder).then(|| birth.clone())));
+    let joins = (!founder).then(|| birth.clone());
+    task::spawn("register", register(node.clone(), joins));
 }
 
 /// Tells the cluster where this broker listens, until it is heard.

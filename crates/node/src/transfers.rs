@@ -254,7 +254,8 @@ impl Plumbing {
         let group = wish.group;
         if let Some(news) = self.transfers.take(wish) {
             let this = self.clone();
-            self.runtime.spawn(async move { this.fill_group(group, &news).await });
+            let fill = async move { this.fill_group(group, &news).await };
+            telemetry::task::spawn_on(&self.runtime, "fill replica", fill);
         }
     }
 

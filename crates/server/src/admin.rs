@@ -1,5 +1,5 @@
 //! Admin HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, `/debug/groups`,
-//! `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/crash`,
+//! `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`, `/debug/crash`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
@@ -22,8 +22,9 @@ use node::{Crash, ElectionsPage, GroupView, NodeStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
-use telemetry::logging;
+use telemetry::trace::RequestsPage;
 use telemetry::watchdog::Stall;
+use telemetry::{logging, openmetrics};
 
 use crate::error::ServerError;
 
@@ -127,7 +128,8 @@ async fn ask<T: Send + 'static>(
     source: Arc<dyn Source>,
     question: impl FnOnce(&dyn Source) -> T + Send + 'static,
 ) -> Option<T> {
-    let asked = tokio::task::spawn_blocking(move || question(source.as_ref()));
+    let asked =
+        telemetry::task::spawn_blocking("admin question", move || question(source.as_ref()));
     tokio::time::timeout(ASK_MAX, asked).await.ok()?.ok()
 }
 
@@ -179,6 +181,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
         .route("/debug/crash", get(crash))
+        .route("/debug/requests", get(requests))
         .route("/admin/log", get(log_filter).post(set_log_level))
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
@@ -189,11 +192,16 @@ fn router(source: Arc<dyn Source>) -> Router {
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/crash\n\
+    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
       /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
-async fn metrics() -> impl IntoResponse {
+/// Prometheus' own text, or OpenMetrics with exemplars for whoever asks for it.
+async fn metrics(headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(openmetrics::is_wanted) {
+        return ([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], openmetrics::render());
+    }
     ([(header::CONTENT_TYPE, telemetry::export::CONTENT_TYPE)], telemetry::render())
 }
 
@@ -277,6 +285,11 @@ async fn crash(State(source): Shared) -> Json<Value> {
     Json(json!({ "ending": node::ending::begun(), "last": source.last_crash() }))
 }
 
+/// Where the time of produces and fetches goes, and the slowest of the last minute.
+async fn requests() -> Json<RequestsPage> {
+    Json(telemetry::trace::page())
+}
+
 async fn log_filter() -> Json<Value> {
     Json(json!({ "filter": logging::filter(), "rooms": logging::ROOMS }))
 }
@@ -337,7 +350,7 @@ async fn undrain(source: Shared) -> Response {
 
 /// 200 and where it stands, 409 and why it cannot be, 503 when nobody answers in time.
 async fn operate(State(source): Shared, order: Order) -> Response {
-    let asked = tokio::task::spawn_blocking(move || source.operate(order));
+    let asked = telemetry::task::spawn_blocking("admin order", move || source.operate(order));
     match tokio::time::timeout(ORDER_MAX, asked).await {
         Ok(Ok(Ok(page))) => Json(page).into_response(),
         Ok(Ok(Err(why))) => (StatusCode::CONFLICT, Json(json!({ "error": why }))).into_response(),
@@ -496,7 +509,10 @@ mod tests {
         let address = served(BootPhase::Ready, true);
         let many = (0..ASKING_MAX + 2).map(|_| {
             let address = address.clone();
-            tokio::spawn(async move { http::get(&address, "/debug/groups").await })
+            telemetry::task::spawn(
+                "test",
+                async move { http::get(&address, "/debug/groups").await },
+            )
         });
         let asked: Vec<_> = many.collect();
         tokio::time::sleep(Duration::from_millis(100)).await;

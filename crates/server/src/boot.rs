@@ -24,7 +24,7 @@ use telemetry::flight::{self, DumpReason};
 use telemetry::labels::{LogEvent, Loop, Phase};
 use telemetry::logging;
 use telemetry::watchdog::Finding;
-use telemetry::{Beat, log_limited};
+use telemetry::{Beat, log_limited, trace};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +51,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
         telemetry::silence::begin();
     }
     // Last out, so that every line is written.
+    #[cfg(feature = "console")]
+    logging::serve_console(options.console);
     let _log = logging::init(config.settings.log_format);
     telemetry::export::started();
     telemetry::panics::install();
@@ -61,6 +63,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     lifeline::raise_file_limit();
     announce(&config);
     check_ports(&config)?;
+
+    keep_traces(&config)?;
 
     let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
     let admin_port = admin.local_addr().ok().map(|address| address.port());
@@ -206,7 +210,7 @@ fn connection_runtime() -> Result<Runtime, ServerError> {
         .enable_all()
         .build()
         .map_err(ServerError::system("start the connections' runtime"))?;
-    runtime.spawn(async {
+    telemetry::task::spawn_on(runtime.handle(), "runtime probe", async {
         let beat = Beat::task(Loop::Runtime, 0);
         loop {
             beat.idle();
@@ -258,6 +262,18 @@ fn announce(config: &Config) {
             "default.replication.factor = 2 survives nothing: both replicas are the majority"
         );
     }
+}
+
+/// Before any request is served: what was kept from then on is shown at `/debug/requests`.
+fn keep_traces(config: &Config) -> Result<(), ServerError> {
+    let settings = &config.settings;
+    let setup = trace::Setup {
+        broker: settings.node_id,
+        endpoint: settings.tracing_otlp_endpoint.clone(),
+        slow_ns: settings.tracing_slow_ms * 1_000_000,
+        one_in: settings.tracing_sample_one_in,
+    };
+    trace::start(&setup).map_err(ServerError::Start)
 }
 
 fn node_config(config: &Config, admin_port: Option<u16>) -> NodeConfig {

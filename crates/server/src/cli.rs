@@ -44,6 +44,11 @@ pub struct ServerOptions {
     /// Die when this process dies (`glasslog dev` passes its own id).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent_pid: Option<u32>,
+    /// Where tokio-console may connect to; without it nobody can. Not for production: each wake-up
+    /// of a task is recorded.
+    #[cfg(feature = "console")]
+    #[arg(long, value_name = "IP:PORT")]
+    pub console: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]

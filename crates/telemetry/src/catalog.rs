@@ -370,6 +370,8 @@ catalogue! {
         log_lines_total: Counter [event: LogEvent];
         /// What telemetry could not keep.
         telemetry_dropped_total: Counter [kind: DropKind];
+        /// Requests whose spans were kept for the collector, by why.
+        requests_kept_total: Counter [why: KeptWhy];
         /// Times the flight recorder's rings were set aside: stall, panic, election, SIGUSR1.
         flight_dumps_total: Counter;
         /// Series of the last scrape.

@@ -32,6 +32,11 @@ pub(crate) fn wall_us() -> u64 {
     read(libc::CLOCK_REALTIME) / 1_000
 }
 
+/// Wall clock, nanoseconds since the Unix epoch; for what is only shown.
+pub(crate) fn wall_ns() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
 /// Nanoseconds on a scale of their own: subtract two of them, do nothing else.
 #[inline]
 pub fn mono_ns() -> u64 {

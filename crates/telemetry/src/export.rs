@@ -27,6 +27,21 @@ pub fn started() {
 
 /// All metrics in Prometheus' text format 0.0.4.
 pub fn render() -> String {
+    rendered(|families| {
+        let mut text = String::with_capacity(256 << 10);
+        for family in families {
+            // Family by family: one that does not encode must not hide the others.
+            let one = std::slice::from_ref(family);
+            if let Err(error) = TextEncoder::new().encode_utf8(one, &mut text) {
+                text.push_str(&format!("# {} does not encode: {error}\n", family.name()));
+            }
+        }
+        text
+    })
+}
+
+/// A text of all families that have something to show; what it cost is counted.
+pub(crate) fn rendered(write: impl FnOnce(&[MetricFamily]) -> String) -> String {
     let before_ns = clock::thread_cpu_ns();
     publish();
     let mut families: Vec<MetricFamily> =
@@ -34,14 +49,8 @@ pub fn render() -> String {
     families.extend(PROCESS.collect());
     families.push(stall::family(stall::records()));
     count_series(&mut families);
-    let mut text = String::with_capacity(256 << 10);
-    for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
-        // Family by family: one that does not encode must not hide the others.
-        if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut text)
-        {
-            text.push_str(&format!("# {} does not encode: {error}\n", family.name()));
-        }
-    }
+    families.retain(|family| !family.get_metric().is_empty());
+    let text = write(&families);
     let used_ns = clock::thread_cpu_ns().saturating_sub(before_ns);
     metrics().telemetry_cpu_seconds_total.add(used_ns);
     text

@@ -563,6 +563,25 @@ label_enum! {
         Postmortem = "postmortem",
         /// A ring of the flight recorder that could not be had or mirrored.
         FlightRing = "flight_ring",
+        /// A request, a leader's question or an election that the keeper of traces had no room
+        /// for, or an entry of a trace that no shard remembered.
+        Trace = "trace",
+        /// A span that did not reach the collector.
+        Span = "span",
+    }
+}
+
+label_enum! {
+    /// Why spans of a request are exported.
+    pub enum KeptWhy {
+        /// It took `tracing.slow.ms` or longer.
+        Slow = "slow",
+        /// It failed by the fault of a broker.
+        Failed = "failed",
+        /// Drawn: one in `tracing.sample.one.in`.
+        Sampled = "sampled",
+        /// A record of it carries a sampled `traceparent`.
+        Caller = "caller",
     }
 }
 
@@ -696,5 +715,6 @@ label_enum! {
         SteppedAside = "stepped_aside",
         LastCrash = "last_crash",
         FollowerDisagrees = "follower_disagrees",
+        TracesNotExported = "traces_not_exported",
     }
 }

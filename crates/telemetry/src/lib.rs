@@ -18,12 +18,15 @@ pub mod labels;
 pub mod lock;
 pub mod logging;
 pub mod metric;
+pub mod openmetrics;
 pub mod panics;
 pub mod probe;
 pub mod reference;
 pub mod silence;
 pub mod stall;
 pub mod stamps;
+pub mod task;
+pub mod trace;
 pub mod watchdog;
 
 /// For [`log_limited!`], so that callers need no dependency of their own.

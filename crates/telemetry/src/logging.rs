@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use model::limits;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::clock;
@@ -54,21 +54,53 @@ pub fn init(format: LogFormat) -> Option<LogGuard> {
         .finish(std::io::stderr());
     let counter = writer.error_counter();
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&base));
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(writer);
-    let started = match format {
-        LogFormat::Text => {
-            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
-        }
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    started.ok()?;
+    subscribe(format, writer, filter).ok()?;
     let _ = DROPPED.set(counter);
     let _ = LEVELS.set((handle, Mutex::new(Levels { base, rooms: BTreeMap::new() })));
     if let Err(error) = understood {
         tracing::warn!(asked, %error, "RUST_LOG is not understood: logging at info");
     }
     Some(LogGuard { _writer: guard })
+}
+
+type Filter = reload::Layer<EnvFilter, Registry>;
+
+#[cfg(not(feature = "console"))]
+fn subscribe(format: LogFormat, writer: NonBlocking, filter: Filter) -> Result<(), TryInitError> {
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(writer);
+    match format {
+        LogFormat::Text => {
+            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
+        }
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    }
+}
+
+#[cfg(feature = "console")]
+static CONSOLE: OnceLock<std::net::SocketAddr> = OnceLock::new();
+
+/// Lets tokio-console connect there; call it before [`init`].
+#[cfg(feature = "console")]
+pub fn serve_console(address: Option<std::net::SocketAddr>) {
+    if let Some(address) = address {
+        CONSOLE.get_or_init(|| address);
+    }
+}
+
+/// The filter is the log's alone: the console lives on what tokio says at the level `trace`.
+#[cfg(feature = "console")]
+fn subscribe(format: LogFormat, writer: NonBlocking, filter: Filter) -> Result<(), TryInitError> {
+    use tracing_subscriber::Layer;
+    let layer = fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let console = CONSOLE
+        .get()
+        .map(|address| console_subscriber::ConsoleLayer::builder().server_addr(*address).spawn());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(console).try_init()
 }
 
 /// Rooms that write lines. The pure ones say nothing themselves: `node` tells what they did.

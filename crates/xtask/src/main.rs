@@ -9,6 +9,7 @@ mod bench;
 mod cases;
 mod clients;
 mod cluster;
+mod collector;
 mod dashboards;
 mod fuzz;
 mod groups;

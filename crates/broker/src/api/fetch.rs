@@ -13,7 +13,7 @@ use model::{ErrorCode, GroupId, limits};
 use node::metadata::Image;
 use node::{Node, PartitionView, ViewState, Waiter};
 use telemetry::labels::FetchStage;
-use telemetry::metrics;
+use telemetry::{clock, metrics};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::api::fetch::{
     EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
@@ -22,7 +22,7 @@ use wire::api::fetch::{
 use wire::records::{BatchHeader, Compression};
 
 use crate::authorize::Authorized;
-use crate::call::{Call, Codes, Shared};
+use crate::call::{Call, Codes, Shared, Traced};
 use crate::dispatch::Api;
 use crate::topics;
 
@@ -45,6 +45,7 @@ impl Api for Fetch {
         call.flight.fetch_passed(FetchStage::Parse);
         poll.run(call).await;
         call.flight.fetch_passed(FetchStage::Read);
+        poll.tell(&mut call.flight.traced);
         respond(&request, poll.slots, call)
     }
 
@@ -72,6 +73,8 @@ struct Slot {
     state: Option<ViewState>,
     /// A guarded read said that the offset, above our high watermark, is not beyond the end.
     vouched: bool,
+    /// When that read was asked for and answered, for a trace.
+    guarded: Option<(u64, u64)>,
     error: ErrorCode,
     /// Where the asker's log leaves ours (KIP-595), if it does.
     diverging: Option<(i32, i64)>,
@@ -131,11 +134,19 @@ impl Poll {
             if failed || bytes >= self.min_bytes || Instant::now() >= self.deadline {
                 return;
             }
-            if !self.wait(&call.shared).await {
+            let woken = self.wait(&call.shared).await;
+            call.flight.fetch_passed(FetchStage::Wait);
+            if !woken {
                 return;
             }
-            call.flight.fetch_passed(FetchStage::Wait);
         }
+    }
+
+    /// What a trace of this request would tell beside its stages.
+    fn tell(&self, traced: &mut Traced) {
+        let first = self.slots.iter().find_map(|slot| slot.place.as_ref().ok());
+        traced.entry.group = first.map_or(0, |(group, _)| group.0);
+        traced.lease = self.slots.iter().find_map(|slot| slot.guarded);
     }
 
     /// One pass over all partitions; returns the bytes found.
@@ -194,6 +205,7 @@ impl Slot {
             place,
             state: None,
             vouched: false,
+            guarded: None,
             diverging: None,
             records: Vec::new(),
         }
@@ -265,7 +277,10 @@ impl Slot {
     /// An offset above our high watermark: is it beyond the end, or are we behind?
     async fn beyond(&mut self, node: &Node, group: GroupId) -> ErrorCode {
         let within = Duration::from_millis(limits::GUARD_MS_MAX);
-        match node.guard(group, within).await {
+        let asked_ns = clock::mono_ns();
+        let guarded = node.guard(group, within).await;
+        self.guarded = Some((asked_ns, clock::mono_ns()));
+        match guarded {
             Ok(now) if self.asked.offset > now.high_watermark => ErrorCode::OffsetOutOfRange,
             Ok(_) => {
                 self.vouched = true;

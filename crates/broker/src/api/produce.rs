@@ -12,12 +12,13 @@ use node::budget::Charge;
 use node::metadata::Image;
 use node::{Ask, Produced, Refusal};
 use telemetry::labels::{InflightStage, ProduceStage};
+use telemetry::trace::{self, Caller, Entry};
 use telemetry::{Stamps, clock};
 use wire::api::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
-use wire::records::{BatchHeader, BatchRules, validate};
+use wire::records::{BatchHeader, BatchRules, first_header, validate};
 use wire::{RequestFrame, WireError, encode_response};
 
 use crate::authorize::Authorized;
@@ -112,7 +113,7 @@ async fn queue_one(
     data: PartitionProduceData,
     terms: &Terms,
     image: &Image,
-    call: &Call,
+    call: &mut Call,
     charge: &mut Charge,
 ) -> Part {
     let index = data.index;
@@ -127,6 +128,8 @@ async fn queue_one(
         let refusal = Refusal { code, why: "this broker does not lead the partition".to_owned() };
         return Part { index, group: Some(group), queued: Err(refusal) };
     }
+    note_caller(call, group, &records);
+    let node = &call.shared.node;
     if let Err(refusal) = opening::check(node, &header, &records).await {
         return Part { index, group: Some(group), queued: Err(refusal) };
     }
@@ -135,6 +138,19 @@ async fn queue_one(
     let ask = node.produce(group, batch, Some(share), terms.acks, terms.within).await;
     let waits = terms.acks != 0;
     Part { index, group: Some(group), queued: Ok(waits.then_some(ask)) }
+}
+
+/// What a trace of this request would begin with: a partition, and who asked for it, if a record
+/// says so and anybody would see it.
+fn note_caller(call: &mut Call, group: GroupId, records: &[u8]) {
+    let traced = &mut call.flight.traced;
+    if traced.entry.group == 0 {
+        traced.entry.group = group.0;
+    }
+    if traced.caller.is_none() && trace::is_on() {
+        let header = first_header(records, trace::TRACEPARENT, limits::TRACE_HEADERS_MAX);
+        traced.caller = header.and_then(Caller::parse);
+    }
 }
 
 /// Everything that can be refused before a partition is asked.
@@ -180,7 +196,7 @@ fn patience(acks: i16, timeout_ms: i32) -> Duration {
 async fn finish(topics: Vec<Topic>, acks: i16, mut call: Call) -> Result<Reply, WireError> {
     let mut codes = Codes::default();
     let mut response = ProduceResponse::default();
-    let mut slowest: Option<Produced> = None;
+    let mut slowest: Option<(Entry, Produced)> = None;
     for topic in topics {
         let mut answered = TopicProduceResponse {
             name: topic.key.name,
@@ -188,20 +204,23 @@ async fn finish(topics: Vec<Topic>, acks: i16, mut call: Call) -> Result<Reply, 
             partition_responses: Vec::with_capacity(topic.parts.len()),
         };
         for part in topic.parts {
+            let group = part.group;
             let (partition, produced) = answer(part, &call, &mut response.node_endpoints).await;
             codes.add(partition.error_code);
             answered.partition_responses.push(partition);
-            if let Some(produced) = produced
-                && slowest
-                    .is_none_or(|other| produced.stages.committed_ns > other.stages.committed_ns)
+            if let (Some(group), Some(produced)) = (group, produced)
+                && slowest.is_none_or(|(_, s)| produced.stages.committed_ns > s.stages.committed_ns)
             {
-                slowest = Some(produced);
+                slowest = Some((entry(group, &produced), produced));
             }
         }
         response.responses.push(answered);
     }
-    if let (Some(produced), Stamped::Produce(stamps)) = (slowest, &mut call.flight.stamps) {
+    call.flight.traced.fault = codes.fault();
+    if let (Some((entry, produced)), Stamped::Produce(stamps)) = (slowest, &mut call.flight.stamps)
+    {
         mark(stamps, &produced);
+        call.flight.traced.entry = entry;
     }
     call.flight.produce_waits(ProduceStage::Apply, InflightStage::ProduceAck);
     let outcome = codes.outcome();
@@ -267,6 +286,11 @@ fn redirect(
             rack: image.broker(leader.broker).and_then(|broker| broker.rack.clone()),
         });
     }
+}
+
+fn entry(group: GroupId, produced: &Produced) -> Entry {
+    let Produced { base_offset, index, term, .. } = *produced;
+    Entry { group: group.0, index, term, base_offset }
 }
 
 /// The shard stamps boot time; the difference to the shown scale is taken now.

@@ -40,7 +40,7 @@ pub(super) async fn replies(
                 _ => End::Io(error),
             };
         }
-        reply.call.flight.sent(reply.outcome);
+        reply.call.sent(reply.outcome);
         unanswered.fetch_sub(1, Ordering::Relaxed);
         if reply.close {
             return End::Closed;

@@ -237,7 +237,11 @@ impl Peers {
         let (listen, server_task) =
             server::serve(&cfg.listen, registry.clone(), stopped.clone()).await?;
         let mut tasks = vec![server_task];
-        tasks.extend(links.values().map(|link| tokio::spawn(link.clone().keep(stopped.clone()))));
+        let keep = |link: &Arc<Link>| {
+            let kept = link.clone().keep(stopped.clone());
+            telemetry::task::spawn("peer link", kept)
+        };
+        tasks.extend(links.values().map(keep));
         let tasks = Lock::new(LockClass::Peers, tasks);
         let links = RwLock::new(LockClass::Links, links);
         Ok(Peers { links, identity, inbound, registry, listen, stop, tasks })
@@ -252,7 +256,7 @@ impl Peers {
         let (identity, inbound) = (self.identity.clone(), self.inbound.clone());
         let link = Arc::new(Link::new(broker, address.to_owned(), identity, inbound)?);
         self.links.write().insert(broker, link.clone());
-        let task = tokio::spawn(link.keep(self.stop.subscribe()));
+        let task = telemetry::task::spawn("peer link", link.keep(self.stop.subscribe()));
         self.tasks.lock().push(task);
         Ok(())
     }

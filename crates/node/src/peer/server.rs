@@ -314,7 +314,7 @@ pub(super) async fn serve(
         .http2_max_pending_accept_reset_streams(Some(limits::PEER_STREAMS_MAX as usize))
         .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(keepalive));
-    let task = tokio::spawn(async move {
+    let task = telemetry::task::spawn("peer listener", async move {
         let serving = async { stop(&mut until).await };
         if let Err(error) = server.serve_with_incoming_shutdown(door, incoming, serving).await {
             log_limited!(error, LogEvent::PeerLost, %error, "the peer listener failed");

@@ -165,7 +165,8 @@ impl<R> Member<R> {
             }
         }
         self.retire_tail();
-        out.events.push(Event::Applied { group, entries: count });
+        let last_index = last.map_or(0, |(index, _)| index);
+        out.events.push(Event::Applied { group, entries: count, last: last_index });
         if self.held.is_none() {
             out.segments.push(SegmentWork::Append { group, entries: work });
         }

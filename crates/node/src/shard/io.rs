@@ -372,6 +372,8 @@ pub enum Event {
     Applied {
         group: GroupId,
         entries: usize,
+        /// Index of the last of them.
+        last: u64,
     },
     Committed {
         group: GroupId,

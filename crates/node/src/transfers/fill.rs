@@ -298,7 +298,7 @@ impl Fill<'_> {
         &self,
         f: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Failed> {
-        let mut running = tokio::task::spawn_blocking(f);
+        let mut running = telemetry::task::spawn_blocking("write snapshot", f);
         let every = Duration::from_millis(limits::SNAPSHOT_SIGN_MS);
         // Never left alone: what it writes to must not be another's before it has ended.
         let done = loop {

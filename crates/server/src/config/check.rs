@@ -103,6 +103,28 @@ impl<C: Check> Check for Maybe<C> {
     }
 }
 
+/// `http://host:port`, and nothing behind it.
+pub struct Collector;
+
+impl Check for Collector {
+    type Out = String;
+    fn accept(&self, raw: &Raw) -> Result<String, Option<String>> {
+        let text = raw.text().ok_or(None)?;
+        let address = text.strip_prefix("http://").ok_or(None)?;
+        let address = address.strip_suffix('/').unwrap_or(address);
+        let (host, port) = address.rsplit_once(':').ok_or(None)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let sound = !host.is_empty() && host.len() <= 255 && host.chars().all(plain);
+        match port.parse::<u16>() {
+            Ok(port) if sound && port > 0 => Ok(format!("http://{address}")),
+            _ => Err(None),
+        }
+    }
+    fn allowed(&self) -> String {
+        "http://host:port".into()
+    }
+}
+
 /// `true` or `false`.
 pub struct Flag;
 

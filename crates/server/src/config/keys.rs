@@ -10,8 +10,8 @@ use model::{ClusterId, SyncPolicy, limits};
 use telemetry::logging::LogFormat;
 
 use super::check::{
-    Bind, Check, Directory, Flag, Maybe, OneOf, Only, Parsed, Text, Unlimited, Whole, broker_list,
-    listener_list,
+    Bind, Check, Collector, Directory, Flag, Maybe, OneOf, Only, Parsed, Text, Unlimited, Whole,
+    broker_list, listener_list,
 };
 use super::endpoint::{Address, InitialBroker, Listener};
 use super::file::Values;
@@ -226,6 +226,14 @@ settings! {
     /// Write a post-mortem of every election and stall to the internal topics
     /// __glasslog.elections and __glasslog.stalls.
     postmortem_topics_enable: bool = "postmortem.topics.enable", true, Flag;
+    /// Collector that takes traces over OTLP and gRPC, http://host:port. Empty: none are kept.
+    tracing_otlp_endpoint: Option<String> = "tracing.otlp.endpoint", "", Maybe(Collector);
+    /// A produce or fetch that takes so long, beyond a long poll's wait, is kept as a trace.
+    /// Kept as well: what fails by a broker's fault, and what carries a sampled traceparent in a
+    /// header of its first record.
+    tracing_slow_ms: u64 = "tracing.slow.ms", 500, Whole(1..=3_600_000);
+    /// One in so many requests is kept as a trace whatever it took. 0: none.
+    tracing_sample_one_in: u64 = "tracing.sample.one.in", 0, Whole(0..=1_000_000_000);
     /// Threads that run raft groups. 0: half the cores, at least one.
     shards: usize = "shards", 0, Whole(0..=256);
 }

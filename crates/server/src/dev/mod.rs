@@ -194,7 +194,8 @@ impl Run {
             Ok(process) => {
                 let (pid, log_from) = (process.pid, process.log_from);
                 let events = self.events.clone();
-                let observer = tokio::spawn(observe::watch(place.clone(), pid, log_from, events));
+                let watch = observe::watch(place.clone(), pid, log_from, events);
+                let observer = telemetry::task::spawn("observe broker", watch);
                 self.running[at] = Some(Running { process, observer });
                 Event::Spawned { id, pid }
             }

@@ -52,7 +52,10 @@ impl Process {
         let child = command.spawn()?;
         let pid = child.id().expect("a process that was not waited for has an id");
         let (signals, orders) = mpsc::channel(SIGNALS_MAX);
-        tokio::spawn(watch(place.clone(), child, log_from, orders, events));
+        telemetry::task::spawn(
+            "watch broker",
+            watch(place.clone(), child, log_from, orders, events),
+        );
         Ok(Process { pid, log_from, signals })
     }
 

@@ -261,7 +261,7 @@ impl Ring {
 
 /// Pages that are not touched cost nothing, so a quiet loop's ring is small.
 #[allow(unsafe_code)]
-fn zeroed(count: usize) -> Box<[AtomicU64]> {
+pub(crate) fn zeroed(count: usize) -> Box<[AtomicU64]> {
     let words = Box::<[AtomicU64]>::new_zeroed_slice(count);
     // SAFETY: an AtomicU64 has the representation of a u64, for which zero is a value.
     unsafe { words.assume_init() }

@@ -6,7 +6,7 @@ use model::{ApiKey, ErrorCode};
 use crate::family::Local;
 use crate::labels::{ConnectionOutcome, FetchStage, FrameRefusedWhy, Outcome, ProduceStage};
 use crate::stamps::Stamps;
-use crate::{flight, metrics};
+use crate::{flight, metrics, trace};
 
 struct Shares {
     requests: Local<ApiKey>,
@@ -52,6 +52,7 @@ pub fn produced(stamps: &Stamps<ProduceStage>) {
     SHARES.with(|shares| {
         stamps.stages().for_each(|(stage, ns)| shares.produce.at(stage).observe(ns));
     });
+    trace::record(&trace::Way::Produce(*stamps));
 }
 
 /// A fetch request is over: all its stages at once.
@@ -60,6 +61,7 @@ pub fn fetched(stamps: &Stamps<FetchStage>) {
     SHARES.with(|shares| {
         stamps.stages().for_each(|(stage, ns)| shares.fetch.at(stage).observe(ns));
     });
+    trace::record(&trace::Way::Fetch(*stamps));
 }
 
 /// An error code went into a reply.

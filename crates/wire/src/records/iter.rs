@@ -138,6 +138,27 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
+/// The value of the first record's header `key`, of an uncompressed batch. Looks at no more than
+/// `headers_max` headers and copies nothing; a batch that is none, or lies, has no such header.
+pub fn first_header<'a>(batch: &'a [u8], key: &[u8], headers_max: usize) -> Option<&'a [u8]> {
+    let header = BatchHeader::parse(batch).ok()?;
+    if header.compression() != Some(Compression::None) || header.records_count < 1 {
+        return None;
+    }
+    let mut cursor = Cursor { bytes: batch.get(BATCH_HEADER_LEN..)? };
+    let length = usize::try_from(cursor.varint().ok()?).ok()?;
+    let mut record = Cursor { bytes: cursor.take(length)? };
+    record.take(1)?;
+    record.varlong().ok()?;
+    record.varint().ok()?;
+    record.nullable().ok()?;
+    record.nullable().ok()?;
+    let left = record.varint().ok()?.min(i32::try_from(headers_max).unwrap_or(i32::MAX));
+    let mut headers = RecordHeaders { left, bytes: record.bytes };
+    let found = headers.find(|header| header.key == key)?;
+    found.value
+}
+
 /// A varint ran past its bytes or its width.
 struct Overrun;
 
@@ -184,5 +205,61 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         self.take(length as usize).map(Some).ok_or(Overrun)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// A batch of one record without key and value, with these headers.
+    fn batch(headers: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut record = BytesMut::from(&[0, 0, 0, 1, 1][..]);
+        put_varint(&mut record, headers.len() as i32);
+        for (key, value) in headers {
+            for part in [key, value] {
+                put_varint(&mut record, part.len() as i32);
+                record.extend_from_slice(part);
+            }
+        }
+        let mut batch = BytesMut::from(&[0; BATCH_HEADER_LEN][..]);
+        batch[AT_MAGIC] = 2;
+        batch[AT_RECORDS_COUNT + 3] = 1;
+        put_varint(&mut batch, record.len() as i32);
+        batch.extend(record);
+        let length = (batch.len() - BATCH_OVERHEAD) as i32;
+        batch[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+        batch.to_vec()
+    }
+
+    #[test]
+    fn the_first_records_header_is_found_within_the_bound() {
+        let sound = batch(&[(b"a", b"1"), (b"trace", b"xyz"), (b"trace", b"later")]);
+        assert_eq!(first_header(&sound, b"trace", 8), Some(&b"xyz"[..]));
+        assert_eq!(first_header(&sound, b"trace", 1), None, "beyond the bound");
+        assert_eq!(first_header(&sound, b"none", 8), None);
+        let mut packed = sound.clone();
+        packed[AT_ATTRIBUTES + 1] = Compression::Gzip as u8;
+        assert_eq!(first_header(&packed, b"trace", 8), None, "compressed");
+    }
+
+    #[test]
+    fn no_cut_and_no_foreign_byte_makes_it_panic() {
+        let sound = batch(&[(b"trace", b"0123456789")]);
+        for cut in 0..sound.len() {
+            let _ = first_header(&sound[..cut], b"trace", 8);
+        }
+        for at in 0..sound.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = sound.clone();
+                bytes[at] = value;
+                let _ = first_header(&bytes, b"trace", usize::MAX);
+            }
+        }
+        for length in 0..200 {
+            assert_eq!(first_header(&vec![0xff; length], b"trace", 8), None);
+        }
     }
 }

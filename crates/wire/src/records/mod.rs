@@ -28,7 +28,7 @@ mod validate;
 
 pub use build::{BatchBuilder, put_varint, put_varlong};
 pub use header::{BatchHeader, Compression, TimestampType};
-pub use iter::{Record, RecordHeader, RecordHeaders, Records};
+pub use iter::{Record, RecordHeader, RecordHeaders, Records, first_header};
 pub use opened::{Opened, RecordAt};
 pub use stamp::{Stamping, base_offset_of, stamp};
 pub use validate::{BatchRules, validate, validate_compressed};

@@ -19,3 +19,4 @@ pub mod planted;
 pub mod shutdown;
 pub mod snapshots;
 pub mod steady;
+pub mod traces;

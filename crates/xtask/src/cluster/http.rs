@@ -9,31 +9,42 @@ const BODY_BYTES_MAX: u64 = 32 << 20;
 
 /// The status and body of `GET path`.
 pub fn get(at: SocketAddr, path: &str) -> Result<(u16, String), String> {
-    ask(at, "GET", path)
+    get_as(at, path, "*/*").map(|(status, _, body)| (status, body))
+}
+
+/// The status, the headers and the body of `GET path` in a format.
+pub fn get_as(at: SocketAddr, path: &str, accept: &str) -> Result<(u16, String, String), String> {
+    ask(at, "GET", path, accept)
 }
 
 /// The status and body of `POST path`, without a body of its own.
 pub fn post(at: SocketAddr, path: &str) -> Result<(u16, String), String> {
-    ask(at, "POST", path)
+    ask(at, "POST", path, "*/*").map(|(status, _, body)| (status, body))
 }
 
-fn ask(at: SocketAddr, verb: &str, path: &str) -> Result<(u16, String), String> {
-    let text = request(at, verb, path).map_err(|error| format!("{verb} {at}{path}: {error}"))?;
+fn ask(
+    at: SocketAddr,
+    verb: &str,
+    path: &str,
+    accept: &str,
+) -> Result<(u16, String, String), String> {
+    let text = request(at, verb, path, accept);
+    let text = text.map_err(|error| format!("{verb} {at}{path}: {error}"))?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no end of headers")?;
     let status = head
         .split_whitespace()
         .nth(1)
         .and_then(|word| word.parse().ok())
         .ok_or_else(|| format!("{verb} {at}{path}: no status in `{head}`"))?;
-    Ok((status, body.to_owned()))
+    Ok((status, head.to_owned(), body.to_owned()))
 }
 
-fn request(address: SocketAddr, verb: &str, path: &str) -> std::io::Result<String> {
+fn request(address: SocketAddr, verb: &str, path: &str, accept: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     // 1.0 asks for an unchunked body that ends with the connection.
-    write!(stream, "{verb} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?;
+    write!(stream, "{verb} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.take(BODY_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

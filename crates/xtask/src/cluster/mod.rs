@@ -257,6 +257,11 @@ impl Cluster {
         self.ports(id).kafka
     }
 
+    /// Where one broker's admin pages are.
+    pub fn admin(&self, id: i32) -> SocketAddr {
+        self.ports(id).admin
+    }
+
     /// Runs `glasslog` with these words and a broker's admin listener; what it prints.
     pub fn order(&self, id: i32, words: &[&str], limit: Duration) -> Result<String, String> {
         let mut command = Command::new(workspace::program("glasslog"));

@@ -67,6 +67,11 @@ fn what_it_missed() -> Row {
                 format!("{} > 0", rate("glasslog_telemetry_dropped_total", "instance, kind")),
             ),
             lines(
+                "Requests kept whole, by why",
+                "Requests kept at /debug/requests and as traces; many slow or failed ones are worth a look there.",
+            )
+            .of("{{why}}", rate("glasslog_requests_kept_total", "why")),
+            lines(
                 "Log lines, by event",
                 "Lines written, by kind: what repeats here repeats in the broker.",
             )

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     ("client-rdkafka", &[]),
     ("client-rskafka", &[]),
+    ("collector", &[]),
     ("decoders", &["model", "wire", "consensus", "storage", "node"]),
 ];
 

@@ -122,7 +122,7 @@ impl Proxy {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap().to_string();
         let (mode, modes) = watch::channel(Mode::Forward);
-        let task = tokio::spawn(async move {
+        let task = telemetry::task::spawn("test", async move {
             let mut held = Vec::new();
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut modes = modes.clone();
@@ -132,7 +132,7 @@ impl Proxy {
                     Mode::Mute => held.push(near),
                     Mode::Forward => {
                         let target = target.clone();
-                        tokio::spawn(async move {
+                        telemetry::task::spawn("test", async move {
                             let Ok(mut far) = tokio::net::TcpStream::connect(target).await else {
                                 return;
                             };

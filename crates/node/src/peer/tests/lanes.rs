@@ -81,11 +81,14 @@ async fn a_stalled_bulk_lane_hands_back_at_its_bound_and_holds_no_heartbeat_up()
     let at = listener.local_addr().unwrap().to_string();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     let server = tonic::transport::Server::builder();
-    tokio::spawn(server.serve_with_incoming_shutdown(
-        PeerServer::new(stalled),
-        incoming,
-        std::future::pending(),
-    ));
+    telemetry::task::spawn(
+        "test",
+        server.serve_with_incoming_shutdown(
+            PeerServer::new(stalled),
+            incoming,
+            std::future::pending(),
+        ),
+    );
     let own = identity(1, 11, Some(CLUSTER));
     let mut one = TestBroker::start(own, "127.0.0.1:0", &[(2, &at)]).await;
     one.until_connected(2).await;
@@ -238,7 +241,7 @@ async fn three_brokers_started_one_by_one_form_a_cluster() -> Threads {
     for id in [3, 1, 2] {
         let listen = &at[id as usize - 1];
         let broker = TestBroker::start(identity(id, 10, None), listen, &others).await;
-        forming.push(tokio::spawn(form(broker, id)));
+        forming.push(telemetry::task::spawn("test", form(broker, id)));
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     let mut brokers = Vec::new();

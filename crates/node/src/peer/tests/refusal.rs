@@ -149,7 +149,8 @@ async fn another_directory_under_a_streaming_broker_id_is_refused() {
     hold.send(opening).await.unwrap();
     let mut client = first.client.clone();
     let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
-    let streaming = tokio::spawn(async move { client.control(stream).await.map(drop) });
+    let streaming =
+        telemetry::task::spawn("test", async move { client.control(stream).await.map(drop) });
     let mut second = Liar::connect(&broker, 2, 22).await;
     second.hello.directory = Bytes::from_static(&[9; 16]);
     let mut refused = second.shake().await;
