@@ -1,6 +1,5 @@
 //! What can be done to one broker's process besides stopping and killing it.
 
-use std::net::SocketAddr;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -61,11 +60,6 @@ impl Cluster {
             (200, _) => Ok(()),
             (status, body) => Err(format!("POST {path} of broker {id}: {status} {body}")),
         }
-    }
-
-    /// Where one broker serves its metrics and pages.
-    pub fn admin(&self, id: i32) -> SocketAddr {
-        self.ports(id).admin
     }
 
     /// One scrape of one broker.
