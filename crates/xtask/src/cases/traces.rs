@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 /// Shorter than leaders are patient with silent followers, longer than what counts as slow.
 const STILL: Duration = Duration::from_millis(1_000);
+/// A client's way to its first record.
+const CONNECT: Duration = Duration::from_millis(500);
 const SLOW_MS: f64 = 500.0;
 /// OTLP's name of a span that serves a request.
 const SERVER: &str = "SPAN_KIND_SERVER";
@@ -90,19 +92,34 @@ fn elections(collector: &Collector) -> Result<String, String> {
     Ok(format!("{}: {ballots}", span.attribute("glasslog.group.name")))
 }
 
-/// One record by librdkafka, with headers; what it took.
+/// librdkafka with one record to send, headers included.
 fn produce(cluster: &Cluster, name: &str, headers: &[&str]) -> Result<Job, String> {
+    let mut job = producer(cluster, name, &cluster.bootstrap(), headers)?;
+    feed(&mut job)?;
+    Ok(job)
+}
+
+/// librdkafka that connects and waits for its record.
+fn producer(
+    cluster: &Cluster,
+    name: &str,
+    bootstrap: &str,
+    headers: &[&str],
+) -> Result<Job, String> {
     let mut command = Command::new("kcat");
-    command.args(["-P", "-E", "-b", &cluster.bootstrap(), "-t", TOPIC, "-p", "0"]);
+    command.args(["-P", "-E", "-b", bootstrap, "-t", TOPIC, "-p", "0"]);
     command.args(["-X", "acks=all", "-X", "client.id=storyteller"]);
     for header in headers {
         command.args(["-H", header]);
     }
     command.stdin(Stdio::piped());
-    let mut job = Job::spawn(name, command, cluster.dir())?;
+    Job::spawn(name, command, cluster.dir())
+}
+
+/// Its record, and that there will be no other.
+fn feed(job: &mut Job) -> Result<(), String> {
     let mut input = job.stdin().ok_or("no standard input")?;
-    std::io::Write::write_all(&mut input, b"a record\n").map_err(|error| error.to_string())?;
-    Ok(job)
+    std::io::Write::write_all(&mut input, b"a record\n").map_err(|error| error.to_string())
 }
 
 fn called(cluster: &Cluster, collector: &Collector) -> Result<String, String> {
@@ -224,15 +241,19 @@ fn slow(cluster: &mut Cluster, collector: &Collector) -> Result<String, String> 
     let followers: Vec<i32> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
     let before: BTreeSet<String> =
         roots(collector).into_iter().map(|root| root.trace().to_owned()).collect();
+    // Connected before, and to the leader alone: a stopped broker would hold up the client.
+    let mut job = producer(cluster, "slow", &cluster.address(leader), &[])?;
+    std::thread::sleep(CONNECT);
     for id in &followers {
         cluster.signal(*id, "STOP")?;
     }
-    let sent = produce(cluster, "slow", &[]);
+    let fed = feed(&mut job);
     std::thread::sleep(STILL);
     for id in &followers {
         cluster.signal(*id, "CONT")?;
     }
-    sent?.wait(LIMIT)?;
+    fed?;
+    job.wait(LIMIT)?;
     let fresh = |span: &Span| {
         span.attribute("glasslog.kept") == "slow"
             && span.parent().is_empty()
