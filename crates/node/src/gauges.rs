@@ -99,7 +99,9 @@ impl ShardGauges {
         metrics().raft_peer_lag_entries_max.set(self.peer_lag_max);
         publish_starved(&self.starved_ms);
         let lease_ms = self.lease_ms_min.unwrap_or(0);
-        metrics().lease_remaining_seconds_min.set((lease_ms * 1_000_000) as i64);
+        // The lease of a group's only replica never ends.
+        let lease_ns = i64::try_from(lease_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        metrics().lease_remaining_seconds_min.set(lease_ns);
     }
 }
 
