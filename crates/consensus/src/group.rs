@@ -194,15 +194,13 @@ impl Group {
         let mut report = None;
         match kind {
             MessageType::MsgHeartbeatResponse => {
-                let mut sent_ns = 0;
-                if let Some(stamp) = Stamp::cut_from(&mut msg.context) {
-                    if self.lease.echo(from.0, stamp) {
-                        sent_ns = stamp.boot_ns;
-                    }
-                    #[cfg(test)]
+                let stamp = Stamp::cut_from(&mut msg.context);
+                let own = stamp.filter(|stamp| self.lease.echo(from.0, *stamp));
+                #[cfg(test)]
+                if stamp.is_some() {
                     self.planted.echoed();
                 }
-                report = Some(Report::of(&msg, sent_ns));
+                report = Some(Report::of(&msg, own.map_or(0, |stamp| stamp.boot_ns)));
             }
             MessageType::MsgTimeoutNow => self.intent = Some(ElectionReason::Transfer),
             MessageType::MsgAppendResponse if !msg.reject && msg.term == self.term() => {

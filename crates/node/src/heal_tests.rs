@@ -75,7 +75,8 @@ impl Three {
         let peer =
             |(at, port)| InitialBroker { id: BrokerId(at as i32 + 1), address: address(port) };
         cfg.peers = peers.map(peer).collect();
-        let started = tokio::task::spawn_blocking(move || Node::start(cfg).unwrap());
+        let start = move || Node::start(cfg).unwrap();
+        let started = telemetry::task::spawn_blocking("start", start);
         self.nodes[at] = Some(started.await.unwrap());
     }
 

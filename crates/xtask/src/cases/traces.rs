@@ -176,7 +176,7 @@ fn whole(cluster: &Cluster, collector: &Collector, root: &Span) -> Result<String
     let leader = cluster.leader(TOPIC, 0)?.to_string();
     let start = Instant::now();
     let spans = loop {
-        let spans = collector.trace(&root.trace());
+        let spans = collector.trace(root.trace());
         match complete(&spans, &leader) {
             Ok(()) => break spans,
             Err(why) if start.elapsed() > LIMIT => return Err(why),
