@@ -95,12 +95,15 @@ impl Group {
     pub(crate) fn own_report(&self) -> Report {
         let log = &self.raw.raft.raft_log;
         let last_index = log.last_index();
-        Report {
-            last_index,
-            last_term: log.term(last_index).unwrap_or(0),
-            stamp: self.raw.store().stamp_at(last_index),
-            sent_ns: 0,
-        }
+        let last_term = log.term(last_index).unwrap_or(0);
+        Report { last_index, last_term, stamp: self.checksum_at(last_index, last_term), sent_ns: 0 }
+    }
+
+    /// The rolling checksum of the log up to this entry. `None` also while raft has replaced it,
+    /// and the view not yet: until the next Ready what is there is of another term.
+    fn checksum_at(&self, index: u64, term: u64) -> Option<u32> {
+        let view = self.raw.store();
+        if view.term_of(index) == Some(term) { view.stamp_at(index) } else { None }
     }
 
     /// What [`forgot`] tells a leader.
@@ -117,7 +120,7 @@ impl Group {
         let commit = self.commit_index();
         let (log, index) = (&self.raw.raft.raft_log, report.last_index);
         let own_term = if index <= log.last_index() { log.term(index).unwrap_or(0) } else { 0 };
-        let own_stamp = self.raw.store().stamp_at(index);
+        let own_stamp = self.checksum_at(index, own_term);
         let peer = self.peers.entry(from);
         if peer.reported_last != Some(index) || index >= commit {
             peer.grew_ns = now.boot_ns;
@@ -263,6 +266,34 @@ mod tests {
         for said in [forgot, other, content] {
             assert_eq!(said.matches(" says ").count(), 1, "{said}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_is_being_replaced_lends_its_checksum_to_nobody() {
+        let mut world = World::formed(3, 1);
+        let group = world.group(2);
+        let (index, log_term, term) = (group.last_index(), group.term(), group.term());
+        let append = |from, term, stamp| {
+            let context = LogEntry::encode_context(EntryKind::Batch, PrefixChecksum(stamp));
+            let entry = Entry { term, index: index + 1, context, ..Entry::default() };
+            let mut msg =
+                Message { from, to: 2, term, index, log_term, commit: 0, ..Message::default() };
+            msg.set_msg_type(MessageType::MsgAppend);
+            msg.mut_entries().push(entry);
+            msg
+        };
+        let mut reports = Vec::new();
+        let first = append(1, term, 7);
+        world.turn(2, |group, now, _| group.receive(now, ReplicaId(1), first));
+        let second = append(3, term + 1, 8);
+        world.turn(2, |group, now, _| {
+            reports.push(group.own_report());
+            group.receive(now, ReplicaId(3), second);
+            reports.push(group.own_report());
+        });
+        reports.push(world.group(2).own_report());
+        let told: Vec<_> = reports.iter().map(|r| (r.last_term - term, r.stamp)).collect();
+        assert_eq!(told, [(0, Some(7)), (1, None), (1, Some(8))]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use model::limits;
 
 use crate::flight::ring::zeroed;
-use crate::label_enum;
+use crate::{label_enum, silence};
 
 const WORDS: usize = 6;
 const RING: usize = limits::TRACE_MARKS;
@@ -85,6 +85,9 @@ impl Marks {
     /// Only for the shard's own thread.
     #[inline]
     pub fn mark(&self, mark: Mark) {
+        if !silence::is_on() {
+            return;
+        }
         let number = self.head.load(Ordering::Relaxed);
         let at = (number as usize % RING) * WORDS;
         let slot = &self.words[at..at + WORDS];

@@ -15,6 +15,7 @@ use super::request::Way;
 use crate::flight::ring::zeroed;
 use crate::label::Label;
 use crate::labels::{FetchStage, ProduceStage};
+use crate::silence;
 use crate::stamps::{Stages, Stamps};
 
 /// Durations from 16 us to 34 s in steps of a quarter of their power of two.
@@ -62,6 +63,9 @@ thread_local! {
 /// A request is over.
 #[inline]
 pub fn record(way: &Way) {
+    if !silence::is_on() {
+        return;
+    }
     OWN.with(|own| match way {
         Way::Produce(stamps) => add(&own[..TABLE], stamps, way.busy_ns()),
         Way::Fetch(stamps) => add(&own[TABLE..], stamps, way.busy_ns()),
