@@ -230,7 +230,9 @@ fn panic_in_apply(cluster: &mut Cluster) -> Result<String, String> {
         let found = groups.iter().find(|group| group["name"] == format!("{TOPIC}-0").as_str());
         found.cloned().ok_or_else(|| format!("broker {victim} does not show it"))
     };
-    let group = own(cluster)?["group"].as_u64().ok_or("a group has a number")?;
+    // Pages about groups are as of a second ago.
+    let shown = wait_for("its group", LIMIT, || own(cluster))?;
+    let group = shown["group"].as_u64().ok_or("a group has a number")?;
     cluster.plant(victim, "panic_in_apply", group)?;
     // Acknowledged by the others or not at all; asked again there.
     let _ = produce(cluster, victim);
