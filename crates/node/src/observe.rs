@@ -233,7 +233,7 @@ impl Observer {
                 match what {
                     HeldWhy::Panicked => metrics().panics_total.at(PanicRoom::Apply).inc(),
                     HeldWhy::Refused(name) => {
-                        metrics().invariant_violations_total.at(contradicted(name)).inc();
+                        violated(group.0, contradicted(name));
                     }
                 }
                 log_limited!(error, LogEvent::GroupHeld, group = group.0, index, %why, "machine held");
@@ -265,8 +265,7 @@ impl Observer {
             }
             Event::LedgerBroken { group, breach, durable, committed, applied } => {
                 let label = Invariant::from_name(breach.as_str()).unwrap_or(Invariant::Other);
-                kinds::invariant_violated(group.0, label);
-                metrics().invariant_violations_total.at(label).inc();
+                violated(group.0, label);
                 let (group, breach) = (group.0, breach.as_str());
                 log_limited!(
                     error,
@@ -280,8 +279,7 @@ impl Observer {
                 );
             }
             Event::AckedBeyondDurable { group, index, durable } => {
-                kinds::invariant_violated(group.0, Invariant::AckedBeyondDurable);
-                metrics().invariant_violations_total.at(Invariant::AckedBeyondDurable).inc();
+                violated(group.0, Invariant::AckedBeyondDurable);
                 log_limited!(
                     error,
                     LogEvent::InvariantViolated,
@@ -297,6 +295,12 @@ impl Observer {
             }
         }
     }
+}
+
+/// What must never happen, counted and for the flight recorder.
+fn violated(group: u64, invariant: Invariant) {
+    kinds::invariant_violated(group, invariant);
+    metrics().invariant_violations_total.at(invariant).inc();
 }
 
 /// The invariant that an entry breaks which a machine refuses.
@@ -373,7 +377,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
             kinds::suspected(group, *commit, *last_index, label);
             metrics().groups_suspected_total.at(label).inc();
             if label == SuspectReason::CommitBeyondLog {
-                metrics().invariant_violations_total.at(Invariant::CommitBeyondLog).inc();
+                violated(group, Invariant::CommitBeyondLog);
             }
             let why = why.as_str();
             log_limited!(
@@ -450,8 +454,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         E::FollowerDisagrees { peer, what, index, matched } => {
             let label = Invariant::from_name(&format!("follower_{}", what.as_str()));
             let label = label.unwrap_or(Invariant::Other);
-            kinds::invariant_violated(group, label);
-            metrics().invariant_violations_total.at(label).inc();
+            violated(group, label);
             let (peer, what) = (peer.0, what.as_str());
             log_limited!(
                 error,
@@ -466,8 +469,7 @@ fn consensus_event(group: GroupId, kind: GroupKind, event: &consensus::Event) {
         }
         E::InvariantViolated { invariant } => {
             let label = Invariant::from_name(invariant.as_str()).unwrap_or(Invariant::Other);
-            kinds::invariant_violated(group, label);
-            metrics().invariant_violations_total.at(label).inc();
+            violated(group, label);
             let invariant = invariant.as_str();
             log_limited!(
                 error,
