@@ -9,6 +9,7 @@ pub mod clients;
 pub mod damage;
 pub mod dev;
 pub mod diagnosis;
+pub mod doctor;
 pub mod elections;
 pub mod failover;
 pub mod groups;
