@@ -127,8 +127,10 @@ pub fn hung(case: &Case, verdicts: &mut Vec<Verdict>) {
 
 /// Links that are missing between two brokers that both answer.
 pub fn links(case: &Case, verdicts: &mut Vec<Verdict>) {
-    for page in case.now.pages() {
-        for peer in page.peers.iter().filter(|peer| !peer.connected && case.answers(peer.broker)) {
+    // A broker that stands still answers no handshake either: its stall is told already.
+    let moves = |broker| case.now.page_of(broker).is_some_and(|page| case.moves(page));
+    for page in case.now.pages().filter(|page| case.moves(page)) {
+        for peer in page.peers.iter().filter(|peer| !peer.connected && moves(peer.broker)) {
             let back = case.now.page_of(peer.broker);
             let mut back = back.iter().flat_map(|other| &other.peers);
             let way_back = back.any(|other| other.broker == page.broker && other.connected);
