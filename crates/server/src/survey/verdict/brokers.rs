@@ -117,7 +117,9 @@ fn told_of(case: &Case, broker: i32) -> Vec<String> {
 /// Brokers that answer and whose own state does not.
 pub fn hung(case: &Case, verdicts: &mut Vec<Verdict>) {
     for page in case.now.pages() {
-        let Some(error) = &page.error else { continue };
+        // A stall that is told explains it.
+        let stalled = page.lasting_stalls().next().is_some();
+        let Some(error) = page.error.as_ref().filter(|_| !stalled) else { continue };
         let title = format!("broker {}: its own state cannot be read", page.broker);
         let verdict = Verdict::new(Severity::Critical, "state_held", title).of(page.broker);
         let next = format!("`curl {}/debug/loops`: a thread holds a lock", admin_of(case, page));

@@ -12,6 +12,8 @@ const RECENT_MS: i64 = 60_000;
 const CHURN: usize = 3;
 /// Names in one line.
 const NAMES_SHOWN: usize = 5;
+/// Invariants that say nothing about records.
+const OF_THE_CODE: [&str; 3] = ["conf_change_inapplicable", "lock_order", "other"];
 /// A transfer that moved nothing for so long is named.
 const FILLING_MS: u64 = 30_000;
 
@@ -24,9 +26,19 @@ pub fn broken_invariants(case: &Case, verdicts: &mut Vec<Verdict>) {
                 "broker {}: {invariant} was seen ({count} times): what must never happen",
                 page.broker
             );
-            let verdict = Verdict::new(Severity::Critical, "invariant_broken", title);
-            let next = "keep the data directories and flight recorders of all brokers before any \
-                        restart. alerts/README.md#brokerdurabilityviolation";
+            let (severity, next) = match OF_THE_CODE.contains(&invariant) {
+                true => (
+                    Severity::Warning,
+                    "a bug to report, with its log and flight recorder; no record is at risk. \
+                     alerts/README.md#invariantbroken",
+                ),
+                false => (
+                    Severity::Critical,
+                    "keep the data directories and flight recorders of all brokers before any \
+                     restart. alerts/README.md#brokerdurabilityviolation",
+                ),
+            };
+            let verdict = Verdict::new(severity, "invariant_broken", title);
             verdicts.push(verdict.of(page.broker).next(next));
         }
         let ahead = page.number("glasslog_acked_beyond_durable_groups");
