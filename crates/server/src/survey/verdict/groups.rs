@@ -171,7 +171,8 @@ pub fn behind(case: &Case, verdicts: &mut Vec<Verdict>) {
     let explained = case.silent().next().is_some();
     let names = || {
         let all = case.now.pages().flat_map(|page| &page.troubled);
-        let behind = all.filter(|group| group.serving && group.isr < group.replicas);
+        let behind =
+            all.filter(|group| group.partition && group.serving && group.isr < group.replicas);
         some_of(&behind.map(|group| group.name.as_str()).collect::<Vec<_>>())
     };
     if under_min > 0.0 {
