@@ -54,9 +54,8 @@ async fn ask(address: SocketAddr, path: &str, headers: &str) -> TcpStream {
 /// Reads until `enough` says so.
 async fn read(stream: &mut TcpStream, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let reading = async {
-        while !enough(&bytes) && stream.read_buf(&mut bytes).await.unwrap() > 0 {}
-    };
+    let reading =
+        async { while !enough(&bytes) && stream.read_buf(&mut bytes).await.unwrap() > 0 {} };
     tokio::time::timeout(LIMIT, reading).await.expect("it comes");
     bytes
 }
