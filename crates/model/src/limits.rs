@@ -255,6 +255,8 @@ pub const BROKERS_MAX: usize = 1_000;
 pub const LISTENERS_PER_BROKER_MAX: usize = 16;
 /// Length of a host, a listener name or a rack.
 pub const BROKER_TEXT_LEN_MAX: usize = 255;
+/// Length of a peer's `host:port` for people.
+pub const ADMIN_ADDRESS_LEN_MAX: usize = BROKER_TEXT_LEN_MAX + 8;
 /// Length of one config value.
 pub const CONFIG_VALUE_LEN_MAX: usize = 32_767;
 /// Length of a topic name.
@@ -420,6 +422,12 @@ pub const HAND_OVER_MS_MAX: u64 = 5_000;
 pub const DEV_BROKERS_MAX: u16 = 9;
 /// `glasslog dev`: a broker that died is started again after this long, milliseconds.
 pub const DEV_RESTART_MS: u64 = 2_000;
+/// Brokers that one look at a cluster asks; those beyond are named and not asked.
+pub const SURVEY_BROKERS_MAX: usize = 256;
+/// On a broker's own page: groups in trouble, hottest partitions, elections.
+pub const SURVEY_TROUBLED_MAX: usize = 100;
+pub const SURVEY_HOTTEST_MAX: usize = 20;
+pub const SURVEY_ELECTIONS_MAX: usize = 30;
 /// `glasslog dev`: a broker is asked for its state this often, milliseconds.
 pub const DEV_POLL_MS: u64 = 500;
 /// `glasslog dev`: one answer of a broker's admin HTTP takes at most this long, milliseconds.

@@ -71,6 +71,9 @@ pub use shard::{
     QuorumReplica, QuorumStatus, Refusal,
 };
 pub use shutdown::Hurry;
-pub use status::{ElectionsPage, GroupView, NodeStatus, PeerView, Readiness, Trouble, UnderWay};
+pub use status::{
+    ElectionsPage, GroupView, NodeStatus, PeerView, Placed, PlacementView, Readiness, Trouble,
+    UnderWay, Unled,
+};
 pub use transfers::TransferView;
 pub use view::{PartitionView, ViewState, Waiter};

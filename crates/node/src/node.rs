@@ -137,7 +137,8 @@ impl Node {
         let birth = data_dir.birth().cloned();
         let offered = birth.as_ref().map(|birth| (birth.cluster, Bytes::from(birth.encode())));
         let incarnation = model::Incarnation(rand::random());
-        let identity = Identity::new(cfg.broker, directory, incarnation, offered);
+        let identity = Identity::new(cfg.broker, directory, incarnation, offered)
+            .with_admin(cfg.admin.clone());
         let (hosted, host) = Hosted::new().map_err(StartError::Thread)?;
         let runtime = hosted.handle();
         let (handles, inboxes) = (0..cfg.shards.max(1)).map(|_| ShardHandle::new()).unzip();

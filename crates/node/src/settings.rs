@@ -67,6 +67,8 @@ pub struct NodeConfig {
     pub recorded_threads: Option<u16>,
     /// Where metrics are served, also while this broker ends itself.
     pub admin_port: Option<u16>,
+    /// What peers are told of it: `host:port`; no host: every interface.
+    pub admin: String,
 }
 
 impl NodeConfig {
@@ -98,6 +100,7 @@ impl NodeConfig {
             postmortem_topics: false,
             recorded_threads: None,
             admin_port: None,
+            admin: String::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use machine::metadata;
 use model::GroupId;
 use serde::Serialize;
 
@@ -26,6 +27,8 @@ pub struct PeerView {
     pub connected: bool,
     pub dead: bool,
     pub last_error: Option<String>,
+    /// Where its admin HTTP is reached from here.
+    pub admin: Option<String>,
     pub queued_bytes: usize,
 }
 
@@ -45,6 +48,30 @@ pub struct Trouble {
     pub why: String,
 }
 
+/// Partitions whose leader this broker cannot name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Unled {
+    pub count: usize,
+    /// The first of them.
+    pub names: Vec<String>,
+}
+
+/// Where metadata wants the replicas of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlacementView {
+    pub name: String,
+    pub group: u64,
+    /// The preferred leader first.
+    pub replicas: Vec<Placed>,
+}
+
+/// One replica and its broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Placed {
+    pub replica: u64,
+    pub broker: i32,
+}
+
 /// Everything `/debug/groups` shows, from published state only.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeStatus {
@@ -53,6 +80,7 @@ pub struct NodeStatus {
     pub ready: bool,
     pub waiting_for: Vec<String>,
     pub journal_full: Option<&'static str>,
+    pub unled: Unled,
     pub peers: Vec<PeerView>,
     pub groups: Vec<GroupView>,
     pub quarantined: Vec<Trouble>,
@@ -84,6 +112,14 @@ pub struct ElectionsPage {
 /// Partitions named in one answer or log line.
 pub(crate) const NAMED_UNLED_MAX: usize = 5;
 
+/// What the metadata group calls itself.
+const METADATA_NAME: &str = "metadata";
+
+fn first(mut names: Vec<String>, most: usize) -> Vec<String> {
+    names.truncate(most);
+    names
+}
+
 impl Node {
     pub fn readiness(&self) -> Readiness {
         let mut waiting_for = self.waiting_for.lock().clone();
@@ -109,6 +145,32 @@ impl Node {
         unled.take(most).map(|(topic, p)| format!("{}-{}", topic.name, p.index)).collect()
     }
 
+    /// The placements of a topic's partitions, or of one that is called `name` (`orders-3`), or
+    /// of the metadata group.
+    pub fn placements(&self, name: &str) -> Vec<PlacementView> {
+        let image = self.image();
+        let view = |name: String, partition: &metadata::Partition| PlacementView {
+            name,
+            group: partition.group.0,
+            replicas: partition
+                .replicas
+                .iter()
+                .map(|at| Placed { replica: at.replica.0, broker: at.broker.0 })
+                .collect(),
+        };
+        let own = (name == METADATA_NAME).then(|| view(name.to_owned(), image.quorum()));
+        let whole = image.topic(name).into_iter();
+        let whole = whole.flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)));
+        let one = name.rsplit_once('-').and_then(|(topic, index)| {
+            let (topic, index) = (image.topic(topic)?, index.parse::<i32>().ok()?);
+            let partition = topic.partitions.iter().find(|partition| partition.index == index)?;
+            Some((topic, partition))
+        });
+        let all = whole.chain(one);
+        let named = all.map(|(topic, part)| view(format!("{}-{}", topic.name, part.index), part));
+        own.into_iter().chain(named).collect()
+    }
+
     /// Asks no shard: what they published last.
     pub fn status(&self) -> NodeStatus {
         let Readiness { ready, waiting_for } = self.readiness();
@@ -119,6 +181,7 @@ impl Node {
             connected: peer.connected,
             dead: peer.dead,
             last_error: peer.last_error,
+            admin: peer.admin,
             queued_bytes: peer.queued_bytes,
         });
         let groups = self.plumbing.views().into_iter().map(|view| GroupView {
@@ -129,12 +192,14 @@ impl Node {
         let unopened = self.plumbing.unopened().into_iter().map(|(id, found)| (id, found.why));
         let mut trouble: BTreeMap<GroupId, String> = unopened.collect();
         trouble.extend(self.plumbing.quarantined());
+        let unled = self.unled(usize::MAX);
         NodeStatus {
             broker: self.cfg.broker.0,
             cluster: self.cluster_id().map(|id| id.to_string()),
             ready,
             waiting_for,
             journal_full: self.plumbing.journal_full(),
+            unled: Unled { count: unled.len(), names: first(unled, NAMED_UNLED_MAX) },
             peers: peers.collect(),
             groups: groups.collect(),
             quarantined: trouble

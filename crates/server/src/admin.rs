@@ -1,5 +1,5 @@
-//! Admin HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, `/debug/groups`,
-//! `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`, `/debug/crash`,
+//! Admin HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, `/debug/broker`,
+//! `/debug/cluster`, `/debug/why`, `/debug/groups`, `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`, `/debug/crash`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -8,17 +8,17 @@
 //! `/admin` changes anything.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{FromRef, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
-use node::{Crash, ElectionsPage, GroupView, NodeStatus};
+use node::{Crash, ElectionsPage, GroupView, NodeStatus, PlacementView};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
@@ -27,6 +27,8 @@ use telemetry::watchdog::Stall;
 use telemetry::{logging, openmetrics};
 
 use crate::error::ServerError;
+use crate::survey;
+use crate::survey::digest::{self, Hot};
 
 /// Where the boot stands; the words of `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +56,15 @@ impl BootPhase {
 /// What the broker publishes about itself. Methods may meet a lock that a hung thread holds;
 /// they are called where that costs nothing but the answer.
 pub trait Source: Send + Sync + 'static {
+    /// Never waits.
+    fn broker(&self) -> i32;
     fn state(&self) -> NodeState;
     /// `None` before the node runs.
     fn groups(&self) -> Option<NodeStatus>;
     /// `None` before the node runs.
     fn elections(&self) -> Option<ElectionsPage>;
+    /// Where the replicas of a topic's partitions, or of one partition, are wanted.
+    fn placements(&self, name: &str) -> Vec<PlacementView>;
     /// How the life before this one ended, if not in order.
     fn last_crash(&self) -> Option<Crash>;
     /// Does what an operator asks; where it stands, or why it cannot be.
@@ -102,7 +108,7 @@ pub struct GroupsSummary {
 }
 
 impl GroupsSummary {
-    fn of(status: &NodeStatus) -> GroupsSummary {
+    pub fn of(status: &NodeStatus) -> GroupsSummary {
         let count = |wanted: fn(&GroupView) -> bool| {
             status.groups.iter().filter(|group| wanted(group)).count()
         };
@@ -156,7 +162,8 @@ pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), Serve
     let run = move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, router(source)).await
+            let own = own_address(&listener)?;
+            axum::serve(listener, router(source, &own)).await
         });
         if let Err(error) = served {
             tracing::error!(%error, "admin HTTP ended");
@@ -166,7 +173,35 @@ pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), Serve
     Ok(())
 }
 
-fn router(source: Arc<dyn Source>) -> Router {
+/// What handlers share.
+#[derive(Clone)]
+struct Admin {
+    source: Arc<dyn Source>,
+    hot: Arc<Hot>,
+    /// Where this broker's own admin HTTP answers to itself.
+    own: Arc<str>,
+}
+
+impl FromRef<Admin> for Arc<dyn Source> {
+    fn from_ref(admin: &Admin) -> Arc<dyn Source> {
+        admin.source.clone()
+    }
+}
+
+/// A wildcard is no address to ask.
+fn own_address(listener: &tokio::net::TcpListener) -> io::Result<String> {
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        let loopback: IpAddr = match address.is_ipv4() {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => Ipv6Addr::LOCALHOST.into(),
+        };
+        address.set_ip(loopback);
+    }
+    Ok(address.to_string())
+}
+
+fn router(source: Arc<dyn Source>, own: &str) -> Router {
     let router = Router::new();
     #[cfg(feature = "planted")]
     let router = router.route("/admin/plant", post(plant));
@@ -176,6 +211,9 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/metrics/partitions", get(partitions))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/debug/broker", get(broker))
+        .route("/debug/cluster", get(cluster))
+        .route("/debug/why", get(why))
         .route("/debug/groups", get(groups))
         .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
@@ -186,13 +224,13 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
         .route("/admin/undrain", post(undrain))
-        .with_state(source)
+        .with_state(Admin { source, hot: Arc::default(), own: own.into() })
 }
 
 type Shared = State<Arc<dyn Source>>;
 
 async fn index() -> &'static str {
-    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/groups  (?summary)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
+    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/broker\n/debug/cluster\n/debug/why?partition=TOPIC-N\n/debug/groups  (?summary, ?name=TOPIC)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
       /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
 }
 
@@ -242,6 +280,8 @@ async fn readyz(State(source): Shared) -> Response {
 struct GroupsQuery {
     /// Present: numbers only.
     summary: Option<String>,
+    /// A topic, or one of its partitions: only these, and where their replicas should be.
+    name: Option<String>,
 }
 
 #[derive(Default, Serialize)]
@@ -249,19 +289,52 @@ struct GroupsPage {
     summary: GroupsSummary,
     #[serde(flatten)]
     status: Option<NodeStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placements: Option<Vec<PlacementView>>,
 }
 
 async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Response {
     let page = move |source: &dyn Source| {
         let status = source.groups();
         let summary = status.as_ref().map(GroupsSummary::of).unwrap_or_default();
-        GroupsPage { summary, status: status.filter(|_| query.summary.is_none()) }
+        let mut status = status.filter(|_| query.summary.is_none());
+        let placements = query.name.as_ref().map(|name| source.placements(name));
+        if let (Some(status), Some(wanted)) = (&mut status, &placements) {
+            status.groups.retain(|group| wanted.iter().any(|placed| placed.group == group.group));
+        }
+        GroupsPage { summary, status, placements }
     };
     match ask(source, page).await {
         Some(page) => Json(page).into_response(),
         None => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
         }
+    }
+}
+
+/// This broker for a look at the whole cluster; see [`crate::survey`].
+async fn broker(State(admin): State<Admin>) -> Json<Value> {
+    let number = admin.source.broker();
+    let inside = ask(admin.source, digest::Inside::ask).await;
+    Json(digest::page(number, inside, &admin.hot, NO_ANSWER))
+}
+
+/// All brokers this one knows of, and what is wrong, most important first.
+async fn cluster(State(admin): State<Admin>) -> Json<Value> {
+    let survey = survey::survey(&[admin.own.to_string()]).await;
+    Json(survey::document(Some(admin.source.broker()), &survey, None))
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct WhyQuery {
+    partition: String,
+}
+
+/// Why a partition does not move, or that it does.
+async fn why(State(admin): State<Admin>, Query(query): Query<WhyQuery>) -> Response {
+    match survey::why::ask(&[admin.own.to_string()], &query.partition).await {
+        Ok(told) => Json(told).into_response(),
+        Err(why) => (StatusCode::NOT_FOUND, Json(json!({ "error": why }))).into_response(),
     }
 }
 
@@ -361,8 +434,12 @@ async fn operate(State(source): Shared, order: Order) -> Response {
 }
 
 async fn loops() -> Json<Value> {
-    let views = telemetry::beat::loops(telemetry::clock::mono_ns());
-    Json(json!({ "loops": views.iter().map(loop_json).collect::<Vec<_>>() }))
+    Json(json!({ "loops": loops_json() }))
+}
+
+/// Every loop of this process.
+pub fn loops_json() -> Vec<Value> {
+    telemetry::beat::loops(telemetry::clock::mono_ns()).iter().map(loop_json).collect()
 }
 
 /// One loop: what it does, since when, and what it waits for. Times in milliseconds.
@@ -402,6 +479,14 @@ mod tests {
     }
 
     impl Source for Fake {
+        fn broker(&self) -> i32 {
+            1
+        }
+
+        fn placements(&self, _: &str) -> Vec<PlacementView> {
+            Vec::new()
+        }
+
         fn state(&self) -> NodeState {
             let ready = self.phase == BootPhase::Ready;
             let waiting_for = if ready { Vec::new() } else { vec!["broker 2".into()] };
@@ -432,6 +517,7 @@ mod tests {
                 ready: true,
                 waiting_for: Vec::new(),
                 journal_full: None,
+                unled: node::Unled::default(),
                 peers: Vec::new(),
                 groups: vec![group("leader", true, false), group("follower", false, true)],
                 quarantined: Vec::new(),

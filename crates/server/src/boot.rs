@@ -56,7 +56,9 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     let _log = logging::init(config.settings.log_format);
     telemetry::export::started();
     telemetry::panics::install();
-    let state = Arc::new(Published::default());
+    let broker = config.settings.node_id;
+    let state =
+        Arc::new(Published { broker, node: OnceLock::new(), stopping: AtomicBool::new(false) });
     let watched = state.clone();
     let watch = || telemetry::watchdog::spawn(move |finding| protect(&watched, finding));
     let _watchdog = (!is_silent())
@@ -322,7 +324,16 @@ fn node_config(config: &Config, admin_port: Option<u16>) -> NodeConfig {
         disk_reserve_bytes: settings.disk_reserve_bytes,
         recorded_threads: u16::try_from(half_the_cores()).ok().filter(|_| !is_silent()),
         admin_port,
+        admin: advertised_admin(settings, admin_port),
     }
+}
+
+/// Where peers' tools find admin HTTP: they know this machine's address better than a wildcard.
+fn advertised_admin(settings: &Settings, port: Option<u16>) -> String {
+    let listener = &settings.admin_listener;
+    let host = if listener.is_wildcard() { "" } else { &listener.host };
+    let port = port.unwrap_or(listener.port);
+    crate::config::endpoint::Address { host: host.to_owned(), port }.to_string()
 }
 
 fn groups_config(settings: &Settings) -> GroupsConfig {
@@ -359,13 +370,21 @@ fn broker_config(config: &Config) -> BrokerConfig {
 }
 
 /// What admin HTTP reads; filled as the boot goes on.
-#[derive(Default)]
 struct Published {
+    broker: i32,
     node: OnceLock<Arc<Node>>,
     stopping: AtomicBool,
 }
 
 impl Source for Published {
+    fn broker(&self) -> i32 {
+        self.broker
+    }
+
+    fn placements(&self, name: &str) -> Vec<node::PlacementView> {
+        self.node.get().map(|node| node.placements(name)).unwrap_or_default()
+    }
+
     fn state(&self) -> NodeState {
         let stopping = self.stopping.load(Ordering::Acquire);
         let Some(node) = self.node.get() else { return NodeState::default() };

@@ -30,6 +30,16 @@ pub enum Command {
     Log(LogOptions),
     /// After a majority is gone for good: say what is lost, and let the survivors go on without it.
     Recover(RecoverOptions),
+    /// Say what is wrong with a cluster, most important first, each with evidence and the next step.
+    /// Exits with 0 when all is well, 1 after warnings, 2 when something critical is wrong or nobody
+    /// answers.
+    Doctor(DoctorOptions),
+    /// Say why a partition does not move, step by step, or that it does. Exits with 1 when it does
+    /// not, with 2 when nobody can say.
+    Why(WhyOptions),
+    /// Watch a cluster: brokers, loops, stalls, hottest partitions, elections, where writes spend
+    /// their time.
+    Top(TopOptions),
     /// Show what brokers did last, dead or alive: one timeline from their flight recorders.
     Blackbox(BlackboxOptions),
     /// Print every configuration key with its meaning and default, as a configuration file.
@@ -56,6 +66,48 @@ pub struct OrderOptions {
     /// Admin HTTP of a running broker.
     #[arg(long, default_value = "127.0.0.1:9292", value_name = "HOST:PORT")]
     pub admin: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ClusterOptions {
+    /// Admin HTTP of brokers; one that answers names the others. By default where `glasslog dev`
+    /// puts its brokers.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub admin: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorOptions {
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+    /// One JSON object, everything that brokers answered included.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyOptions {
+    /// A topic, or one partition of it: `orders`, `orders-3`.
+    #[arg(value_name = "TOPIC[-PARTITION]")]
+    pub name: String,
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+    /// One JSON array, an object per partition.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TopOptions {
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub interval: u64,
+    /// Print one screen as text and end, for scripts and where there is no terminal.
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]

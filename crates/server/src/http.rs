@@ -13,7 +13,16 @@ use tokio::net::TcpStream;
 
 /// Status and body of `path` at `address` (`host:port`); an error is one line.
 pub async fn get(address: &str, path: &str) -> Result<(u16, Bytes), String> {
-    within(Duration::from_millis(limits::DEV_POLL_MS_MAX), Method::GET, address, path).await
+    get_within(Duration::from_millis(limits::DEV_POLL_MS_MAX), address, path).await
+}
+
+/// The same with another limit.
+pub async fn get_within(
+    limit: Duration,
+    address: &str,
+    path: &str,
+) -> Result<(u16, Bytes), String> {
+    within(limit, Method::GET, address, path).await
 }
 
 /// The same for an order, which may take as long as admin HTTP gives it.

@@ -1,5 +1,5 @@
 //! `glasslog`: one broker (`server`), three of them on this machine (`dev`), what brokers did last
-//! (`blackbox`), and the reference of the configuration (`config`).
+//! (`blackbox`), how a cluster is (`doctor`, `why`, `top`), and the reference of the configuration (`config`).
 //!
 //! Invariants: whatever goes wrong before or while running ends in one line per reason on
 //! stderr and a non-zero exit code; the only integration with node and broker is `boot`.
@@ -11,12 +11,15 @@ mod cli;
 mod config;
 mod console;
 mod dev;
+mod doctor;
 mod error;
 mod http;
 mod lifeline;
 mod orders;
 mod partitions;
 mod recover;
+mod survey;
+mod top;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         Command::Undrain(options) => orders::undrain(&options),
         Command::Log(options) => orders::log(&options),
         Command::Recover(options) => recover::run(&options),
+        Command::Doctor(options) => return doctor::doctor(&options),
+        Command::Why(options) => return doctor::why(&options),
+        Command::Top(options) => return top::run(&options),
         Command::Blackbox(options) => blackbox::run(&options),
         Command::Config => {
             print!("{}", config::reference());

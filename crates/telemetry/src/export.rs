@@ -3,6 +3,7 @@
 //! Invariant: a scrape takes no lock that a broker thread holds while it works, so it answers
 //! while every one of them hangs; ages and counts of what is stuck are taken at the scrape.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use prometheus::core::Collector;
@@ -38,6 +39,40 @@ pub fn render() -> String {
         }
         text
     })
+}
+
+/// Counters and gauges that are not zero, as `name{label="value"}`: what one broker tells another
+/// about itself.
+pub fn numbers() -> BTreeMap<String, f64> {
+    publish();
+    let mut numbers = BTreeMap::new();
+    for family in metrics().families() {
+        let name = family.info().name;
+        for sample in family.collect().get_metric() {
+            let value = match family.kind() {
+                MetricType::COUNTER => sample.get_counter().get_value(),
+                MetricType::GAUGE => sample.get_gauge().get_value(),
+                _ => continue,
+            };
+            if value != 0.0 {
+                numbers.insert(named(name, sample.get_label()), value);
+            }
+        }
+    }
+    numbers
+}
+
+fn named(name: &str, labels: &[proto::LabelPair]) -> String {
+    let pairs = labels.iter().map(|pair| format!("{}=\"{}\"", pair.name(), pair.value()));
+    match labels.is_empty() {
+        true => name.to_owned(),
+        false => format!("{name}{{{}}}", pairs.collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// How long this process runs.
+pub fn uptime_ms() -> u64 {
+    clock::boot_ns().saturating_sub(*STARTED_NS) / 1_000_000
 }
 
 /// A text of all families that have something to show; what it cost is counted.
@@ -122,6 +157,16 @@ mod tests {
             assert!(text.contains(line), "{line}");
         }
         assert!(!text.contains("api=\"CreateAcls\",le="), "sparse series appear with their first");
+    }
+
+    #[test]
+    fn numbers_are_what_moved_under_its_full_name() {
+        metrics().kafka_requests_total.at(model::ApiKey::CreateAcls, Outcome::Ok).add(3);
+        let numbers = numbers();
+        let name = "glasslog_kafka_requests_total{api=\"CreateAcls\",outcome=\"ok\"}";
+        assert_eq!(numbers.get(name), Some(&3.0));
+        assert!(numbers.values().all(|value| *value != 0.0));
+        assert!(numbers.contains_key("glasslog_process_uptime_seconds"));
     }
 
     #[test]

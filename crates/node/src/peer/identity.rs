@@ -25,6 +25,7 @@ pub struct Identity {
     directory: DirectoryId,
     incarnation: Incarnation,
     born: Arc<watch::Sender<Option<(ClusterId, Bytes)>>>,
+    admin: String,
 }
 
 impl Identity {
@@ -36,7 +37,13 @@ impl Identity {
         birth: Option<(ClusterId, Bytes)>,
     ) -> Identity {
         assert!(broker.0 >= 0 && !directory.is_zero());
-        Identity { broker, directory, incarnation, born: Arc::new(watch::Sender::new(birth)) }
+        let born = Arc::new(watch::Sender::new(birth));
+        Identity { broker, directory, incarnation, born, admin: String::new() }
+    }
+
+    /// Tells peers where this broker's admin HTTP listens.
+    pub fn with_admin(self, admin: String) -> Identity {
+        Identity { admin, ..self }
     }
 
     /// Offers the record in every handshake from now on, and tells connected peers at once.
@@ -85,6 +92,7 @@ impl Identity {
             incarnation: self.incarnation.0,
             birth,
             to_broker: to.0,
+            admin: self.admin.clone(),
         }
     }
 
@@ -173,6 +181,8 @@ pub struct PeerHello {
     pub cluster: Option<ClusterId>,
     /// The encoded birth record, unchecked.
     pub birth: Option<Bytes>,
+    /// Where its admin HTTP listens, unchecked; no host: every interface.
+    pub admin: Option<String>,
 }
 
 impl PeerHello {
@@ -187,6 +197,9 @@ impl PeerHello {
             incarnation: Incarnation(hello.incarnation),
             cluster: cluster_id(&hello.cluster)?,
             birth: Some(hello.birth).filter(|birth| !birth.is_empty()),
+            // Only people use it: one that cannot be right is none.
+            admin: Some(hello.admin)
+                .filter(|admin| (1..=limits::ADMIN_ADDRESS_LEN_MAX).contains(&admin.len())),
         })
     }
 }

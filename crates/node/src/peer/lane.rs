@@ -191,6 +191,7 @@ mod tests {
             incarnation: Incarnation(2),
             cluster: None,
             birth: None,
+            admin: None,
         };
         open(Lane::Bulk, &own, &peer, bytes_max)
     }

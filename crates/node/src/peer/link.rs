@@ -3,6 +3,7 @@
 //! Invariants: both lanes stand or neither does; callbacks about one peer come from this one
 //! task, so in order; the published session is withdrawn before anyone is told that it ended.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -63,6 +64,8 @@ struct Note {
     since: Instant,
     last_error: Option<String>,
     dead: bool,
+    /// Where its admin HTTP was when it last said so.
+    admin: Option<String>,
 }
 
 /// Two connections whose other ends said who they are.
@@ -84,7 +87,7 @@ impl Link {
         let endpoint = endpoint(&address);
         let endpoint =
             endpoint.ok_or_else(|| PeerError::Address { broker, address: address.clone() })?;
-        let note = Note { since: Instant::now(), last_error: None, dead: false };
+        let note = Note { since: Instant::now(), last_error: None, dead: false, admin: None };
         Ok(Link {
             broker,
             address,
@@ -207,6 +210,7 @@ impl Link {
             dead: note.dead,
             since: note.since,
             last_error: note.last_error.clone(),
+            admin: note.admin.clone(),
             queued_bytes: session.map_or(0, |s| s.control.bytes() + s.bulk.bytes()),
             queued_bulk_bytes: session.map_or(0, |s| s.bulk.bytes()),
             queued_control: session.map_or(0, |s| s.control.messages()),
@@ -346,7 +350,8 @@ impl Link {
             info, LogEvent::PeerConnected, peer = self.broker.0, address = %self.address,
             directory = %peer.directory, incarnation = %peer.incarnation, "connected to a peer"
         );
-        *self.note.lock() = Note { since: Instant::now(), last_error: None, dead: false };
+        let admin = peer.admin.as_ref().and_then(|admin| reachable(admin, &self.address));
+        *self.note.lock() = Note { since: Instant::now(), last_error: None, dead: false, admin };
         {
             let bound = self.bound.lock();
             let allowed = bound.is_none_or(|directory| directory == peer.directory);
@@ -391,8 +396,9 @@ impl Link {
             warn, LogEvent::PeerLost, peer = self.broker.0, address = %self.address,
             error = %fault.line, "lost a peer"
         );
-        let last_error = Some(fault.line.clone());
-        *self.note.lock() = Note { since: Instant::now(), last_error, dead: false };
+        let mut note = self.note.lock();
+        (note.since, note.dead) = (Instant::now(), false);
+        note.last_error = Some(fault.line.clone());
     }
 
     /// Logs an attempt's failure when it is another one than before.
@@ -434,6 +440,24 @@ fn endpoint(address: &str) -> Option<Endpoint> {
     Some(endpoint)
 }
 
+/// A peer's admin HTTP as it is reached from here, where the peer itself is at `address`. `None`:
+/// it listens where only its own machine gets to.
+fn reachable(admin: &str, address: &str) -> Option<String> {
+    let (host, port) = admin.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    let (machine, _) = address.rsplit_once(':')?;
+    match host {
+        "" => Some(format!("{machine}:{port}")),
+        _ if is_loopback(host) && !is_loopback(machine) => None,
+        _ => Some(admin.to_owned()),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Resolves when the transport stops (or was dropped).
 pub(super) async fn stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -441,4 +465,27 @@ pub(super) async fn stop(stopped: &mut watch::Receiver<bool>) {
 
 fn millis(since: Instant) -> u64 {
     since.elapsed().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_admin_http_is_where_it_is_reached_from_here() {
+        let cases = [
+            (":9292", "10.0.0.2:9192", Some("10.0.0.2:9292")),
+            (":9292", "[::2]:9192", Some("[::2]:9292")),
+            ("10.1.0.2:9292", "10.0.0.2:9192", Some("10.1.0.2:9292")),
+            ("127.0.0.1:9293", "127.0.0.1:9193", Some("127.0.0.1:9293")),
+            ("localhost:9293", "[::1]:9193", Some("localhost:9293")),
+            ("127.0.0.1:9293", "10.0.0.2:9193", None),
+            ("[::1]:9293", "broker-2:9193", None),
+            ("nonsense", "10.0.0.2:9193", None),
+            ("host:99999", "10.0.0.2:9193", None),
+        ];
+        for (admin, address, expected) in cases {
+            assert_eq!(reachable(admin, address).as_deref(), expected, "{admin} {address}");
+        }
+    }
 }

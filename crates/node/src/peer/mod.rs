@@ -200,6 +200,8 @@ pub struct PeerStatus {
     pub since: Instant,
     /// Why the last attempt or link failed; kept until the next link stands.
     pub last_error: Option<String>,
+    /// Where its admin HTTP is reached, if it ever said so in this life of ours.
+    pub admin: Option<String>,
     /// Bytes waiting on both lanes.
     pub queued_bytes: usize,
     /// Bytes waiting on the bulk lane.

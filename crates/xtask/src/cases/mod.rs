@@ -10,6 +10,7 @@ pub mod console;
 pub mod damage;
 pub mod dev;
 pub mod diagnosis;
+pub mod doctor;
 pub mod elections;
 pub mod failover;
 pub mod groups;

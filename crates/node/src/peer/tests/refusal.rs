@@ -30,6 +30,7 @@ impl Liar {
                 incarnation: life,
                 birth: Bytes::new(),
                 to_broker: target.broker().0,
+                admin: String::new(),
             },
             route: Route {
                 version: PROTOCOL_VERSION,

@@ -2,7 +2,7 @@
 //! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is
 //! frozen in part, one killed, one stopped, and two killed. Each time a page must come that says which.
 
-mod freezer;
+pub mod freezer;
 mod observers;
 mod pager;
 
