@@ -17,8 +17,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use flate2::write::DeflateEncoder;
 use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use model::limits;
 use telemetry::clock;
 use tokio::sync::watch;
@@ -177,8 +177,7 @@ pub async fn events(State(viewers): State<Arc<Viewers>>, headers: HeaderMap) -> 
     });
     let mut response = Response::new(Body::from_stream(stream));
     let answered = response.headers_mut();
-    answered
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    answered.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
     answered.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     answered.insert(header::VARY, header::HeaderValue::from_static("accept-encoding"));
     if gzip {

@@ -6,6 +6,7 @@
 //! ids, errors) become markup. See [`events`] for what watching costs.
 
 mod events;
+mod looks;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
-pub use events::Gather;
-use events::{Viewers, events};
+use events::{Gather, Viewers, events};
+pub use looks::gather;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
