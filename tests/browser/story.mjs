@@ -86,16 +86,19 @@ async function faked(cluster, options) {
   return page;
 }
 
+/** Axe sees both layouts and both palettes in two of the four; it takes its time. */
+const seenByAxe = (viewport, dark) => (viewport === PHONE) !== dark;
+
 async function trouble(viewport, dark) {
   const name = `trouble-${viewport === PHONE ? "phone" : "desktop"}-${dark ? "dark" : "light"}`;
   const page = await faked(CLUSTER, { viewport, dark, bypassCSP: true });
   for (const summary of await page.locator("summary").all()) await summary.click();
   await assertFits(page);
   await shot(page, name);
-  const passed = await assertAccessible(page);
+  const passed = seenByAxe(viewport, dark) ? `${await assertAccessible(page)} rules of axe; ` : "";
   assertQuiet(page);
   await page.done();
-  return `${passed} rules of axe: ${name}.png`;
+  return `${passed}${name}.png`;
 }
 
 async function graphs() {
@@ -176,7 +179,9 @@ async function keyboard() {
   for (let n = 0; n < 80; n += 1) {
     await page.keyboard.press("Tab");
     const now = await focused();
-    if (now.tag === "BODY") break;
+    // Of what went while it had the focus the browser remembers the place, and goes on from there.
+    if (now.tag === "BODY") continue;
+    if (now.name === first.name) break;
     if (!now.visible) throw new Error(`the focus is not seen: ${JSON.stringify(now)}`);
     met.push(now.name);
     if (now.name.startsWith("Theme")) {
@@ -281,7 +286,8 @@ async function whole() {
     for (const dark of [false, true]) {
       const name = `${viewport.width} px wide, ${dark ? "dark" : "light"}`;
       await check(`${name}: all is well, nothing sticks out, nobody else is asked`, () => calm(viewport, dark));
-      await check(`${name}: a cluster in trouble, and axe finds nothing serious`, () => trouble(viewport, dark));
+      const axe = seenByAxe(viewport, dark) ? ", and axe finds nothing serious" : ", all opened";
+      await check(`${name}: a cluster in trouble${axe}`, () => trouble(viewport, dark));
     }
   }
   await check("a deadlock is drawn with its threads, locks and places", graphs);

@@ -78,6 +78,13 @@ function patchOne(old, next) {
   patch(old, [...next.childNodes]);
 }
 
+/** What has the focus keeps it when its place in a list changes. */
+function move(parent, node, before) {
+  const focused = document.activeElement;
+  parent.insertBefore(node, before);
+  if (node.contains(focused)) focused.focus({ preventScroll: true });
+}
+
 /** Makes `parent` hold `nodes` (or texts), keeping every element that it already has. */
 export function patch(parent, nodes) {
   const keyed = new Map();
@@ -94,7 +101,7 @@ export function patch(parent, nodes) {
     if (old && !kept.has(old) && isSame(old, next)) {
       kept.add(old);
       if (old === at) at = at.nextSibling;
-      else parent.insertBefore(old, at);
+      else move(parent, old, at);
       patchOne(old, next);
     } else {
       parent.insertBefore(next, at);

@@ -16,12 +16,13 @@ const THEMES = ["auto", "light", "dark"];
 const HASH = "#partition=";
 
 const at = (id) => document.getElementById(id);
-const state = { doc: null, requestsOf: null, partition: null, answer: null, askedAt: 0, known: new Set() };
+/** `since`: since when the stream is broken. */
+const state = { doc: null, requestsOf: null, partition: null, answer: null, askedAt: 0, known: new Set(), since: null };
 
 function draw() {
   const { doc } = state;
   if (!doc) return;
-  patch(at("verdicts"), verdicts(doc));
+  patch(at("verdicts"), verdicts(doc, state.since));
   patch(at("brokers"), brokers(doc));
   patch(at("groups"), groups(doc));
   patch(at("stalls"), stalls(doc));
@@ -34,11 +35,12 @@ function draw() {
 /** The bar that stays in sight: the worst of it, and numbers beside the links to sections. */
 function drawTop(doc) {
   const { critical, warning } = tally(doc);
-  const severity = critical ? "critical" : warning ? "warning" : headline(doc) === "All is well" ? "good" : "info";
-  const sign = { critical: "✕", warning: "!", good: "✓", info: "i" }[severity];
+  const line = state.since === null ? headline(doc) : `No news since ${clock(state.since)}`;
+  const severity = state.since !== null ? "unknown" : critical ? "critical" : warning ? "warning" : headline(doc) === "All is well" ? "good" : "info";
+  const sign = { critical: "✕", warning: "!", good: "✓", info: "i", unknown: "?" }[severity];
   at("headline").className = `headline ${severity}`;
-  patch(at("headline"), [h("span", { class: "mark", "aria-hidden": "true" }, sign), ` ${headline(doc)}`]);
-  document.title = `${critical || warning ? `${sign} ` : ""}${headline(doc)} – Glasslog`;
+  patch(at("headline"), [h("span", { class: "mark", "aria-hidden": "true" }, sign), ` ${line}`]);
+  document.title = `${severity === "good" ? "" : `${sign} `}${line} – Glasslog`;
   const all = doc.brokers ?? [];
   const cluster = all.find((one) => one.page?.cluster)?.page.cluster;
   at("cluster").textContent = cluster ? `cluster ${cluster}` : "";
@@ -85,6 +87,10 @@ function others(doc) {
 
 function drawLink(stream) {
   const since = stream.brokenSince;
+  if ((since === null) !== (state.since === null)) {
+    state.since = since;
+    draw();
+  }
   const asked = state.doc ? `broker ${state.doc.asked}` : "the broker";
   document.body.classList.toggle("stale", since !== null && state.doc !== null);
   at("broken").hidden = since === null;

@@ -1,7 +1,7 @@
 // What is wrong, in order of importance, or that nothing is.
 
 import { h } from "./dom.js";
-import { count, plural } from "./format.js";
+import { clock, count, plural } from "./format.js";
 
 const RANKS = ["critical", "warning", "info"];
 
@@ -55,23 +55,24 @@ function one({ name, verdict }) {
     verdict.next ? h("p", { class: "next" }, h("b", null, "Next: "), verdict.next) : null);
 }
 
-function well(doc) {
+function well(doc, since) {
   const pages = (doc.brokers ?? []).filter((broker) => broker.page).map((broker) => broker.page);
   const sum = (field) => pages.reduce((all, page) => all + (page.summary?.[field] ?? 0), 0);
   const ready = pages.filter((page) => page.ready).length;
   return h("div", { class: isWhole(doc) ? "well" : "well unsure" },
-    h("p", { class: "big" }, isWhole(doc) ? "All is well." : "Nothing is judged to be wrong."),
+    h("p", { class: "big" }, since !== null ? `Nothing was wrong at ${clock(since)}.`
+      : isWhole(doc) ? "All is well." : "Nothing is judged to be wrong."),
     h("p", null, `${ready} of ${plural((doc.brokers ?? []).length, "broker")} answer and are ready; ` +
       `${count(sum("groups"))} replicas, ${count(sum("leads"))} of them lead, ` +
       `${count(sum("serving"))} serve clients.`));
 }
 
-/** The section. */
-export function verdicts(doc) {
+/** The section. `since`: when the document came, if it is too long ago; else null. */
+export function verdicts(doc, since) {
   const sums = tally(doc);
   const list = named(doc).map(one);
   return [
-    sums.critical + sums.warning === 0 ? well(doc) : null,
+    sums.critical + sums.warning === 0 ? well(doc, since) : null,
     list.length ? h("ol", { class: "verdicts" }, list) : null,
   ].filter(Boolean);
 }

@@ -56,13 +56,17 @@ function most(replicas) {
   return Object.fromEntries(entries);
 }
 
+/** Whether a step names its broker itself, or is about none. */
+function hasName({ broker, text }) {
+  return broker === null || broker === undefined || text.includes(`broker ${broker}`);
+}
+
 function steps(all) {
   return h("ol", { class: "steps" }, all.map((step) =>
     h("li", { class: step.ok ? "good" : "critical" },
       h("span", { class: "mark", "aria-hidden": "true" }, step.ok ? "✓" : "✕"),
       h("span", null, h("span", { class: "hidden" }, step.ok ? "in order: " : "not in order: "),
-        step.broker !== null && step.broker !== undefined ? h("b", null, `broker ${step.broker} `) : null,
-        step.text))));
+        hasName(step) ? null : h("b", null, `broker ${step.broker} `), step.text))));
 }
 
 /** What is shown of a partition; `answer`: of /debug/why, or {error}. */
