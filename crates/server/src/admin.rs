@@ -203,7 +203,8 @@ fn own_address(listener: &tokio::net::TcpListener) -> io::Result<String> {
 }
 
 fn router(source: Arc<dyn Source>, own: &str) -> Router {
-    let (broker, own): (i32, Arc<str>) = (source.broker(), own.into());
+    let own: Arc<str> = own.into();
+    let watched = console::gather(source.broker(), own.clone());
     let router = Router::new();
     #[cfg(feature = "planted")]
     let router = router.route("/admin/plant", post(plant));
@@ -226,8 +227,8 @@ fn router(source: Arc<dyn Source>, own: &str) -> Router {
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
         .route("/admin/undrain", post(undrain))
-        .with_state(Admin { source, hot: Arc::default(), own: own.clone() })
-        .merge(console::router(console::gather(broker, own)))
+        .with_state(Admin { source, hot: Arc::default(), own })
+        .merge(console::router(watched))
 }
 
 type Shared = State<Arc<dyn Source>>;

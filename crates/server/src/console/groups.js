@@ -11,11 +11,13 @@ function troubled(page) {
 
 /** How many replicas of a broker are in which state. */
 export function sums(page) {
-  const { groups = 0, leads = 0, serving = 0 } = page.summary ?? {};
+  // A broker whose threads do not answer has none, which is not the same as 0.
+  if (!page.summary) return {};
+  const { groups, leads, serving } = page.summary;
   const those = troubled(page);
   return {
     leads, serving, follows: groups - leads,
-    troubled: page.summary?.troubled ?? 0,
+    troubled: page.summary.troubled,
     suspect: those.filter((group) => group.suspect).length,
     held: those.filter((group) => group.held).length,
     quarantined: (page.quarantined ?? []).length,

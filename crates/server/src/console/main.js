@@ -45,7 +45,7 @@ function drawTop(doc) {
   const cluster = all.find((one) => one.page?.cluster)?.page.cluster;
   at("cluster").textContent = cluster ? `cluster ${cluster}` : "";
   const pages = all.filter((one) => one.page).map((one) => one.page);
-  const troubled = pages.reduce((sum, page) => sum + sums(page).troubled, 0);
+  const troubled = pages.reduce((sum, page) => sum + (sums(page).troubled ?? 0), 0);
   const numbers = {
     verdicts: critical + warning || "", stalls: listed(doc).lasting.length || "",
     brokers: `${all.filter((one) => one.answered).length}/${all.length}`,

@@ -146,7 +146,9 @@ export function listed(doc) {
     (broker.page?.stalls ?? []).map((stall) => ({ broker: broker.broker, stall })));
   const lasting = all.filter(({ stall }) => stall.ended_ms === null);
   const past = all.filter(({ stall }) => stall.ended_ms !== null);
-  lasting.sort((a, b) => b.stall.stalled.age_ms - a.stall.stalled.age_ms);
+  // What has a known holder explains what has none.
+  const rank = ({ stall }) => (stall.cause === "deadlock" ? 0 : stall.chain?.length ? 1 : 2);
+  lasting.sort((a, b) => rank(a) - rank(b) || b.stall.stalled.age_ms - a.stall.stalled.age_ms);
   past.sort((a, b) => b.stall.ended_ms - a.stall.ended_ms);
   return { lasting, past };
 }

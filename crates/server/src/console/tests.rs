@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::events::{Gather, Viewers, events};
-use super::{FILES, PAGE, POLICY, router};
+use super::{FILES, PAGE, POLICY, is_wanted, router};
 
 const PACE: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -89,6 +89,16 @@ async fn the_page_and_its_files_come_with_a_policy_and_from_nowhere_else() {
     assert!(PAGE.contains("console/main.js") && PAGE.contains("console/style.css"));
     assert!(!PAGE.contains("style=\"") && !PAGE.contains("<script>") && !PAGE.contains("onclick"));
     assert!(whole(address, "/console/nothing").await.starts_with("HTTP/1.0 404"));
+}
+
+#[test]
+fn browsers_are_led_here_and_curl_is_not() {
+    let asks = |accept: &'static str| {
+        let value = axum::http::HeaderValue::from_static(accept);
+        is_wanted(&[(axum::http::header::ACCEPT, value)].into_iter().collect())
+    };
+    assert!(asks("text/html,application/xhtml+xml,*/*;q=0.8"));
+    assert!(!asks("*/*") && !is_wanted(&axum::http::HeaderMap::new()));
 }
 
 #[tokio::test]

@@ -41,15 +41,19 @@ function isWhole(doc) {
   return brokers.length > 0 && brokers.every((one) => one.answered && one.page?.ready);
 }
 
+/** Whether the title names the broker it is about, or there is none. */
+function isNamed({ broker, title }) {
+  return broker === null || broker === undefined || title.toLowerCase().includes(`broker ${broker}`);
+}
+
 function one({ name, verdict }) {
   const severity = rank(verdict);
   const evidence = verdict.evidence ?? [];
   return h("li", { key: name, class: `verdict ${severity}` },
-    h("p", { class: "tags" },
+    h("div", { class: "verdict-head" },
       h("span", { class: `badge ${severity}` }, severity),
-      verdict.broker !== null && verdict.broker !== undefined
-        ? h("span", { class: "tag" }, `broker ${verdict.broker}`) : null),
-    h("h3", null, verdict.title),
+      h("h3", null, verdict.title),
+      isNamed(verdict) ? null : h("span", { class: "tag" }, `broker ${verdict.broker}`)),
     evidence.length
       ? h("ul", { class: "evidence" }, evidence.map((line) => h("li", null, line))) : null,
     verdict.next ? h("p", { class: "next" }, h("b", null, "Next: "), verdict.next) : null);
