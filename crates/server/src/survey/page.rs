@@ -251,12 +251,8 @@ pub struct UnderWay {
 #[serde(default)]
 pub struct Election {
     pub at_ms: i64,
-    pub what: String,
     pub name: String,
-    pub reason: String,
     pub outcome: Option<String>,
-    pub ms_since_leader: u64,
-    pub ms: u64,
     pub says: String,
 }
 

@@ -66,11 +66,15 @@ pub fn draw(frame: &mut Frame, view: &View) {
     frame.render_widget(Paragraph::new(wrongs(view)), wrong);
     draw_brokers(frame, table, view, now);
     let [left, right] =
-        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(middle);
+        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)])
+            .spacing(1)
+            .areas(middle);
     draw_loops(frame, left, now);
     draw_hottest(frame, right, now);
     let [left, right] =
-        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(below);
+        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)])
+            .spacing(1)
+            .areas(below);
     draw_elections(frame, left, now);
     draw_waterfall(frame, right, now);
 }

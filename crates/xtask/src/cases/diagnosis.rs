@@ -1,6 +1,6 @@
 //! What is known of a broker that is in trouble, or dead: one line per case.
 
-use crate::cases::{blackbox, elections, logs, planted, traces};
+use crate::cases::{blackbox, doctor, elections, logs, planted, traces};
 use crate::tally::Tally;
 
 pub fn run(tally: &mut Tally) {
@@ -9,4 +9,5 @@ pub fn run(tally: &mut Tally) {
     logs::run(tally);
     traces::run(tally);
     planted::run(tally);
+    doctor::run(tally);
 }

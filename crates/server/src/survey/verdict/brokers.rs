@@ -117,7 +117,9 @@ fn told_of(case: &Case, broker: i32) -> Vec<String> {
 /// Brokers that answer and whose own state does not.
 pub fn hung(case: &Case, verdicts: &mut Vec<Verdict>) {
     for page in case.now.pages() {
-        let Some(error) = &page.error else { continue };
+        // A stall that is told explains it.
+        let stalled = page.lasting_stalls().next().is_some();
+        let Some(error) = page.error.as_ref().filter(|_| !stalled) else { continue };
         let title = format!("broker {}: its own state cannot be read", page.broker);
         let verdict = Verdict::new(Severity::Critical, "state_held", title).of(page.broker);
         let next = format!("`curl {}/debug/loops`: a thread holds a lock", admin_of(case, page));
@@ -127,8 +129,10 @@ pub fn hung(case: &Case, verdicts: &mut Vec<Verdict>) {
 
 /// Links that are missing between two brokers that both answer.
 pub fn links(case: &Case, verdicts: &mut Vec<Verdict>) {
-    for page in case.now.pages() {
-        for peer in page.peers.iter().filter(|peer| !peer.connected && case.answers(peer.broker)) {
+    // A broker that stands still answers no handshake either: its stall is told already.
+    let moves = |broker| case.now.page_of(broker).is_some_and(|page| case.moves(page));
+    for page in case.now.pages().filter(|page| case.moves(page)) {
+        for peer in page.peers.iter().filter(|peer| !peer.connected && moves(peer.broker)) {
             let back = case.now.page_of(peer.broker);
             let mut back = back.iter().flat_map(|other| &other.peers);
             let way_back = back.any(|other| other.broker == page.broker && other.connected);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{Election, Page};
-use super::{Case, Severity, Verdict, lasted};
+use super::{Case, Severity, Verdict, counted, lasted};
 
 /// Elections count when they ended within this time.
 const RECENT_MS: i64 = 60_000;
@@ -12,6 +12,8 @@ const RECENT_MS: i64 = 60_000;
 const CHURN: usize = 3;
 /// Names in one line.
 const NAMES_SHOWN: usize = 5;
+/// Invariants that say nothing about records.
+const OF_THE_CODE: [&str; 3] = ["conf_change_inapplicable", "lock_order", "other"];
 /// A transfer that moved nothing for so long is named.
 const FILLING_MS: u64 = 30_000;
 
@@ -24,9 +26,19 @@ pub fn broken_invariants(case: &Case, verdicts: &mut Vec<Verdict>) {
                 "broker {}: {invariant} was seen ({count} times): what must never happen",
                 page.broker
             );
-            let verdict = Verdict::new(Severity::Critical, "invariant_broken", title);
-            let next = "keep the data directories and flight recorders of all brokers before any \
-                        restart. alerts/README.md#brokerdurabilityviolation";
+            let (severity, next) = match OF_THE_CODE.contains(&invariant) {
+                true => (
+                    Severity::Warning,
+                    "a bug to report, with its log and flight recorder; no record is at risk. \
+                     alerts/README.md#invariantbroken",
+                ),
+                false => (
+                    Severity::Critical,
+                    "keep the data directories and flight recorders of all brokers before any \
+                     restart. alerts/README.md#brokerdurabilityviolation",
+                ),
+            };
+            let verdict = Verdict::new(severity, "invariant_broken", title);
             verdicts.push(verdict.of(page.broker).next(next));
         }
         let ahead = page.number("glasslog_acked_beyond_durable_groups");
@@ -44,15 +56,17 @@ pub fn broken_invariants(case: &Case, verdicts: &mut Vec<Verdict>) {
 
 /// Partitions nobody leads, as most brokers that answer see it.
 pub fn leaderless(case: &Case, verdicts: &mut Vec<Verdict>) {
-    let Some(worst) = case.now.pages().max_by_key(|page| page.unled.count) else { return };
+    let told = || case.now.pages().filter(|page| case.moves(page));
+    let Some(worst) = told().max_by_key(|page| page.unled.count) else { return };
     // A broker that has just started, or is cut off, knows the least; the best informed counts.
-    let Some(best) = case.now.pages().min_by_key(|page| page.unled.count) else { return };
+    let Some(best) = told().min_by_key(|page| page.unled.count) else { return };
     let (count, page) = match best.unled.count {
         0 if worst.unled.count == 0 => return,
         0 => {
             let title = format!(
-                "broker {} knows no leader of {} partitions, others do",
-                worst.broker, worst.unled.count
+                "broker {} knows no leader of {}, others do",
+                worst.broker,
+                counted(worst.unled.count as f64, "partition")
             );
             let verdict = Verdict::new(Severity::Warning, "leaders_unknown", title);
             let next = "it has just started, or is cut off: its links";
@@ -61,7 +75,8 @@ pub fn leaderless(case: &Case, verdicts: &mut Vec<Verdict>) {
         }
         count => (count, best),
     };
-    let title = format!("{count} partitions have no leader: they can be neither written nor read");
+    let partitions = counted(count as f64, "partition");
+    let title = format!("{partitions} without a leader: no writes, no reads");
     let mut verdict = Verdict::new(Severity::Critical, "no_leader", title);
     verdict = verdict.seen(format!("among them {}", page.unled.names.join(", ")));
     let down: Vec<String> =
@@ -161,13 +176,14 @@ pub fn behind(case: &Case, verdicts: &mut Vec<Verdict>) {
     };
     if under_min > 0.0 {
         let title = format!(
-            "{under_min} partitions refuse acks=all: fewer replicas in sync than min.insync.replicas"
+            "acks=all is refused in {}: fewer replicas in sync than min.insync.replicas",
+            counted(under_min, "partition")
         );
         let verdict = Verdict::new(Severity::Critical, "under_min_isr", title).seen(names());
         verdicts.push(verdict.next("bring the missing brokers back; alerts/README.md#underminisr"));
     } else if under > 0.0 {
         let severity = if explained { Severity::Info } else { Severity::Warning };
-        let title = format!("{under} partitions have a replica that is not in sync");
+        let title = format!("a replica is not in sync in {}", counted(under, "partition"));
         let verdict = Verdict::new(severity, "under_replicated", title).seen(names());
         let next = match explained {
             true => "the brokers that do not answer are the reason",
@@ -182,7 +198,9 @@ pub fn elections(case: &Case, verdicts: &mut Vec<Verdict>) {
     let mut recent: BTreeMap<&str, Vec<(&Page, &Election)>> = BTreeMap::new();
     for page in case.now.pages() {
         let fresh = page.elections.elections.iter();
-        let fresh = fresh.filter(|e| e.what == "election" && case.now.at_ms - e.at_ms < RECENT_MS);
+        let fresh = fresh.filter(|e| {
+            e.outcome.as_deref() == Some("won") && case.now.at_ms - e.at_ms < RECENT_MS
+        });
         for election in fresh {
             recent.entry(&election.name).or_default().push((page, election));
         }

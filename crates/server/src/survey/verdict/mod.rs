@@ -12,7 +12,7 @@ mod loops;
 
 use serde::Serialize;
 
-use super::{Answer, Survey};
+use super::{Answer, Page, Survey};
 
 /// How much it matters. The order is that of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,8 +83,9 @@ impl Case<'_> {
         self.now.brokers.iter().filter(|answer| !answer.answered)
     }
 
-    fn answers(&self, broker: i32) -> bool {
-        self.now.page_of(broker).is_some()
+    /// Its loops move: what it says of its groups and links is of now.
+    fn moves(&self, page: &Page) -> bool {
+        page.error.is_none() && page.lasting_stalls().next().is_none()
     }
 
     /// By how much a metric of a broker grew since the earlier look, all its series together.
@@ -122,6 +123,11 @@ pub fn judge(now: &Survey, earlier: Option<&Survey>) -> Vec<Verdict> {
     // Within a severity the order above: causes first.
     verdicts.sort_by_key(|verdict| verdict.severity);
     verdicts
+}
+
+/// `1 partition`, `2 partitions`.
+fn counted(count: f64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1.0 { "" } else { "s" })
 }
 
 /// Milliseconds for people.

@@ -182,7 +182,7 @@ fn the_clock_that_is_off_is_named_and_not_the_askers() {
 #[test]
 fn elections_again_and_again_are_churn_and_a_failover_is_not() {
     let page = |times: usize| {
-        let one = json!({"at_ms": 90_000, "what": "election", "name": "orders-0", "says": "won"});
+        let one = json!({"at_ms": 90_000, "outcome": "won", "name": "orders-0", "says": "won"});
         json!({"state": "ready", "elections": {"elections": vec![one; times]}})
     };
     assert_eq!(kinds(&judge(&survey(vec![answered(1, page(4))]), None)), ["election_churn"]);

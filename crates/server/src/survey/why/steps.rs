@@ -33,7 +33,17 @@ impl Steps {
 pub fn steps(scene: &Scene, survey: &Survey) -> Vec<Step> {
     let mut steps = Steps::default();
     placed(scene, &mut steps);
+    let still = |leader: &&Replica| stall_of(leader.broker, survey).is_some();
     match scene.leader() {
+        // What such a broker says of its groups is from before it stood still.
+        Some(leader) if still(&leader) => {
+            let text = format!(
+                "broker {} led it in term {} when it last said so",
+                leader.broker, leader.group.term
+            );
+            steps.well(Some(leader.broker), text);
+            leaderless(scene, survey, &mut steps);
+        }
         None => leaderless(scene, survey, &mut steps),
         Some(leader) => {
             leads(scene, leader, survey, &mut steps);
@@ -153,9 +163,6 @@ fn leaderless(scene: &Scene, survey: &Survey, steps: &mut Steps) {
 fn leads(scene: &Scene, leader: &Replica, survey: &Survey, steps: &mut Steps) {
     let (broker, group) = (leader.broker, &leader.group);
     let at = Some(broker);
-    if let Some(stall) = stall_of(broker, survey) {
-        steps.stuck(at, format!("its leader, {stall}"));
-    }
     let rivals = scene.replicas.iter().filter(|r| r.group.role == "leader" && r.broker != broker);
     for rival in rivals {
         let text = format!(

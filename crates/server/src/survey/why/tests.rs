@@ -87,15 +87,22 @@ fn without_a_majority_the_missing_brokers_are_the_reason() {
 }
 
 #[test]
-fn a_leader_that_stands_still_is_the_first_reason() {
-    let told = told(|scene, survey| {
+fn a_leader_that_stands_still_leads_nobody_whatever_it_said_before() {
+    let stand_still = |survey: &mut Survey| {
         let stall = json!({"stalls": [{"cause": "deadlock", "says": "shard/0: deadlock",
             "stalled": {"loop": "shard/0"}}], "broker": 1});
         survey.brokers[0].page = Some(serde_json::from_value(stall).unwrap());
-        scene.replicas[0].group.serving = false;
+    };
+    let soon = told(|_, survey| stand_still(survey));
+    assert!(soon.says.ends_with("because it has no leader at this moment"), "{}", soon.says);
+    assert!(soon.steps.iter().any(|step| step.text == "broker 1 stands still: shard/0: deadlock"));
+    let never = told(|scene, survey| {
+        stand_still(survey);
+        kill(scene, survey, 3);
     });
-    assert!(!told.well);
-    assert!(told.says.ends_with("broker 1 stands still: shard/0: deadlock"), "{}", told.says);
+    let says = "nobody can be elected, 1 of 3 replicas can vote: broker 1 stands still: shard/0: \
+                deadlock; broker 3 does not answer (connection refused)";
+    assert!(never.says.ends_with(says), "{}", never.says);
 }
 
 #[test]
