@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, alerts, chaos, clients, console, damage, dev, diagnosis, failover, hostile, membership, shutdown,
-    snapshots, steady,
+    admin, alerts, chaos, clients, console, damage, dev, diagnosis, failover, hostile, membership,
+    shutdown, snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
