@@ -442,6 +442,12 @@ pub const DEV_LOG_BYTES_MAX: u64 = 64 << 20;
 pub const DEV_LOG_TAIL_BYTES: u64 = 16 << 10;
 /// `glasslog dev`: events the screen keeps.
 pub const DEV_EVENTS_KEPT: usize = 8;
+/// The web console: people who watch one broker's at a time.
+pub const CONSOLE_VIEWERS_MAX: usize = 16;
+/// The web console: the cluster is asked this often while somebody watches, milliseconds.
+pub const CONSOLE_EVERY_MS: u64 = 1_000;
+/// The web console: who has taken nothing for this long may lose the seat, milliseconds.
+pub const CONSOLE_IDLE_MS_MAX: u64 = 15_000;
 /// A loop in one phase for this long is stalled, unless its phase has a bound of its own.
 pub const STALL_MS: u64 = 1_000;
 /// One disk operation of the journal beyond this costs a broker its leaderships ...

@@ -26,6 +26,7 @@ use telemetry::trace::RequestsPage;
 use telemetry::watchdog::Stall;
 use telemetry::{logging, openmetrics};
 
+use crate::console;
 use crate::error::ServerError;
 use crate::survey;
 use crate::survey::digest::{self, Hot};
@@ -202,6 +203,8 @@ fn own_address(listener: &tokio::net::TcpListener) -> io::Result<String> {
 }
 
 fn router(source: Arc<dyn Source>, own: &str) -> Router {
+    let own: Arc<str> = own.into();
+    let watched = console::gather(source.broker(), own.clone());
     let router = Router::new();
     #[cfg(feature = "planted")]
     let router = router.route("/admin/plant", post(plant));
@@ -224,15 +227,19 @@ fn router(source: Arc<dyn Source>, own: &str) -> Router {
         .route("/admin/decommission", post(decommission))
         .route("/admin/drain", post(drain))
         .route("/admin/undrain", post(undrain))
-        .with_state(Admin { source, hot: Arc::default(), own: own.into() })
+        .with_state(Admin { source, hot: Arc::default(), own })
+        .merge(console::router(watched))
 }
 
 type Shared = State<Arc<dyn Source>>;
 
-async fn index() -> &'static str {
-    "glasslog\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/broker\n/debug/cluster\n/debug/why?partition=TOPIC-N\n/debug/groups  (?summary, ?name=TOPIC)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
-      /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n"
+/// A list for `curl`; browsers go on to the console.
+async fn index(headers: HeaderMap) -> Response {
+    if console::is_wanted(&headers) { console::redirect() } else { INDEX.into_response() }
 }
+
+const INDEX: &str = "glasslog\n/console  (for browsers)\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/broker\n/debug/cluster\n/debug/why?partition=TOPIC-N\n/debug/groups  (?summary, ?name=TOPIC)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
+      /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n";
 
 /// Prometheus' own text, or OpenMetrics with exemplars for whoever asks for it.
 async fn metrics(headers: HeaderMap) -> impl IntoResponse {

@@ -9,6 +9,7 @@ mod blackbox;
 mod boot;
 mod cli;
 mod config;
+mod console;
 mod dev;
 mod doctor;
 mod error;

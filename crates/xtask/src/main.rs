@@ -37,7 +37,7 @@ cargo xtask <command>
   fix                  mends what verify can mend by itself
   dashboards           writes Grafana's files from the tables in crates/xtask/src/dashboards
   test [PHASE...]      build unit sim clients admin steady hostile failover shutdown
-                       membership snapshots chaos diagnosis alerts dev (all of them by
+                       membership snapshots chaos diagnosis alerts console dev (all of them by
                        default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement

@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, alerts, chaos, clients, damage, dev, diagnosis, failover, hostile, membership, shutdown,
-    snapshots, steady,
+    admin, alerts, chaos, clients, console, damage, dev, diagnosis, failover, hostile, membership,
+    shutdown, snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 15] = [
+const PHASES: [&str; 16] = [
     "build",
     "unit",
     "sim",
@@ -31,6 +31,7 @@ const PHASES: [&str; 15] = [
     "chaos",
     "diagnosis",
     "alerts",
+    "console",
     "dev",
 ];
 /// Seconds of idling and of load in the `steady` phase; `cargo xtask idle` takes longer.
@@ -108,6 +109,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("alerts") {
         tally.phase("alerts", alerts::run);
+    }
+    if wanted("console") {
+        tally.phase("console", console::run);
     }
     if wanted("dev") {
         tally.phase("dev", dev::run);

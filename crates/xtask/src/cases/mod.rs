@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod blackbox;
 pub mod chaos;
 pub mod clients;
+pub mod console;
 pub mod damage;
 pub mod dev;
 pub mod diagnosis;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use member::Member;
 pub use performance::{Performance, producer_performance};
-pub use toolchain::{Toolchain, prepare, prepare_all, program, python};
+pub use toolchain::{Toolchain, npm, prepare, prepare_all, program, python};
 
 use crate::job::Job;
 use crate::oracle::{self, Acked, Seen};

@@ -162,24 +162,31 @@ pub fn node_dir() -> PathBuf {
 }
 
 fn prepare_node() -> Result<(), String> {
+    npm("node").map(drop)
+}
+
+/// The programs of `tests/<name>` in a copy beside their modules, which the lock file names.
+/// Returns where.
+pub fn npm(name: &str) -> Result<PathBuf, String> {
     for program in ["node", "npm"] {
         if !job::exists(program) {
             return Err(format!("{program} is not installed"));
         }
     }
-    let folder = node_dir();
+    let folder = workspace::target().join(name);
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for file in files(&workspace::root().join("tests/node"))? {
+    for file in files(&workspace::root().join("tests").join(name))? {
         copy(&file, &folder.join(file.file_name().expect("a file")))?;
     }
     let (lock, stamp) = (folder.join("package-lock.json"), folder.join("installed"));
     if same(&lock, &stamp) {
-        return Ok(());
+        return Ok(folder);
     }
     let mut install = Command::new("npm");
     install.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder);
     job::run("npm ci", &mut install)?;
-    copy(&lock, &stamp)
+    copy(&lock, &stamp)?;
+    Ok(folder)
 }
 
 /// The files of a folder, without those of its subfolders.

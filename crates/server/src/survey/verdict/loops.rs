@@ -14,7 +14,10 @@ const CHAIN_SHOWN: usize = 6;
 /// Loops that stand still now, with everybody they wait for.
 pub fn stalls(case: &Case, verdicts: &mut Vec<Verdict>) {
     for page in case.now.pages() {
-        for stall in page.lasting_stalls() {
+        let mut stalls: Vec<&Stall> = page.lasting_stalls().collect();
+        // One whose holder is known explains those without: connections starve behind a deadlock.
+        stalls.sort_by_key(|stall| (stall.cause != "deadlock", stall.chain.is_empty()));
+        for stall in stalls {
             let ms = case.now.at_ms.saturating_sub(stall.began_ms).max(0) as u64;
             let title = format!(
                 "broker {}: {} has stood still for {}: {}",
