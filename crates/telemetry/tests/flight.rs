@@ -75,6 +75,12 @@ fn the_process_that_dies() {
             flight::settle();
             std::process::abort();
         }
+        "aborted" => {
+            // Between two passes of the mirror, which the first record has just begun.
+            std::thread::sleep(Duration::from_millis(30));
+            kinds::committed(17, 1, 2, 3);
+            std::process::abort();
+        }
         _ => {
             flight::fatal(telemetry::labels::FatalReason::JournalFailed, "the disk is gone");
             std::process::exit(70);
@@ -101,6 +107,56 @@ fn a_panic_is_told_with_its_place_and_text() {
     assert!(text.starts_with("crates/telemetry/tests/flight.rs:"), "{text}");
     assert!(text.ends_with("and nobody knows why"), "{text}");
     assert_eq!(told.rings[panic.ring].name, "test", "in the ring of the thread that panicked");
+}
+
+#[test]
+fn an_abort_loses_nothing() {
+    let told = left_by("aborted");
+    let last = told.events.last().expect("events");
+    assert_eq!(last.record.kind, Kind::Committed);
+}
+
+/// How long it takes until the file of the ring `main` has a record of that kind and group.
+fn until_written(file: &Path, kind: Kind, group: u64) -> Duration {
+    let start = Instant::now();
+    loop {
+        let ring = std::fs::read(file).ok().and_then(|bytes| decode(&bytes).ok());
+        let records = ring.map(|ring| ring.records).unwrap_or_default();
+        if records.iter().any(|record| record.kind == kind && record.own[0] == group) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{kind:?} {group} never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_is_rare_is_written_at_once_and_what_comes_with_the_load_in_the_next_pass() {
+    let name = format!("glasslog-flight-{}-soon", std::process::id());
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    std::fs::create_dir_all(&scratch.0).expect("a directory");
+    flight::start(&Setup { data_dir: &scratch.0, broker: 4, connection_threads: 1 });
+    let file = scratch.0.join("flight/main-0.ring");
+    // Each begins when a pass has just been, so the next one is as far away as it gets; of seven
+    // the middle one, since a busy machine may delay any.
+    let median = |write: &dyn Fn(u64), kind: Kind, from: u64| {
+        let mut took: Vec<Duration> = (from..from + 7)
+            .map(|group| {
+                kinds::serving(group + 1_000, 7);
+                until_written(&file, Kind::Serving, group + 1_000);
+                write(group);
+                until_written(&file, kind, group)
+            })
+            .collect();
+        took.sort();
+        took[3]
+    };
+    let rare = median(&|group| kinds::serving(group, 7), Kind::Serving, 1);
+    let usual = median(&|group| kinds::committed(group, 1, 1, 1), Kind::Committed, 100);
+    let pass = Duration::from_millis(model::limits::FLIGHT_MIRROR_MS);
+    assert!(rare < pass / 2, "{rare:?}");
+    // Nobody is woken for it, and it does not wait for more than one pass.
+    assert!(usual > pass / 2 && usual < pass * 4, "{usual:?}");
 }
 
 #[test]

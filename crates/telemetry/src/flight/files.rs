@@ -1,10 +1,10 @@
 //! The rings' files: what was left by the life before is set aside, and one thread mirrors what
 //! the loops write.
 //!
-//! Invariants: only this thread touches the files, so only it waits for a disk that hangs; it
-//! sleeps while nobody writes, and whoever writes then wakes it; a record is in its file at most
-//! [`limits::FLIGHT_MIRROR_MS`] and one scheduling after it was made; an error loses records of
-//! that ring and is counted, nothing else.
+//! Invariants: only this thread touches the files, so only it waits for a disk that hangs; a
+//! record is in its file at most [`limits::FLIGHT_MIRROR_MS`] and one scheduling after it was made,
+//! a rare one [`limits::FLIGHT_SOON_MS`] and one scheduling; an error loses records of that ring
+//! and is counted, nothing else.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use model::limits;
 
 use crate::flight::ring::{HEADER_BYTES, Header, RECORD_BYTES, Ring};
-use crate::flight::{CONNECTIONS, OTHER, claim, dumps, kinds, open, rings};
+use crate::flight::{CONNECTIONS, OTHER, RINGS, abort, claim, dumps, kinds, open};
 use crate::labels::DropKind;
 use crate::{clock, metrics};
 
@@ -31,9 +31,10 @@ const MAKING: &str = "previous.making";
 /// What the name of a ring's file ends with.
 pub const EXTENSION: &str = "ring";
 
+/// Between two passes.
 const PERIOD: Duration = Duration::from_millis(limits::FLIGHT_MIRROR_MS);
-/// A mirror that nobody woke looks all the same.
-const REST: Duration = Duration::from_secs(1);
+/// Rare events come in company: the first of them waits so long for the others.
+const COMPANY: Duration = Duration::from_millis(limits::FLIGHT_SOON_MS);
 /// After an error a ring's file is left alone for so long.
 const RETRY_NS: u64 = 1_000_000_000;
 
@@ -54,7 +55,8 @@ pub(super) struct Life {
 }
 
 static LIFE: OnceLock<Life> = OnceLock::new();
-static ASLEEP: AtomicBool = AtomicBool::new(false);
+/// Something rare was written since the last pass began.
+static SOON: AtomicBool = AtomicBool::new(false);
 static PASSES: AtomicU64 = AtomicU64::new(0);
 static MIRROR: OnceLock<Thread> = OnceLock::new();
 
@@ -119,6 +121,7 @@ fn try_start(setup: &Setup) -> io::Result<()> {
     kinds::start(wall_us, boot_ns, pid, setup.broker);
     let thread = thread::Builder::new().name("flight".into()).spawn(mirror)?;
     let _ = MIRROR.set(thread.thread().clone());
+    abort::install();
     dumps::spawn(dumps)
 }
 
@@ -145,18 +148,11 @@ pub(super) fn set_aside(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Something was written: the mirror may not sleep.
-#[inline]
-pub(super) fn wake() {
-    if ASLEEP.load(Ordering::Relaxed) {
-        wake_it();
-    }
-}
-
+/// Something rare was written: the next pass shall not be waited for.
 #[cold]
-fn wake_it() {
-    // One of many writers does it.
-    if ASLEEP.swap(false, Ordering::AcqRel)
+pub fn soon() {
+    // Always a swap: either the pass to come sees the record, or this is who has to wake it.
+    if !SOON.swap(true, Ordering::AcqRel)
         && let Some(mirror) = MIRROR.get()
     {
         mirror.unpark();
@@ -190,35 +186,28 @@ fn mirror(life: &Life) {
     let mut files: Vec<Mirrored> = Vec::new();
     let mut buffer = Vec::new();
     loop {
+        SOON.swap(false, Ordering::AcqRel);
         let known = files.len();
-        files.extend(rings().skip(known).map(|ring| Mirrored {
-            ring,
-            file: None,
-            upto: 0,
-            retry_ns: 0,
-        }));
-        let mut moved = false;
+        // In order: one that is just being made, and those behind it, come with the next pass.
+        let fresh = RINGS.iter().skip(known).map_while(OnceLock::get);
+        files.extend(fresh.map(|ring| Mirrored { ring, file: None, upto: 0, retry_ns: 0 }));
         for file in &mut files {
-            moved |= file.follow(life, &mut buffer);
+            file.follow(life, &mut buffer);
         }
         PASSES.fetch_add(1, Ordering::AcqRel);
-        if moved {
-            thread::sleep(PERIOD);
-        } else if !ASLEEP.swap(true, Ordering::AcqRel) {
-            // A writer that did not see this yet has stored its record long before this ends.
-            thread::park_timeout(PERIOD);
-        } else {
-            thread::park_timeout(REST);
+        thread::park_timeout(PERIOD);
+        if SOON.load(Ordering::Relaxed) {
+            thread::sleep(COMPANY);
         }
     }
 }
 
 impl Mirrored {
-    /// True if there was something new.
-    fn follow(&mut self, life: &Life, buffer: &mut Vec<u8>) -> bool {
+    /// Writes what is new.
+    fn follow(&mut self, life: &Life, buffer: &mut Vec<u8>) {
         let head = self.ring.head();
         if head == self.upto || self.retry_ns > clock::mono_ns() {
-            return false;
+            return;
         }
         if let Err(error) = self.write(life, head, buffer) {
             self.file = None;
@@ -229,9 +218,7 @@ impl Mirrored {
                 let ring = file_name(self.ring.name, self.ring.index);
                 tracing::warn!(%error, ring, "the flight recorder cannot write; said once");
             }
-            return false;
         }
-        true
     }
 
     fn write(&mut self, life: &Life, head: u64, buffer: &mut Vec<u8>) -> io::Result<()> {

@@ -312,6 +312,29 @@ const fn place(fields: &mut [Field], widths: &[usize]) {
     assert!(at <= WORDS * 8, "a record has room for 40 bytes");
 }
 
+impl Kind {
+    /// It comes with the load, by the thousand or every second: its file may hear of it later.
+    #[inline(always)]
+    pub(super) const fn may_wait(self) -> bool {
+        matches!(
+            self,
+            Kind::Clock
+                | Kind::Turn
+                | Kind::Turns
+                | Kind::MessageSent
+                | Kind::MessageReceived
+                | Kind::Applied
+                | Kind::Committed
+                | Kind::JournalBegun
+                | Kind::JournalDone
+                | Kind::Durable
+                | Kind::SegmentsWritten
+                | Kind::RequestBegun
+                | Kind::RequestEnded
+        )
+    }
+}
+
 kinds! {
     /// A life of a broker begins.
     Start start = 1 { wall_us: us, boot_ns: ns, pid: count, broker: broker }

@@ -1,14 +1,16 @@
 //! The flight recorder: what every loop did last, readable after `kill -9`.
 //!
 //! Each loop writes 64-byte records into a ring of its own in memory; a thread mirrors what is new
-//! into `<data.dir>/flight/<loop>-<index>.ring` every few milliseconds, and sleeps while nothing
-//! is. The loops do not write to a mapping of the file: a store into one stands still for as long
-//! as the file system does (README), and a loop's promise is that it never waits for a disk.
+//! into `<data.dir>/flight/<loop>-<index>.ring`: ten times a second what comes with the load, and
+//! at once what is rare, which is what somebody looks for. The loops do not write to a mapping of
+//! the file: a store into one stands still for as long as the file system does (README), and a
+//! loop's promise is that it never waits for a disk.
 //!
 //! Invariants: recording never waits and never allocates; one thread writes a ring at a time;
 //! whatever happens to the files, the broker goes on and says so once. Without [`start`] (tests,
 //! simulation, tools) every verb does nothing.
 
+mod abort;
 mod dumps;
 mod files;
 pub mod kinds;
@@ -23,11 +25,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use model::limits;
 
 pub use dumps::{DumpReason, dump};
-pub use files::{Setup, settle, start};
+pub use files::{Setup, settle, soon, start};
 pub use kinds::PeerChange;
 
 use crate::labels::DropKind;
-use crate::metrics;
+use crate::{metrics, silence};
 use kinds::{Kind, WORDS};
 use ring::Ring;
 
@@ -117,15 +119,17 @@ const OTHER: &str = "other";
 /// Writes to this thread's ring, if it has one.
 #[inline]
 fn record(kind: Kind, words: [u64; WORDS]) {
-    let Some(ring) = RING.get() else { return };
+    let Some(ring) = RING.get().filter(|_| silence::is_on()) else { return };
     ring.write(kind, words);
-    files::wake();
+    if !kind.may_wait() {
+        files::soon();
+    }
 }
 
 /// Whether an ordinary event of this thread is to be recorded, see [`Ring::ordinary`].
 #[inline]
 pub fn ordinary(token: u64) -> bool {
-    RING.get().is_some_and(|ring| ring.ordinary(token))
+    RING.get().is_some_and(|ring| silence::is_on() && ring.ordinary(token))
 }
 
 /// The same for a thread that serves connections; its ring is found at its first event.
