@@ -323,7 +323,7 @@ pub const FLIGHT_RECORDS: usize = 16_384;
 /// Rings of the flight recorder in one process.
 pub const FLIGHT_RINGS_MAX: usize = 64;
 /// What is new in the rings reaches their files this often, milliseconds.
-pub const FLIGHT_MIRROR_MS: u64 = 4;
+pub const FLIGHT_MIRROR_MS: u64 = 8;
 /// Events that come by the thousand (appends, requests): so many of a loop are recorded in a
 /// second, evenly ...
 pub const FLIGHT_ORDINARY_MAX: u64 = 1_000;

@@ -62,6 +62,7 @@ impl Driver {
         let mut observer = Observer::new(clock::now(), self.index, self.plumbing.clone());
         let mut wheel = Wheel { slot: 0, ahead: 1, next: Instant::now() + SLOT };
         self.carry_out(&beat, &mut observer, true);
+        beat.idle();
         while !self.stop.load(Ordering::Acquire) && ending::begun().is_none() {
             self.turn(&beat, &mut observer, &mut wheel).await;
             beat.idle();
@@ -80,7 +81,6 @@ impl Driver {
     }
 
     async fn turn(&mut self, beat: &Beat, observer: &mut Observer, wheel: &mut Wheel) {
-        beat.idle();
         self.journal.drain();
         self.segments.drain();
         let open = !self.journal.is_backed_up() && !self.segments.is_backed_up();
@@ -142,13 +142,15 @@ impl Driver {
         observer.stepped(kind, ended, ended - started);
     }
 
-    /// The outputs of a turn, in the order of the seam. Committed entries are gathered for the
-    /// segment thread until the wheel has `ticked`.
+    /// The outputs of a turn, in the order of the seam; a phase with nothing to do is not entered.
+    /// Committed entries are gathered for the segment thread until the wheel has `ticked`.
     fn carry_out(&mut self, beat: &Beat, observer: &mut Observer, ticked: bool) {
         let out = &mut self.out;
-        beat.phase(Phase::Observe);
-        for event in out.events.drain(..) {
-            observer.observe(&event);
+        if !out.events.is_empty() {
+            beat.phase(Phase::Observe);
+            for event in out.events.drain(..) {
+                observer.observe(&event);
+            }
         }
         if !out.journal.is_empty() {
             beat.phase(Phase::Persist);
@@ -156,21 +158,26 @@ impl Driver {
             writes.iter().for_each(|write| observer.marker.handed(write));
             self.journal.push(JournalMail::Writes(writes));
         }
-        beat.phase(Phase::Publish);
-        for update in out.views.drain(..) {
-            self.plumbing.publish(update);
-        }
-        if let Some(image) = out.image.take() {
-            self.plumbing.publish_image(image);
-        }
-        beat.phase(Phase::Send);
-        for message in out.peers.drain(..) {
-            let (group, to) = (message.group, message.to);
-            observer.sent(&message);
-            if !self.plumbing.send(message) {
-                self.shard.unreachable(group, to);
+        if !out.views.is_empty() || out.image.is_some() {
+            beat.phase(Phase::Publish);
+            for update in out.views.drain(..) {
+                self.plumbing.publish(update);
+            }
+            if let Some(image) = out.image.take() {
+                self.plumbing.publish_image(image);
             }
         }
+        if !out.peers.is_empty() {
+            beat.phase(Phase::Send);
+            for message in out.peers.drain(..) {
+                let (group, to) = (message.group, message.to);
+                observer.sent(&message);
+                if !self.plumbing.send(message) {
+                    self.shard.unreachable(group, to);
+                }
+            }
+        }
+        // Everything that is handed on to threads of this broker.
         beat.phase(Phase::Reply);
         for (reply, answer) in out.replies.drain(..) {
             // A requester that went away needs no answer.

@@ -16,7 +16,7 @@ use telemetry::labels::{
     MessageRefusal, MessageType as MessageLabel, PanicRoom, Phase, RaftRole, RebalanceWhy,
     SnapshotOutcome, StepOutcome, SuspectReason,
 };
-use telemetry::{Beat, clock, log_limited, metrics};
+use telemetry::{Beat, Local, LocalHistogram, clock, log_limited, metrics};
 
 use machine::groups::lead::{Observed, RebalanceReason};
 
@@ -37,8 +37,21 @@ pub struct Observer {
     /// Nanoseconds that the steps of this turn took.
     step_ns: u64,
     second: Second,
+    times: Times,
     /// What traces are put together from.
     pub marker: Marker,
+}
+
+/// This thread's own shares of the histograms that every turn moves.
+struct Times {
+    step: Local<InputKind>,
+    inputs: LocalHistogram,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Times { step: metrics().step_seconds.local(), inputs: metrics().turn_inputs.local() }
+    }
 }
 
 /// What the flight recorder is told once a second: an idle broker's ring must not be full of
@@ -59,20 +72,21 @@ impl Observer {
     pub fn new(now: Now, shard: usize, plumbing: Arc<Plumbing>) -> Observer {
         let (coroner, second) = (Coroner::new(plumbing.own, shard), Second::default());
         let (status_at_ns, marker) = (now.boot_ns, Marker::default());
-        Observer { status_at_ns, plumbing, coroner, step_ns: 0, second, marker }
+        let times = Times::default();
+        Observer { status_at_ns, plumbing, coroner, step_ns: 0, second, times, marker }
     }
 
     /// A step ended at `now_ns` ([`clock::mono_ns`]).
     pub fn stepped(&mut self, kind: InputKind, now_ns: u64, took_ns: u64) {
         self.step_ns += took_ns;
-        metrics().step_seconds.at(kind).observe(took_ns);
+        self.times.step.observe(kind, took_ns);
         self.coroner.stepped(now_ns, kind, took_ns);
     }
 
     /// A turn is over; when its flush began, its outputs were carried out, and it ended
     /// ([`clock::mono_ns`]).
     pub fn turn(&mut self, inputs: usize, [flush, carry, end]: [u64; 3]) {
-        metrics().turn_inputs.observe(inputs as u64);
+        self.times.inputs.observe(inputs as u64);
         let step_ns = std::mem::take(&mut self.step_ns);
         let (flush_ns, carry_ns) = (carry.saturating_sub(flush), end.saturating_sub(carry));
         let whole_ns = step_ns + flush_ns + carry_ns;
@@ -503,15 +517,32 @@ pub fn message_label(message: &Message) -> MessageLabel {
 }
 
 pub fn io_op(kind: OpKind) -> IoOp {
-    IoOp::from_name(kind.as_str()).unwrap_or(IoOp::Other)
+    match kind {
+        OpKind::Write => IoOp::Write,
+        OpKind::Sync => IoOp::Sync,
+        // No others come by the thousand.
+        _ => IoOp::from_name(kind.as_str()).unwrap_or(IoOp::Other),
+    }
 }
 
 /// What the journal thread observes with.
-#[derive(Default)]
 pub struct JournalObserver {
+    operations: Local<IoOp>,
+    batches: LocalHistogram,
     under_way: VecDeque<(OpId, OpKind, u64)>,
     /// Bytes of writes since the last sync was handed to the disk.
     unsynced: u64,
+}
+
+impl Default for JournalObserver {
+    fn default() -> Self {
+        JournalObserver {
+            operations: metrics().journal_op_seconds.local(),
+            batches: metrics().journal_group_commit_batches.local(),
+            under_way: VecDeque::new(),
+            unsynced: 0,
+        }
+    }
 }
 
 impl JournalObserver {
@@ -553,7 +584,7 @@ impl JournalObserver {
     pub fn completed(&mut self, id: OpId, took_ns: u64) {
         let Some(at) = self.under_way.iter().position(|(known, ..)| *known == id) else { return };
         if let Some((_, kind, _)) = self.under_way.remove(at) {
-            metrics().journal_op_seconds.at(io_op(kind)).observe(took_ns);
+            self.operations.observe(io_op(kind), took_ns);
         }
     }
 
@@ -567,7 +598,7 @@ impl JournalObserver {
                 if flight::ordinary(UNSAMPLED) {
                     kinds::durable(lsn.0, done.len() as u32);
                 }
-                metrics().journal_group_commit_batches.observe(done.len() as u64);
+                self.batches.observe(done.len() as u64);
             }
             JournalEvent::FileCreated { .. } => metrics().journal_files_created_total.inc(),
             JournalEvent::FileRecycled { .. } => metrics().journal_files_recycled_total.inc(),

@@ -26,12 +26,13 @@ static MACHINE: LazyLock<RwLock<()>> = LazyLock::new(|| RwLock::new(LockClass::T
 const WINDOW: Duration = Duration::from_millis(20);
 
 /// Every fault, and what its value means.
-pub const FAULTS: [(&str, &str); 5] = [
+pub const FAULTS: [(&str, &str); 6] = [
     ("lock_inversion", "1: on"),
     ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
     ("panic_in_apply", "the group whose next entry panics"),
     ("panic_in_loop", "1: the next turn of a shard panics"),
     ("slow_sync", "milliseconds that each sync of the journal takes longer"),
+    ("silent", "1: it looks at nothing it does, to measure what looking costs"),
 ];
 
 /// Turns a fault on, or off with 0.
@@ -42,6 +43,7 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
         "panic_in_apply" => PANIC_IN_APPLY.store(value, Ordering::Relaxed),
         "panic_in_loop" => PANIC_IN_LOOP.store(value != 0, Ordering::Relaxed),
         "slow_sync" => SLOW_SYNC_MS.store(value, Ordering::Relaxed),
+        "silent" => telemetry::silence::set(value != 0),
         _ => {
             let known: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
             return Err(format!("there is no fault `{fault}`; there are {}", known.join(", ")));

@@ -46,10 +46,6 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
         lifeline::tie_to(parent)?;
     }
     let config = Config::load(&options.config)?;
-    #[cfg(feature = "planted")]
-    if is_silent() {
-        telemetry::silence::begin();
-    }
     // Last out, so that every line is written.
     #[cfg(feature = "console")]
     logging::serve_console(options.console);
@@ -60,18 +56,13 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     let state =
         Arc::new(Published { broker, node: OnceLock::new(), stopping: AtomicBool::new(false) });
     let watched = state.clone();
-    let watch = || telemetry::watchdog::spawn(move |finding| protect(&watched, finding));
-    let _watchdog = (!is_silent())
-        .then(watch)
-        .transpose()
+    let _watchdog = telemetry::watchdog::spawn(move |finding| protect(&watched, finding))
         .map_err(ServerError::system("start the watchdog"))?;
     lifeline::raise_file_limit();
     announce(&config);
     check_ports(&config)?;
 
-    if !is_silent() {
-        keep_traces(&config)?;
-    }
+    keep_traces(&config)?;
     let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
     let admin_port = admin.local_addr().ok().map(|address| address.port());
     admin::serve(admin, state.clone())?;
@@ -172,6 +163,7 @@ fn last_resort(within: Duration) {
     let end = move || {
         std::thread::sleep(within + Duration::from_millis(LAST_RESORT_MS));
         eprintln!("glasslog: the shutdown hung for {} ms; ended", within.as_millis());
+        flight::settle();
         std::process::exit(i32::from(crate::EXIT_FAILED));
     };
     // Without a thread to spare there is still the orderly way.
@@ -225,11 +217,6 @@ fn connection_runtime() -> Result<Runtime, ServerError> {
         }
     });
     Ok(runtime)
-}
-
-/// It looks at nothing it does, to measure what looking costs; only a build with faults can.
-fn is_silent() -> bool {
-    cfg!(feature = "planted") && std::env::var_os("GLASSLOG_SILENT").is_some()
 }
 
 /// At least one.
@@ -322,7 +309,7 @@ fn node_config(config: &Config, admin_port: Option<u16>) -> NodeConfig {
         producer_expiration_ms: settings.producer_id_expiration_ms,
         groups: groups_config(settings),
         disk_reserve_bytes: settings.disk_reserve_bytes,
-        recorded_threads: u16::try_from(half_the_cores()).ok().filter(|_| !is_silent()),
+        recorded_threads: u16::try_from(half_the_cores()).ok(),
         admin_port,
         admin: advertised_admin(settings, admin_port),
     }

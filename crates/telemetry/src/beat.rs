@@ -107,7 +107,7 @@ impl Beat {
         let before = self.phase.replace(phase);
         let spent = now_ns.saturating_sub(self.since_ns.replace(now_ns));
         if before != Phase::Idle {
-            self.times.at(before).observe(spent);
+            self.times.observe(before, spent);
             let total = &self.spent_ns[before.index()];
             total.set(total.get() + spent);
         }

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use prometheus::proto;
 
 use crate::label::Label;
-use crate::metric::{Histogram, Instrument, LocalHistogram, MetricInfo};
+use crate::metric::{Histogram, Instrument, LocalRow, MetricInfo};
 
 /// The labels of one family, as a tuple.
 pub trait Key: 'static {
@@ -99,7 +99,7 @@ impl<T: Instrument, A: Label, B: Label, C: Label> Family<T, (A, B, C)> {
 impl<A: Label> Family<Histogram, (A,)> {
     /// One writer's share of every series.
     pub fn local(&'static self) -> Local<A> {
-        Local { items: self.items.iter().map(Histogram::local).collect(), label: PhantomData }
+        Local { row: LocalRow::of(&self.items), label: PhantomData }
     }
 }
 
@@ -107,7 +107,7 @@ impl<A: Label, B: Label> Family<Histogram, (A, B)> {
     /// One writer's share of the series of `a`.
     pub fn local_row(&'static self, a: A) -> Local<B> {
         let row = self.items.chunks(B::ALL.len()).nth(a.index()).expect("one row per label value");
-        Local { items: row.iter().map(Histogram::local).collect(), label: PhantomData }
+        Local { row: LocalRow::of(row), label: PhantomData }
     }
 }
 
@@ -152,13 +152,14 @@ impl<T: Instrument + Sync, K: Key> AnyFamily for Family<T, K> {
 /// One row of a family, owned by one writer.
 #[derive(Debug)]
 pub struct Local<L> {
-    items: Box<[LocalHistogram]>,
+    row: LocalRow,
     label: PhantomData<fn(L)>,
 }
 
 impl<L: Label> Local<L> {
+    /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
-    pub fn at(&self, label: L) -> &LocalHistogram {
-        &self.items[label.index()]
+    pub fn observe(&self, label: L, value: u64) {
+        self.row.observe(label.index(), value);
     }
 }

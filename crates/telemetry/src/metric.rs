@@ -155,8 +155,10 @@ impl Gauge {
     }
 }
 
-/// Buckets and sum of one writer, or of all that share it.
+/// Buckets and sum of one writer, or of all that share it. The sum and the lower buckets, into which
+/// most of what a loop observes falls, are one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Cells {
     sum: AtomicU64,
     /// One per bound, and one for everything above; in place, to save a jump.
@@ -180,13 +182,18 @@ impl Cells {
 }
 
 /// A distribution. Shared: observing costs two atomic additions; a loop takes a
-/// [`LocalHistogram`].
+/// [`LocalHistogram`], or a row of them.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
     shared: Cells,
-    locals: Mutex<Vec<Arc<Cells>>>,
+    /// A writer's row, and where in it its share of this histogram is.
+    locals: Mutex<Vec<(Row, usize)>>,
 }
+
+/// One writer's shares of neighbouring histograms, side by side: what a turn touches should be few
+/// cache lines, since others' work has driven them out before the next one.
+type Row = Arc<[Cells]>;
 
 /// What a histogram held at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,9 +231,7 @@ impl Histogram {
 
     /// A writer's own share of this histogram.
     pub fn local(&'static self) -> LocalHistogram {
-        let cells = Arc::new(Cells::new());
-        self.locals().push(cells.clone());
-        LocalHistogram { bounds: self.bounds, cells, target: self, one_writer: PhantomData }
+        LocalHistogram(LocalRow::of(std::slice::from_ref(self)))
     }
 
     pub fn totals(&self) -> HistogramTotals {
@@ -234,8 +239,8 @@ impl Histogram {
         let mut sum = 0;
         let locals = self.locals();
         self.shared.add_to(&mut counts, &mut sum);
-        for cells in locals.iter() {
-            cells.add_to(&mut counts, &mut sum);
+        for (row, at) in locals.iter() {
+            row[*at].add_to(&mut counts, &mut sum);
         }
         drop(locals);
         let count = counts.iter().sum();
@@ -243,44 +248,67 @@ impl Histogram {
     }
 
     /// Held for a push, a removal or a sum, never while anything else is waited for.
-    fn locals(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {
+    fn locals(&self) -> MutexGuard<'_, Vec<(Row, usize)>> {
         self.locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One writer's shares of neighbouring [`Histogram`]s of one metric; may move between threads, but
+/// is never shared. What it observed outlives it.
+#[derive(Debug)]
+pub(crate) struct LocalRow {
+    bounds: &'static [u64],
+    row: Row,
+    targets: &'static [Histogram],
+    one_writer: PhantomData<Cell<()>>,
+}
+
+impl LocalRow {
+    pub(crate) fn of(targets: &'static [Histogram]) -> LocalRow {
+        let row: Row = targets.iter().map(|_| Cells::new()).collect();
+        for (at, target) in targets.iter().enumerate() {
+            target.locals().push((row.clone(), at));
+        }
+        let bounds = targets.first().map_or(&[][..], |target| target.bounds);
+        LocalRow { bounds, row, targets, one_writer: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn observe(&self, at: usize, value: u64) {
+        if !silence::is_on() {
+            return;
+        }
+        let cells = &self.row[at];
+        let count = &cells.counts[bucket(self.bounds, value)];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let sum = &cells.sum;
+        sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+    }
+}
+
+impl Drop for LocalRow {
+    fn drop(&mut self) {
+        for (target, own) in self.targets.iter().zip(self.row.iter()) {
+            let mut locals = target.locals();
+            locals.retain(|(row, _)| !Arc::ptr_eq(row, &self.row));
+            for (shared, own) in target.shared.counts.iter().zip(&own.counts) {
+                shared.fetch_add(own.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            target.shared.sum.fetch_add(own.sum.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
 /// One writer's share of a [`Histogram`]; may move between threads, but is never shared.
 /// What it observed outlives it.
 #[derive(Debug)]
-pub struct LocalHistogram {
-    bounds: &'static [u64],
-    cells: Arc<Cells>,
-    target: &'static Histogram,
-    one_writer: PhantomData<Cell<()>>,
-}
+pub struct LocalHistogram(LocalRow);
 
 impl LocalHistogram {
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn observe(&self, value: u64) {
-        if !silence::is_on() {
-            return;
-        }
-        let count = &self.cells.counts[bucket(self.bounds, value)];
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let sum = &self.cells.sum;
-        sum.store(sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
-    }
-}
-
-impl Drop for LocalHistogram {
-    fn drop(&mut self) {
-        let mut locals = self.target.locals();
-        locals.retain(|cells| !Arc::ptr_eq(cells, &self.cells));
-        for (shared, own) in self.target.shared.counts.iter().zip(&self.cells.counts) {
-            shared.fetch_add(own.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        let sum = self.cells.sum.load(Ordering::Relaxed);
-        self.target.shared.sum.fetch_add(sum, Ordering::Relaxed);
+        self.0.observe(0, value);
     }
 }
 
@@ -372,6 +400,24 @@ mod tests {
         drop(local);
         assert_eq!(histogram.totals(), seen);
         assert!(histogram.locals().is_empty());
+    }
+
+    #[test]
+    fn a_row_keeps_its_histograms_apart_and_each_share_goes_where_it_belongs() {
+        let both: &'static [Histogram] =
+            Box::leak(Box::new([Histogram::new(BOUNDS), Histogram::new(BOUNDS)]));
+        let sums = || [0, 1].map(|at: usize| (both[at].totals().count, both[at].totals().sum));
+        let (row, other) = (LocalRow::of(both), LocalRow::of(both));
+        row.observe(0, 7);
+        row.observe(1, 70);
+        other.observe(1, 700);
+        assert_eq!(sums(), [(1, 7), (2, 770)]);
+        drop(row);
+        assert_eq!(sums(), [(1, 7), (2, 770)]);
+        assert_eq!(both[0].locals().len(), 1, "the other writer stays");
+        drop(other);
+        assert_eq!(sums(), [(1, 7), (2, 770)]);
+        assert!(both.iter().all(|histogram| histogram.locals().is_empty()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::beat::{self, IoInFlight, LoopView};
 use crate::flight::{self, DumpReason};
 use crate::labels::{IoOp, LockClass, LogEvent, Loop, Phase};
 use crate::stall::Explainer;
-use crate::{clock, inflight, lock, metrics};
+use crate::{clock, inflight, lock, metrics, silence};
 
 const MS: u64 = 1_000_000;
 /// Later than this beyond its period, the watchdog was not running: the host was paused.
@@ -187,6 +187,9 @@ impl Drop for Handle {
     }
 }
 
+/// After a silence: until every loop, also one that only waits, has been through its turn.
+const LOOKS_LEFT_OUT: u32 = 12;
+
 static LAST_LOOK_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the watchdog. `on_finding` runs on its thread and must not block.
@@ -195,8 +198,14 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
     let stopped = stop.clone();
     let run = move || {
         let (mut watchdog, mut explainer) = (Watchdog::default(), Explainer::default());
-        let mut cpu_ns = 0;
+        let (mut cpu_ns, mut stale) = (0, 0u32);
         while !stopped.load(Ordering::Relaxed) {
+            // What was not noted is no stall: the slots are as old as the silence was long.
+            stale = if silence::is_on() { stale.saturating_sub(1) } else { LOOKS_LEFT_OUT };
+            if stale > 0 {
+                thread::park_timeout(Duration::from_millis(limits::WATCHDOG_PERIOD_MS));
+                continue;
+            }
             let now_ns = clock::mono_ns();
             let views = beat::loops(now_ns);
             let findings = watchdog.look(now_ns, views.clone());

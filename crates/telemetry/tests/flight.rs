@@ -75,6 +75,12 @@ fn the_process_that_dies() {
             flight::settle();
             std::process::abort();
         }
+        "aborted" => {
+            // Between two passes of the mirror, which the first record has just begun.
+            std::thread::sleep(Duration::from_millis(30));
+            kinds::committed(17, 1, 2, 3);
+            std::process::abort();
+        }
         _ => {
             flight::fatal(telemetry::labels::FatalReason::JournalFailed, "the disk is gone");
             std::process::exit(70);
@@ -101,6 +107,13 @@ fn a_panic_is_told_with_its_place_and_text() {
     assert!(text.starts_with("crates/telemetry/tests/flight.rs:"), "{text}");
     assert!(text.ends_with("and nobody knows why"), "{text}");
     assert_eq!(told.rings[panic.ring].name, "test", "in the ring of the thread that panicked");
+}
+
+#[test]
+fn an_abort_loses_nothing() {
+    let told = left_by("aborted");
+    let last = told.events.last().expect("events");
+    assert_eq!(last.record.kind, Kind::Committed);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use model::limits;
 
 use crate::flight::ring::{HEADER_BYTES, Header, RECORD_BYTES, Ring};
-use crate::flight::{CONNECTIONS, OTHER, claim, dumps, kinds, open, rings};
+use crate::flight::{CONNECTIONS, OTHER, RINGS, abort, claim, dumps, kinds, open};
 use crate::labels::DropKind;
 use crate::{clock, metrics};
 
@@ -119,6 +119,7 @@ fn try_start(setup: &Setup) -> io::Result<()> {
     kinds::start(wall_us, boot_ns, pid, setup.broker);
     let thread = thread::Builder::new().name("flight".into()).spawn(mirror)?;
     let _ = MIRROR.set(thread.thread().clone());
+    abort::install();
     dumps::spawn(dumps)
 }
 
@@ -191,12 +192,9 @@ fn mirror(life: &Life) {
     let mut buffer = Vec::new();
     loop {
         let known = files.len();
-        files.extend(rings().skip(known).map(|ring| Mirrored {
-            ring,
-            file: None,
-            upto: 0,
-            retry_ns: 0,
-        }));
+        // In order: one that is just being made, and those behind it, come with the next pass.
+        let fresh = RINGS.iter().skip(known).map_while(OnceLock::get);
+        files.extend(fresh.map(|ring| Mirrored { ring, file: None, upto: 0, retry_ns: 0 }));
         let mut moved = false;
         for file in &mut files {
             moved |= file.follow(life, &mut buffer);

@@ -9,6 +9,7 @@
 //! whatever happens to the files, the broker goes on and says so once. Without [`start`] (tests,
 //! simulation, tools) every verb does nothing.
 
+mod abort;
 mod dumps;
 mod files;
 pub mod kinds;
@@ -27,7 +28,7 @@ pub use files::{Setup, settle, start};
 pub use kinds::PeerChange;
 
 use crate::labels::DropKind;
-use crate::metrics;
+use crate::{metrics, silence};
 use kinds::{Kind, WORDS};
 use ring::Ring;
 
@@ -117,7 +118,7 @@ const OTHER: &str = "other";
 /// Writes to this thread's ring, if it has one.
 #[inline]
 fn record(kind: Kind, words: [u64; WORDS]) {
-    let Some(ring) = RING.get() else { return };
+    let Some(ring) = RING.get().filter(|_| silence::is_on()) else { return };
     ring.write(kind, words);
     files::wake();
 }
@@ -125,7 +126,7 @@ fn record(kind: Kind, words: [u64; WORDS]) {
 /// Whether an ordinary event of this thread is to be recorded, see [`Ring::ordinary`].
 #[inline]
 pub fn ordinary(token: u64) -> bool {
-    RING.get().is_some_and(|ring| ring.ordinary(token))
+    RING.get().is_some_and(|ring| silence::is_on() && ring.ordinary(token))
 }
 
 /// The same for a thread that serves connections; its ring is found at its first event.

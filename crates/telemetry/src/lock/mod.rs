@@ -244,7 +244,7 @@ impl Drop for Held<'_> {
         holder.left(self.since);
         HELD.set(HELD.get() & !(1 << class.rank()));
         let held_ns = clock::ticks_to_ns(clock::ticks().saturating_sub(self.since));
-        let own = HOLD_TIMES.try_with(|times| times.at(class).observe(held_ns));
+        let own = HOLD_TIMES.try_with(|times| times.observe(class, held_ns));
         if own.is_err() {
             // The thread is ending and its own share is already gone.
             metrics().lock_hold_seconds.at(class).observe(held_ns);

@@ -26,7 +26,7 @@ thread_local! {
 #[inline]
 pub fn request_done(api: ApiKey, outcome: Outcome, ns: u64) {
     metrics().kafka_requests_total.at(api, outcome).inc();
-    SHARES.with(|shares| shares.requests.at(api).observe(ns));
+    SHARES.with(|shares| shares.requests.observe(api, ns));
 }
 
 /// A request begins, for the flight recorder: `correlation` is the client's own number of it,
@@ -50,7 +50,7 @@ pub fn request_ended(api: ApiKey, correlation: i32, connection: u16, outcome: Ou
 #[inline]
 pub fn produced(stamps: &Stamps<ProduceStage>) {
     SHARES.with(|shares| {
-        stamps.stages().for_each(|(stage, ns)| shares.produce.at(stage).observe(ns));
+        stamps.stages().for_each(|(stage, ns)| shares.produce.observe(stage, ns));
     });
     trace::record(&trace::Way::Produce(*stamps));
 }
@@ -59,7 +59,7 @@ pub fn produced(stamps: &Stamps<ProduceStage>) {
 #[inline]
 pub fn fetched(stamps: &Stamps<FetchStage>) {
     SHARES.with(|shares| {
-        stamps.stages().for_each(|(stage, ns)| shares.fetch.at(stage).observe(ns));
+        stamps.stages().for_each(|(stage, ns)| shares.fetch.observe(stage, ns));
     });
     trace::record(&trace::Way::Fetch(*stamps));
 }

@@ -8,9 +8,9 @@ use model::ErrorCode;
 
 use super::context::Caller;
 use super::waterfall::{StageMs, is_drawn, ms};
-use crate::label_enum;
 use crate::labels::{FetchStage, KeptWhy, ProduceStage};
 use crate::stamps::{Stages, Stamps};
+use crate::{label_enum, silence};
 
 label_enum! {
     /// The requests that have stages.
@@ -145,6 +145,9 @@ pub fn is_on() -> bool {
 /// Judges a request at its end. `failed`: by this broker's fault.
 #[inline]
 pub fn judge(way: &Way, failed: bool, caller: Option<&Caller>) -> Verdict {
+    if !silence::is_on() {
+        return Verdict { trace: None, slow: false };
+    }
     let busy_ns = way.busy_ns();
     let slow = busy_ns >= FLOOR_NS[way.api().index()].load(Ordering::Relaxed);
     let slow_ns = SLOW_NS.load(Ordering::Relaxed);

@@ -10,6 +10,7 @@ mod faults;
 pub mod http;
 pub mod kafka;
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,6 @@ pub enum Brand {
 pub struct Cluster {
     brand: Brand,
     program: PathBuf,
-    env: Vec<(&'static str, &'static str)>,
     dir: PathBuf,
     brokers: Vec<Broker>,
 }
@@ -113,11 +113,6 @@ impl Cluster {
         cluster.launch_all()?;
         cluster.wait_ready()?;
         Ok(cluster)
-    }
-
-    /// Sets a variable of the environment of every broker, from its next start on.
-    pub fn set_env(&mut self, name: &'static str, value: &'static str) {
-        self.env.push((name, value));
     }
 
     /// Starts every broker, and does not wait.
@@ -189,7 +184,7 @@ impl Cluster {
         }
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let program = workspace::program("glasslog");
-        let cluster = Cluster { brand, program, env: Vec::new(), dir, brokers };
+        let cluster = Cluster { brand, program, dir, brokers };
         let mut files = Vec::new();
         for broker in &cluster.brokers {
             let text = config::text(&cluster, broker, extra);
@@ -348,7 +343,7 @@ impl Cluster {
                 command
             }
         };
-        command.args(["server", "--config"]).arg(config).envs(self.env.iter().copied());
+        command.args(["server", "--config"]).arg(config);
         command
     }
 
@@ -487,6 +482,18 @@ impl Cluster {
     pub fn cpu_seconds(&self) -> Result<f64, String> {
         let running = self.brokers.iter().filter_map(|b| b.process.as_ref());
         running.map(|process| cpu_seconds(process.id())).sum()
+    }
+
+    /// Processor time of every thread of all running brokers so far, by the thread's name,
+    /// nanoseconds: as the scheduler counts it, not in ticks.
+    pub fn threads_cpu_ns(&self) -> Result<BTreeMap<String, u64>, String> {
+        let mut sums = BTreeMap::new();
+        for pid in self.pids() {
+            for (name, ns) in threads_cpu_ns(pid)? {
+                *sums.entry(name).or_default() += ns;
+            }
+        }
+        Ok(sums)
     }
 
     /// Process ids of the running brokers.
@@ -657,6 +664,20 @@ fn pss_bytes(pid: u32) -> Result<f64, String> {
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("{path} has no Pss"))
+}
+
+/// Name and processor time of each thread of a process.
+fn threads_cpu_ns(pid: u32) -> Result<Vec<(String, u64)>, String> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    let read = |task: std::io::Result<fs::DirEntry>| {
+        let folder = task.ok()?.path();
+        // A thread that ended meanwhile is none of those that are compared.
+        let name = fs::read_to_string(folder.join("comm")).ok()?;
+        let times = fs::read_to_string(folder.join("schedstat")).ok()?;
+        Some((name.trim().to_owned(), times.split_whitespace().next()?.parse().ok()?))
+    };
+    Ok(tasks.filter_map(read).collect())
 }
 
 /// User and system time of a process, seconds.
