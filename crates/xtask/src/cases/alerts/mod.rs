@@ -2,21 +2,17 @@
 //! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is
 //! frozen in part, one killed, one stopped, and two killed. Each time a page must come that says which.
 
-mod freezer;
-mod observers;
-mod pager;
-
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cluster::Cluster;
 use crate::dashboards;
 use crate::job::{self, Job};
+use crate::lab::freezer::{self, Frozen};
+use crate::observers::pager::Pager;
+use crate::observers::{self, Observers};
 use crate::tally::Tally;
 use crate::workspace;
-use freezer::Frozen;
-use observers::Observers;
-use pager::Pager;
 
 const TOPIC: &str = "watched";
 const PARTITIONS: i32 = 6;
