@@ -11,6 +11,7 @@ pub mod dev;
 pub mod diagnosis;
 pub mod elections;
 pub mod failover;
+pub mod faults;
 pub mod groups;
 pub mod hostile;
 pub mod logs;

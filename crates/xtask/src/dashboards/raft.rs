@@ -155,6 +155,12 @@ fn followers() -> Row {
             .of("{{dir}} {{outcome}}", rate("glasslog_raft_snapshots_total", "dir, outcome"))
             .of("needed", rate("glasslog_raft_snapshots_needed_total", "")),
             lines(
+                "Snapshot that gets no further",
+                "For how long the slowest transfer into each broker has got no byte: above \
+                 5 s pages.",
+            )
+            .of("{{instance}}", max("glasslog_raft_snapshot_stuck_seconds", "instance")),
+            lines(
                 "Bytes to catch up with",
                 "Bytes of snapshots and of older entries for those who lag: they compete \
                  with clients for disk and network.",

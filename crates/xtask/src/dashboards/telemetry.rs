@@ -91,7 +91,8 @@ fn what_it_missed() -> Row {
                 "Host pauses",
                 "Times the watchdog woke more than a second late: the host stood still.",
             )
-            .of("{{instance}}", rate("glasslog_host_pauses_total", "instance")),
+            .of("{{instance}}", rate("glasslog_host_pauses_total", "instance"))
+            .of("{{instance}}: its clock was set", rate("glasslog_clock_steps_total", "instance")),
             lines("Loops the watchdog sees", "Loops by kind: what is not here can hang unseen.")
                 .of("{{loop}}", format!("{} > 0", sum("glasslog_loops", "loop"))),
         ],
