@@ -11,6 +11,13 @@ use crate::lab::needs::Need;
 const PERCENT: u8 = 20;
 /// Heartbeats fit, records do not: these fill packets of 1,500 bytes.
 const NARROW: u32 = 1_400;
+/// So that the heartbeats of all groups between two brokers fit one such packet.
+const FEW_GROUPS: [&str; 1] = ["offsets.topic.num.partitions = 3"];
+/// Besides, small segments of which few are kept, and transfers that take a while.
+const SMALL: [&str; 7] = {
+    let [a, b, c, d, e, f] = snapshots::EXTRA;
+    [FEW_GROUPS[0], a, b, c, d, e, f]
+};
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub static PARTITION: Fault = Fault {
@@ -30,17 +37,19 @@ pub static LOSS: Fault = Fault {
 };
 pub static STARVED: Fault = Fault {
     needs: &[Need::PacketFilter],
+    config: &FEW_GROUPS,
     heal: mend,
     ..Fault::new("starved", "a follower that gets heartbeats and no entries", starve)
 };
 pub static BACKLOG: Fault = Fault {
     needs: &[Need::PacketFilter],
+    config: &FEW_GROUPS,
     heal: mend,
     ..Fault::new("backlog", "no follower gets a leader's entries: requests pile up", pile_up)
 };
 pub static SNAPSHOT: Fault = Fault {
     needs: &[Need::PacketFilter],
-    config: &snapshots::EXTRA,
+    config: &SMALL,
     heal: mend_others,
     ..Fault::new("snapshot", "a snapshot on its way gets no further", stick)
 };
@@ -86,7 +95,7 @@ fn starve(world: &mut World) -> Result<Wanted, String> {
 fn pile_up(world: &mut World) -> Result<Wanted, String> {
     world.begin();
     world.lab()?.squeeze(world.victim, &world.others(), NARROW)?;
-    Ok(Wanted::page("BufferBacklog", world.victim, &["waits in produce_replicate"]))
+    Ok(Wanted::page("BufferBacklog", world.victim, &["waits in produce_commit"]))
 }
 
 /// A follower is stopped until the others have dropped what it lacks; what it is sent then stops in
