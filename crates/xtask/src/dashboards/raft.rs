@@ -131,6 +131,10 @@ fn followers() -> Row {
             .of(
                 "{{instance}} to {{peer}}",
                 max("glasslog_raft_peer_starved_seconds", "instance, peer"),
+            )
+            .of(
+                "{{instance}}: a snapshot without a byte",
+                max("glasslog_raft_snapshot_stuck_seconds", "instance"),
             ),
             lines(
                 "Entries sent, and read again",
@@ -154,12 +158,6 @@ fn followers() -> Row {
             )
             .of("{{dir}} {{outcome}}", rate("glasslog_raft_snapshots_total", "dir, outcome"))
             .of("needed", rate("glasslog_raft_snapshots_needed_total", "")),
-            lines(
-                "Snapshot that gets no further",
-                "For how long the slowest transfer into each broker has got no byte: above \
-                 5 s pages.",
-            )
-            .of("{{instance}}", max("glasslog_raft_snapshot_stuck_seconds", "instance")),
             lines(
                 "Bytes to catch up with",
                 "Bytes of snapshots and of older entries for those who lag: they compete \

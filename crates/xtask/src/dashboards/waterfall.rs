@@ -1,7 +1,6 @@
 //! Write waterfall: where the time of a request goes, stage by stage.
 
 use super::board::{Board, Row, lines, max, mean, observed, quantile, rate, row, stacked, sum};
-use super::unit::Unit;
 
 pub fn board() -> Board {
     Board {
@@ -126,19 +125,6 @@ fn to_the_other_brokers() -> Row {
             .of(
                 "{{instance}} {{lane}} {{why}}",
                 format!("{} > 0", rate("glasslog_peer_dropped_total", "instance, lane, why")),
-            ),
-            lines(
-                "TCP segments sent again",
-                "Of all that each broker's host sends: above 3 % the network loses packets.",
-            )
-            .unit(Unit::Share)
-            .of(
-                "{{instance}}",
-                format!(
-                    "{} / {}",
-                    rate("glasslog_host_tcp_resent_segments_total", "instance"),
-                    rate("glasslog_host_tcp_sent_segments_total", "instance")
-                ),
             ),
         ],
     )
