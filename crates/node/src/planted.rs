@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use telemetry::labels::{LockClass, Phase};
 use telemetry::{Beat, Lock, RwLock};
@@ -18,6 +18,10 @@ static SLOW_APPLY_MS: AtomicU64 = AtomicU64::new(0);
 static PANIC_IN_APPLY: AtomicU64 = AtomicU64::new(0);
 static PANIC_IN_LOOP: AtomicBool = AtomicBool::new(false);
 static SLOW_SYNC_MS: AtomicU64 = AtomicU64::new(0);
+static LOCK_HOLD_MS: AtomicU64 = AtomicU64::new(0);
+/// The next reader of metadata is the one that holds the lock.
+static LOCK_FREE: AtomicBool = AtomicBool::new(true);
+static STALE_TAIL: AtomicBool = AtomicBool::new(false);
 
 /// The lock over raft and the one over the state machine, as the ancestor of failure F2 had them.
 static RAFT: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(LockClass::TestOuter, ()));
@@ -25,14 +29,19 @@ static MACHINE: LazyLock<RwLock<()>> = LazyLock::new(|| RwLock::new(LockClass::T
 /// Between the two locks: how wide the window of the inversion is.
 const WINDOW: Duration = Duration::from_millis(20);
 
+/// How often a pause looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Every fault, and what its value means.
-pub const FAULTS: [(&str, &str); 6] = [
+pub const FAULTS: [(&str, &str); 8] = [
     ("lock_inversion", "1: on"),
     ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
     ("panic_in_apply", "the group whose next entry panics"),
     ("panic_in_loop", "1: the next turn of a shard panics"),
     ("slow_sync", "milliseconds that each sync of the journal takes longer"),
     ("silent", "1: it looks at nothing it does, to measure what looking costs"),
+    ("lock_hold", "milliseconds for which a reader of metadata holds a lock that shards want"),
+    ("stale_tail", "1: what replaces entries of a log leaves the tail behind them (failure F0)"),
 ];
 
 /// Turns a fault on, or off with 0.
@@ -44,6 +53,11 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
         "panic_in_loop" => PANIC_IN_LOOP.store(value != 0, Ordering::Relaxed),
         "slow_sync" => SLOW_SYNC_MS.store(value, Ordering::Relaxed),
         "silent" => telemetry::silence::set(value != 0),
+        "lock_hold" => {
+            LOCK_HOLD_MS.store(value, Ordering::Relaxed);
+            LOCK_FREE.store(true, Ordering::Relaxed);
+        }
+        "stale_tail" => STALE_TAIL.store(value != 0, Ordering::Relaxed),
         _ => {
             let known: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
             return Err(format!("there is no fault `{fault}`; there are {}", known.join(", ")));
@@ -61,10 +75,24 @@ pub fn turn(beat: &Beat, events: &[Event]) {
         drop(MACHINE.write());
         drop(raft);
     }
-    let slow_ms = SLOW_APPLY_MS.load(Ordering::Relaxed);
-    if slow_ms > 0 && events.iter().any(|event| matches!(event, Event::Applied { .. })) {
+    if LOCK_HOLD_MS.load(Ordering::Relaxed) > 0 {
+        drop(MACHINE.read());
+    }
+    let defect = STALE_TAIL.load(Ordering::Relaxed).then_some(model::planted::Defect::StaleTail);
+    // Of this thread, which is its shard's.
+    model::planted::plant(defect);
+    let is_slow = SLOW_APPLY_MS.load(Ordering::Relaxed) > 0;
+    if is_slow && events.iter().any(|event| matches!(event, Event::Applied { .. })) {
         beat.phase(Phase::Apply);
-        std::thread::sleep(Duration::from_millis(slow_ms));
+        pause(&SLOW_APPLY_MS);
+    }
+}
+
+/// For so long, or until it is no longer wanted.
+fn pause(ms: &AtomicU64) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(ms.load(Ordering::Relaxed)) {
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -74,6 +102,12 @@ pub fn metadata_query() {
         let machine = MACHINE.read();
         std::thread::sleep(WINDOW);
         drop(RAFT.lock());
+        drop(machine);
+    }
+    let wanted = LOCK_HOLD_MS.load(Ordering::Relaxed) > 0;
+    if wanted && LOCK_FREE.swap(false, Ordering::Relaxed) {
+        let machine = MACHINE.write();
+        pause(&LOCK_HOLD_MS);
         drop(machine);
     }
 }

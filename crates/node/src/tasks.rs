@@ -548,6 +548,8 @@ async fn watch_space(node: Arc<Node>) {
             }
         }
         memory_gauges(&node);
+        let stuck_ns = node.plumbing.transfers.stuck().as_nanos() as i64;
+        metrics().raft_snapshot_stuck_seconds.set(stuck_ns);
         node.plumbing.expire_offers().await;
         metrics().partitions.set(node.image().partitions().count() as i64);
     }

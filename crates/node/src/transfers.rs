@@ -53,6 +53,8 @@ struct Running {
     news: Arc<Notify>,
     cancelled: bool,
     began: Instant,
+    /// When it got its last byte, or began.
+    moved: Instant,
     view: Progress,
 }
 
@@ -188,7 +190,8 @@ impl Transfers {
         let news = Arc::new(Notify::new());
         let view = Progress { stage: "waiting", ..Progress::default() };
         let began = Instant::now();
-        let running = Running { wish, news: news.clone(), cancelled: false, began, view };
+        let (news_of, moved) = (news.clone(), began);
+        let running = Running { wish, news: news_of, cancelled: false, began, moved, view };
         all.insert(group, running);
         Some(news)
     }
@@ -197,6 +200,7 @@ impl Transfers {
         let mut all = self.running.lock();
         let running = all.get_mut(&group).filter(|running| !running.cancelled)?;
         (running.began, running.view) = (Instant::now(), Progress::default());
+        running.moved = running.began;
         Some(running.wish.clone())
     }
 
@@ -219,8 +223,21 @@ impl Transfers {
 
     fn progress(&self, group: GroupId, change: impl FnOnce(&mut Progress)) {
         if let Some(running) = self.running.lock().get_mut(&group) {
+            let before = running.view.bytes;
             change(&mut running.view);
+            if running.view.bytes != before {
+                running.moved = Instant::now();
+            }
         }
+    }
+
+    /// For how long the transfer that fetches and waits longest has got no byte.
+    pub fn stuck(&self) -> Duration {
+        let running = self.running.lock();
+        // Each attempt begins with the manifest again.
+        let stages = ["manifest", "fetching"];
+        let fetching = running.values().filter(|it| stages.contains(&it.view.stage));
+        fetching.map(|it| it.moved.elapsed()).max().unwrap_or_default()
     }
 
     fn fetched(&self, group: GroupId) -> u64 {

@@ -180,6 +180,8 @@ catalogue! {
         watchdog_heartbeat_age_seconds: Gauge;
         /// Times the watchdog itself woke more than a second late: the host stood still.
         host_pauses_total: Counter;
+        /// Times the wall clock was set by more than a second, or what shows it to this process.
+        clock_steps_total: Counter;
     }
     "Raft" {
         /// Ticks given to shards.
@@ -230,6 +232,9 @@ catalogue! {
         raft_snapshot_resumed_bytes_total: Counter;
         /// From a leader's word to a replica that is filled.
         raft_snapshot_seconds: Histogram(LONG);
+        /// For how long the snapshot on its way into this broker that waits longest has got no
+        /// byte; 0 without any.
+        raft_snapshot_stuck_seconds: Gauge;
         /// Largest lag of a follower of a group led here.
         raft_peer_lag_entries_max: Gauge;
         /// For how long a follower of a group led here, which answers and lacks what is committed,
@@ -352,6 +357,10 @@ catalogue! {
         peer_refused_total: Counter [why: PeerRefusedWhy];
         /// Times another broker's process was seen to be gone.
         peer_deaths_total: Counter;
+        /// TCP segments that this host's network namespace sent, since it began.
+        host_tcp_sent_segments_total: Counter;
+        /// TCP segments that it sent again because they were lost, since it began.
+        host_tcp_resent_segments_total: Counter;
     }
     "Process and telemetry" {
         /// Time since the process started.

@@ -101,6 +101,22 @@ fn publish() {
     metrics().build_info.at(crate::label::BuildVersion, crate::label::BuildRevision).set(1);
     let dropped = metrics().telemetry_dropped_total.at(DropKind::LogQueue);
     dropped.add(logging::lines_dropped().saturating_sub(dropped.get()));
+    if let Ok(text) = std::fs::read_to_string("/proc/self/net/snmp") {
+        let seen = |counter: &crate::Counter, name| {
+            let now = tcp_number(&text, name).unwrap_or(0);
+            counter.add(now.saturating_sub(counter.get()));
+        };
+        seen(&metrics().host_tcp_sent_segments_total, "OutSegs");
+        seen(&metrics().host_tcp_resent_segments_total, "RetransSegs");
+    }
+}
+
+/// One of the kernel's counters about TCP: a line of names, and one of numbers below it.
+fn tcp_number(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let at = names.split(' ').position(|known| known == name)?;
+    numbers.split(' ').nth(at)?.parse().ok()
 }
 
 /// Sets `metrics_series` and renews its sample in `families`.

@@ -710,6 +710,7 @@ label_enum! {
         StallBegan = "stall_began",
         StallEnded = "stall_ended",
         HostPaused = "host_paused",
+        ClockStepped = "clock_stepped",
         LockOrder = "lock_order",
         ConfigWeak = "config_weak",
         SteppedAside = "stepped_aside",

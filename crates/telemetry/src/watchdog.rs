@@ -23,6 +23,8 @@ use crate::stall::Explainer;
 use crate::{clock, inflight, lock, metrics, silence};
 
 const MS: u64 = 1_000_000;
+/// Further than this from where it was beside the clock that never steps, the wall clock was set.
+const STEP_NS: u64 = 1_000 * MS;
 /// Later than this beyond its period, the watchdog was not running: the host was paused.
 const PAUSE_NS: u64 = 1_000 * MS;
 
@@ -198,7 +200,7 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
     let stopped = stop.clone();
     let run = move || {
         let (mut watchdog, mut explainer) = (Watchdog::default(), Explainer::default());
-        let (mut cpu_ns, mut stale) = (0, 0u32);
+        let (mut cpu_ns, mut wall, mut stale) = (0, WallClock::default(), 0u32);
         while !stopped.load(Ordering::Relaxed) {
             // What was not noted is no stall: the slots are as old as the silence was long.
             stale = if silence::is_on() { stale.saturating_sub(1) } else { LOOKS_LEFT_OUT };
@@ -215,6 +217,7 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
                 on_finding(&finding);
             }
             count_active(&watchdog);
+            wall.look(clock::wall_ns(), clock::boot_ns());
             LAST_LOOK_NS.store(now_ns, Ordering::Relaxed);
             let used_ns = clock::thread_cpu_ns();
             metrics().telemetry_cpu_seconds_total.add(used_ns - cpu_ns);
@@ -224,6 +227,25 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
     };
     let thread = thread::Builder::new().name("watchdog".into()).spawn(run)?;
     Ok(Handle { stop, thread: Some(thread) })
+}
+
+/// How far the wall clock is ahead of the one that never steps.
+#[derive(Default)]
+struct WallClock {
+    ahead_ns: Option<i64>,
+}
+
+impl WallClock {
+    /// Counts a step of more than [`STEP_NS`]; slewing is none.
+    fn look(&mut self, wall_ns: u64, boot_ns: u64) {
+        let ahead_ns = wall_ns.cast_signed().wrapping_sub(boot_ns.cast_signed());
+        let before_ns = self.ahead_ns.replace(ahead_ns).unwrap_or(ahead_ns);
+        if ahead_ns.abs_diff(before_ns) > STEP_NS {
+            metrics().clock_steps_total.inc();
+            let step_ms = ahead_ns.wrapping_sub(before_ns) / MS.cast_signed();
+            crate::log_limited!(warn, LogEvent::ClockStepped, step_ms, "the wall clock was set");
+        }
+    }
 }
 
 /// Counts a finding and writes its line.

@@ -16,7 +16,9 @@ mod groups;
 mod history;
 mod job;
 mod kafka;
+mod lab;
 mod matrix;
+mod observers;
 mod oracle;
 mod promql;
 mod scoreboard;
@@ -43,6 +45,8 @@ cargo xtask <command>
   failover             ten times: kill -9 of a leader to the next acknowledgement
   chaos [SCENARIO...]  brokers in network namespaces, faults, histories judged: --rounds N --seconds N
                        --config LINE (of every broker's configuration)
+  faults [FAULT...]    what is paged about each fault, how fast and how rightly: --seconds N
+  faults --calm MINUTES  nothing is wrong, and no page may come, rolling restart included
   clients [--kafka]    the clients' groups and administration, also with Apache Kafka's brokers
   sim [FLAGS]          lives of simulated clusters: --seeds N (100), --seed N --verbose, --help
   mutants [--seeds N]  each planted bug until a simulated life catches it
@@ -72,6 +76,9 @@ fn main() -> ExitCode {
         ["chaos", ref args @ ..] => cases::chaos::command(args),
         // One run of one scenario, in namespaces of its own.
         ["chaos-inside", ref args @ ..] => cases::chaos::inside(args),
+        ["faults", ref args @ ..] => cases::faults::command(args),
+        // One fault, in namespaces of its own.
+        ["faults-inside", ref args @ ..] => cases::faults::inside(args),
         ["clients"] => test::clients(false),
         ["clients", "--kafka"] => test::clients(true),
         ["sim", ref args @ ..] => sim::run(args),

@@ -157,14 +157,17 @@ impl StallRecord {
     /// Its series: labels from closed sets and places in the code.
     pub(super) fn sample(&self) -> proto::Metric {
         let first = self.chain.first();
-        let last = self.chain.last();
+        // In a circle the last one waits for the first, which would be told as its own holder.
+        let is_circle = self.cause == StallCause::Deadlock.as_str();
+        let last = if is_circle { first } else { self.chain.last() };
         let resource = match (&self.root, first) {
             (_, Some(link)) => link.lock,
             (Some(Place { io: Some((op, ..)), .. }), None) => op,
             _ => "",
         };
         let site = |site: Option<&String>| site.cloned().unwrap_or_default();
-        let holder = match (&self.root, last) {
+        let root = self.root.as_ref().filter(|_| !is_circle);
+        let holder = match (root, last) {
             (Some(root), Some(_)) => root.name.clone(),
             (None, Some(link)) => bare(link.holder.as_deref().unwrap_or_default()),
             _ => String::new(),

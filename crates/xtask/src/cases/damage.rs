@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -108,19 +108,27 @@ fn healed(cluster: &mut Cluster, rotten: [i32; 2]) -> Result<String, String> {
     }
 }
 
-/// The (group, replica) of each partition on the broker that rots.
 fn here(cluster: &Cluster) -> Result<BTreeMap<i32, (u64, u64)>, String> {
-    let page = cluster.page(ROTTEN)?;
+    groups_of(cluster, ROTTEN, TOPIC)
+}
+
+/// The (group, replica) of each partition of a topic on one broker.
+pub fn groups_of(
+    cluster: &Cluster,
+    id: i32,
+    topic: &str,
+) -> Result<BTreeMap<i32, (u64, u64)>, String> {
+    let page = cluster.page(id)?;
     let groups = page["groups"].as_array().cloned().unwrap_or_default();
     let of = |group: &Value| {
-        let index = group["name"].as_str()?.strip_prefix(TOPIC)?.strip_prefix('-')?.parse().ok()?;
+        let index = group["name"].as_str()?.strip_prefix(topic)?.strip_prefix('-')?.parse().ok()?;
         Some((index, (group["group"].as_u64()?, group["replica"].as_u64()?)))
     };
     Ok(groups.iter().filter_map(of).collect())
 }
 
 /// Flips a bit of the first batch the group wrote: everything later proves that it was synced.
-fn flip(journal: &PathBuf, group: u64) -> Result<(), String> {
+pub fn flip(journal: &Path, group: u64) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", journal.display());
     let mut first: Option<(u64, PathBuf, usize)> = None;
     for entry in fs::read_dir(journal).map_err(told)? {

@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::alerts::freezer::{self, Frozen};
 use crate::cluster::Cluster;
+use crate::lab::freezer::{self, Frozen};
 use crate::tally::Tally;
 use crate::workspace;
 

@@ -13,6 +13,7 @@ pub mod diagnosis;
 pub mod doctor;
 pub mod elections;
 pub mod failover;
+pub mod faults;
 pub mod groups;
 pub mod hostile;
 pub mod logs;

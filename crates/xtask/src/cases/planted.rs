@@ -2,6 +2,7 @@
 //! name them. The brokers are those of a build of their own, with the feature `planted`.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -42,6 +43,21 @@ pub fn run(tally: &mut Tally) {
     tally.check("a sync that hangs: leaderships leave, then the broker fences itself", || {
         told(Cluster::prepare_planted("fenced", 3)?, stuck_sync)
     });
+}
+
+/// The brokers with faults, built unless they are newer than every source.
+pub fn ensure() -> Result<String, String> {
+    let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified());
+    let mut sources = Vec::new();
+    crate::verify::sources(&mut sources)?;
+    // It shares no code with them.
+    let own = workspace::root().join("crates/xtask");
+    let theirs = sources.iter().filter(|path| !path.starts_with(&own));
+    let newest = theirs.filter_map(|path| time(path).ok()).max();
+    match (time(&program()), newest) {
+        (Ok(built), Some(newest)) if built > newest => Ok("as built before".to_owned()),
+        _ => build(),
+    }
 }
 
 /// The brokers with faults, set aside; and what ships put back in its place.

@@ -14,7 +14,7 @@ use crate::tally::Tally;
 const TOPIC: &str = "filled";
 /// Small segments, few of them kept, nobody waited for long, and transfers slow enough to be
 /// interrupted.
-const EXTRA: [&str; 6] = [
+pub const EXTRA: [&str; 6] = [
     "log.segment.bytes = 1048576",
     "log.retention.bytes = 3145728",
     "log.retention.check.interval.ms = 200",
@@ -94,23 +94,30 @@ pub fn run(tally: &mut Tally) {
 
 /// Kills a follower, writes until the others have dropped what it lacks, wipes its disk if asked.
 fn left_behind(cluster: &mut Cluster, wiped: bool) -> Result<i32, String> {
-    produce(cluster, 2)?;
+    produce(cluster, TOPIC, 2)?;
     let leader = cluster.leader(TOPIC, 0)?;
     let follower = cluster.ids().into_iter().find(|id| *id != leader).ok_or("no follower")?;
-    let had = cluster.high_watermarks(TOPIC)?[0];
     cluster.kill(follower)?;
     if wiped {
         cluster.wipe(follower)?;
     }
+    outrun(cluster, TOPIC)?;
+    Ok(follower)
+}
+
+/// Writes until partition 0 begins behind all that it had, so that whoever is down now lacks what
+/// nobody keeps.
+pub fn outrun(cluster: &Cluster, topic: &str) -> Result<(), String> {
+    let had = cluster.high_watermarks(topic)?[0];
     let start = Instant::now();
     loop {
-        produce(cluster, 1)?;
-        let leader = cluster.leader(TOPIC, 0)?;
+        produce(cluster, topic, 1)?;
+        let leader = cluster.leader(topic, 0)?;
         // Told once a second: at first there is nothing.
-        let log_start = group_of(cluster, leader).map(|group| group["log_start"].as_i64());
+        let log_start = group_of(cluster, topic, leader).map(|group| group["log_start"].as_i64());
         let log_start = log_start.ok().flatten().unwrap_or(0);
         if log_start > had {
-            return Ok(follower);
+            return Ok(());
         }
         if start.elapsed() > LIMIT {
             return Err(format!("the log start stays at {log_start}, {had} was there"));
@@ -119,18 +126,18 @@ fn left_behind(cluster: &mut Cluster, wiped: bool) -> Result<i32, String> {
 }
 
 /// Writes so many segments.
-fn produce(cluster: &Cluster, segments: usize) -> Result<(), String> {
+fn produce(cluster: &Cluster, topic: &str, segments: usize) -> Result<(), String> {
     for n in 0..segments * (1 << 20) / BATCH_BYTES {
         let value: Vec<u8> = (0..BATCH_BYTES).map(|at| (at * 31 + n) as u8).collect();
         let start = Instant::now();
         loop {
             let wrote = cluster
-                .leader(TOPIC, 0)
+                .leader(topic, 0)
                 .and_then(|leader| {
                     Kafka::connect(cluster.socket(leader)).map_err(|e| e.to_string())
                 })
                 .and_then(|mut kafka| {
-                    kafka.produce(TOPIC, 0, &value).map_err(|error| error.to_string())
+                    kafka.produce(topic, 0, &value).map_err(|error| error.to_string())
                 });
             match wrote {
                 Ok(0) => break,
@@ -144,10 +151,10 @@ fn produce(cluster: &Cluster, segments: usize) -> Result<(), String> {
 }
 
 /// The topic's group as a broker shows it.
-fn group_of(cluster: &Cluster, broker: i32) -> Result<Value, String> {
+fn group_of(cluster: &Cluster, topic: &str, broker: i32) -> Result<Value, String> {
     let page = cluster.page(broker)?;
     let groups = page["groups"].as_array().into_iter().flatten();
-    let name = format!("{TOPIC}-0");
+    let name = format!("{topic}-0");
     let found = groups.into_iter().find(|group| group["name"] == name.as_str());
     found.cloned().ok_or_else(|| format!("broker {broker} has no {name}"))
 }
@@ -194,7 +201,7 @@ fn filled(cluster: &mut Cluster, broker: i32) -> Result<String, String> {
         let partitions = cluster.partitions(TOPIC);
         let leader = cluster.leader(TOPIC, 0);
         let ends = leader.clone().and_then(|leader| {
-            let end = |id| Ok::<_, String>(group_of(cluster, id)?["next_offset"].as_i64());
+            let end = |id| Ok::<_, String>(group_of(cluster, TOPIC, id)?["next_offset"].as_i64());
             Ok((end(leader)?, end(broker)?))
         });
         let in_sync = partitions.iter().flatten().any(|p| p.isr.contains(&broker));

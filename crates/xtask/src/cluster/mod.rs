@@ -152,8 +152,13 @@ impl Cluster {
     /// Brokers of which faults can be chosen at run time ([`Cluster::plant`]); they do not run yet.
     pub fn prepare_planted(name: &str, count: usize) -> Result<Cluster, String> {
         let mut cluster = Cluster::prepare_some(name, count, Brand::Glasslog, &[])?;
-        cluster.program = crate::cases::planted::program();
+        cluster.run(crate::cases::planted::program());
         Ok(cluster)
+    }
+
+    /// Every broker is this program from its next start on.
+    pub fn run(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     fn prepare_some(

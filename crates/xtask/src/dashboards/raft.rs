@@ -131,6 +131,10 @@ fn followers() -> Row {
             .of(
                 "{{instance}} to {{peer}}",
                 max("glasslog_raft_peer_starved_seconds", "instance, peer"),
+            )
+            .of(
+                "{{instance}}: a snapshot without a byte",
+                max("glasslog_raft_snapshot_stuck_seconds", "instance"),
             ),
             lines(
                 "Entries sent, and read again",

@@ -91,7 +91,21 @@ fn what_it_missed() -> Row {
                 "Host pauses",
                 "Times the watchdog woke more than a second late: the host stood still.",
             )
-            .of("{{instance}}", rate("glasslog_host_pauses_total", "instance")),
+            .of("{{instance}}", rate("glasslog_host_pauses_total", "instance"))
+            .of("{{instance}}: its clock was set", rate("glasslog_clock_steps_total", "instance")),
+            lines(
+                "TCP segments sent again",
+                "Of all that each broker's host sends: above 3 % the network loses packets.",
+            )
+            .unit(Unit::Share)
+            .of(
+                "{{instance}}",
+                format!(
+                    "{} / {}",
+                    rate("glasslog_host_tcp_resent_segments_total", "instance"),
+                    rate("glasslog_host_tcp_sent_segments_total", "instance")
+                ),
+            ),
             lines("Loops the watchdog sees", "Loops by kind: what is not here can hang unseen.")
                 .of("{{loop}}", format!("{} > 0", sum("glasslog_loops", "loop"))),
         ],

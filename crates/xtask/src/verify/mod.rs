@@ -42,6 +42,11 @@ pub fn run(names: &[&str]) -> Result<(), String> {
     tally.close()
 }
 
+/// Every source below `crates`.
+pub fn sources(found: &mut Vec<std::path::PathBuf>) -> Result<(), String> {
+    tidy::collect(&workspace::root().join("crates"), found)
+}
+
 /// The files that `cargo fmt` would change, by name.
 fn format() -> Result<String, String> {
     let output = cargo(&["fmt", "--all", "--check", "--", "-l"])

@@ -1,36 +1,39 @@
 //! The alerts and dashboards as an engineer on call has them: rules and routes judged by their own
-//! tools, then Prometheus and Alertmanager beside three brokers under load, of which one is
-//! frozen in part, one killed, one stopped, and two killed. Each time a page must come that says which.
-
-pub mod freezer;
-mod observers;
-mod pager;
+//! tools, then Prometheus and Alertmanager beside three brokers under load to which a few of the
+//! faults happen that `cargo xtask faults` knows. Each time a page must come that says which.
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::cluster::Cluster;
+use crate::cases::faults::{self, Fault, World};
+use crate::cases::planted;
 use crate::dashboards;
-use crate::job::{self, Job};
+use crate::job::Job;
+use crate::observers::{self, Observers};
 use crate::tally::Tally;
 use crate::workspace;
-use freezer::Frozen;
-use observers::Observers;
-use pager::Pager;
 
-const TOPIC: &str = "watched";
-const PARTITIONS: i32 = 6;
-const RECORD_BYTES: &str = "1024";
-const RECORDS_PER_SECOND: &str = "500";
-/// Longer than the whole story.
-const LOAD_SECONDS: &str = "120";
-/// What must be seen before anybody is harmed.
-const CALM: Duration = Duration::from_secs(20);
-/// From a broker's death to a page about it.
+/// Faults in the order in which they are made: who has died is not paged about for five minutes.
+const CASES: [(&str, &str); 6] = [
+    ("a shard that stands still: a page with its broker, loop and cause", "shard"),
+    ("an apply that blocks: a page with its broker, loop and cause", "apply"),
+    ("a broker that is stopped: a page with its name", "stop"),
+    ("two locks in opposite order: a page with both places", "inversion"),
+    ("kill -9: a page with the broker's name", "kill"),
+    ("two of three gone: the third pages that nobody leads", "majority"),
+];
+/// From a fault to a page about it, on a machine with other things to do.
 const PAGE_LIMIT: Duration = Duration::from_secs(15);
 /// Alerts that a machine busy with other things may cause.
-const OF_THE_MACHINE: [&str; 6] =
-    ["DeadMan", "LoopStalled", "JournalDiskStalled", "TicksLate", "BufferBacklog", "LeaseExpiring"];
+const OF_THE_MACHINE: [&str; 7] = [
+    "DeadMan",
+    "LoopStalled",
+    "JournalDiskStalled",
+    "JournalDiskSlow",
+    "TicksLate",
+    "BufferBacklog",
+    "LeaseExpiring",
+];
 /// Panels' expressions that may have nothing to show: what they show is trouble that this story
 /// does not make, beside those that ask for values above 0.
 const MAY_BE_EMPTY: [&str; 3] =
@@ -40,100 +43,48 @@ const MOVING_MIN: f64 = 0.5;
 
 /// Runs the story.
 pub fn run(tally: &mut Tally) {
-    let tools = ["promtool", "amtool", "prometheus", observers::alertmanager(), "kcat"];
-    if let Some(missing) = tools.into_iter().find(|tool| !job::exists(tool)) {
+    if let Some(missing) = observers::missing() {
         return tally.skip("alerts", &format!("there is no {missing}"));
     }
     tally.check("the rules' own tests", tested);
     tally.check("routes lead to the receivers they should", routed);
+    if !tally.check("brokers with faults to choose from", planted::ensure) {
+        return;
+    }
+    let named = CASES.map(|(_, name)| faults::named(name));
+    let all: Vec<&Fault> = named.into_iter().flatten().collect();
     let mut world = None;
     tally.check("three brokers under load, Prometheus and Alertmanager", || {
-        let (started, text) = World::start()?;
-        world = Some(started);
-        Ok(text)
+        world = Some(World::start("alerts", &all, false, std::process::id())?);
+        Ok(String::new())
     });
     let Some(mut world) = world else { return };
     let failed = tally.failed;
-    let all = &mut world;
-    tally.check("causes silence their symptoms, and nothing else", || silenced(&all.observers));
-    tally.check("every rule is evaluated, and no page comes while all is well", || calm(all));
-    let name = "a shard that stands still: a page with its broker, loop and cause";
-    match freezer::usable() {
-        Ok(()) => drop(tally.check(name, || frozen(all))),
-        Err(why) => tally.cannot(name, &why),
+    tally.check("causes silence their symptoms, and nothing else", || silenced(&world.observers));
+    tally.check("every rule is evaluated, and no page comes while all is well", || calm(&world));
+    for ((name, _), fault) in CASES.iter().zip(&all) {
+        match fault.needs.iter().try_for_each(|need| need.check()) {
+            Err(missing) => tally.cannot(name, missing.why()),
+            Ok(()) => drop(tally.check(name, || paged(&mut world, fault))),
+        }
     }
-    tally.check("kill -9: a page with the broker's name", || killed(all));
-    tally.check("a broker that is stopped: a page with its name", || stopped(all));
-    tally.check("two of three gone: the third pages that nobody leads", || deserted(all));
-    tally
-        .check("every panel's expression has data, and most of it moves", || shown(&all.observers));
-    if tally.failed == failed {
-        let World { cluster, observers, load, .. } = world;
-        drop((load, observers));
-        cluster.remove();
-    } else {
+    tally.check("every panel's expression has data, and most of it moves", || {
+        shown(&world.observers)
+    });
+    if tally.failed > failed {
         println!("      kept: {}", world.cluster.dir().display());
     }
+    world.end(tally.failed > failed);
 }
 
-/// Everything that runs.
-struct World {
-    cluster: Cluster,
-    observers: Observers,
-    pager: Pager,
-    since: Instant,
-    /// A producer, and a member of a consumer group.
-    load: [Job; 2],
-}
-
-impl World {
-    fn start() -> Result<(World, String), String> {
-        let since = Instant::now();
-        let cluster = Cluster::start("alerts")?;
-        cluster.create_topic(TOPIC, PARTITIONS)?;
-        let pager = Pager::start()?;
-        let observers = Observers::start(&cluster, &pager)?;
-        let bootstrap = cluster.bootstrap();
-        let mut produce = Command::new(workspace::program("client-rdkafka"));
-        produce.args(["load", &bootstrap, TOPIC, RECORD_BYTES, RECORDS_PER_SECOND, LOAD_SECONDS]);
-        let mut consume = Command::new("kcat");
-        consume.args(["-b", &bootstrap, "-q", "-f", "%o\n", "-G", "readers", TOPIC]);
-        let load = [
-            Job::spawn("produce", produce, cluster.dir())?,
-            Job::spawn("consume", consume, cluster.dir())?,
-        ];
-        std::thread::sleep(CALM);
-        let text = format!("{RECORDS_PER_SECOND} records/s");
-        Ok((World { cluster, observers, pager, since, load }, text))
-    }
-
-    /// Waits for a page about `instance`: how long after `since` Prometheus said so, and the pager
-    /// heard it, and its words.
-    fn paged(&self, alert: &str, instance: &str, since: Instant) -> Result<String, String> {
-        let mut fired = None;
-        loop {
-            let firing = self.observers.firing()?;
-            let is_it = |labels: &serde_json::Value| {
-                labels["alertname"] == alert && labels["instance"] == instance
-            };
-            if fired.is_none() && firing.iter().any(|found| is_it(&found["labels"])) {
-                fired = Some(since.elapsed());
-            }
-            let page = self.pager.find("page", alert, instance, since);
-            if let (Some(fired), Some(page)) = (fired, page) {
-                let summary = page.alert["annotations"]["summary"].as_str().unwrap_or_default();
-                let paged = page.at.duration_since(since).as_secs_f64();
-                let fired = fired.as_secs_f64();
-                return Ok(format!(
-                    "fires after {fired:.1} s, paged after {paged:.1} s: {summary}"
-                ));
-            }
-            if since.elapsed() > PAGE_LIMIT {
-                let names: Vec<&serde_json::Value> = firing.iter().map(|a| &a["labels"]).collect();
-                return Err(format!("no page within {PAGE_LIMIT:?}; fired: {fired:?}; {names:?}"));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+/// One fault; what was paged, and how fast.
+fn paged(world: &mut World, fault: &Fault) -> Result<String, String> {
+    world.settle()?;
+    let row = faults::play(world, fault, PAGE_LIMIT);
+    let told = format!("{} {} {}", row.alert, row.text, row.note);
+    match (row.right, row.seconds) {
+        (true, Some(seconds)) => Ok(format!("paged after {seconds:.1} s: {told}")),
+        _ => Err(format!("{told}; others: {}", row.others.join("; "))),
     }
 }
 
@@ -229,66 +180,13 @@ fn calm(world: &World) -> Result<String, String> {
         return Err(format!("{wrong} fires with nothing wrong: {firing:#?}"));
     }
     let start = Instant::now();
-    while world.pager.find("deadman", "DeadMan", "", world.since).is_none() {
+    while !world.pager.heard().iter().any(|page| page.receiver == "deadman") {
         if start.elapsed() > PAGE_LIMIT {
             return Err("the dead man was not heard".to_owned());
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(format!("{} rules; fires: {}", rules.len(), names.join(", ")))
-}
-
-/// One thread of a leader is frozen; it must be told from a broker that is gone.
-fn frozen(world: &mut World) -> Result<String, String> {
-    let victim = world.cluster.leader(TOPIC, 2)?;
-    let process = world.cluster.pid(victim).ok_or("the leader does not run")?;
-    let name = format!("broker-{victim}");
-    let since = Instant::now();
-    let frozen = Frozen::thread(process, "shard-")?;
-    let text = world.paged("LoopStalled", &name, since);
-    drop(frozen);
-    world.cluster.wait_ready()?;
-    let text = text?;
-    match text.contains("shard/0 stands still") && text.contains(": d_state") {
-        true => Ok(text),
-        false => Err(text),
-    }
-}
-
-fn killed(world: &mut World) -> Result<String, String> {
-    let victim = world.cluster.leader(TOPIC, 0)?;
-    let since = Instant::now();
-    world.cluster.kill(victim)?;
-    let text = world.paged("BrokerDown", &format!("broker-{victim}"), since);
-    world.cluster.launch(victim)?;
-    world.cluster.wait_ready()?;
-    text
-}
-
-fn stopped(world: &mut World) -> Result<String, String> {
-    let victim = world.cluster.leader(TOPIC, 1)?;
-    let since = Instant::now();
-    world.cluster.signal(victim, "STOP")?;
-    let text = world.paged("BrokerDown", &format!("broker-{victim}"), since);
-    world.cluster.signal(victim, "CONT")?;
-    world.cluster.wait_ready()?;
-    text
-}
-
-/// The page of two dead brokers does not hide it.
-fn deserted(world: &mut World) -> Result<String, String> {
-    let survivor = world.cluster.leader(TOPIC, 0)?;
-    let others = || [1, 2, 3].into_iter().filter(|id| *id != survivor);
-    let since = Instant::now();
-    for id in others() {
-        world.cluster.kill(id)?;
-    }
-    let text = world.paged("NoLeader", &format!("broker-{survivor}"), since);
-    for id in others() {
-        world.cluster.launch(id)?;
-    }
-    world.cluster.wait_ready()?;
-    text
 }
 
 /// Every expression of every panel over the last minute.

@@ -11,27 +11,23 @@
 //! be made here is a skip that says why.
 
 mod clients;
-mod disks;
 mod figures;
-mod lab;
-mod needs;
 mod report;
 mod scenarios;
 mod world;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 pub use self::figures::quantile;
-use self::needs::Missing;
 use self::report::Report;
 use self::scenarios::Scenario;
 pub use self::world::inside;
 use crate::job::Job;
+use crate::lab::needs::{self, Missing};
 use crate::tally::Tally;
-use crate::{clients as programs, workspace};
+use crate::{clients as programs, lab, workspace};
 
 /// What `cargo xtask test` has time for.
 const OF_A_TEST: [&str; 4] = ["kill", "pause", "one-way", "power-loss"];
@@ -92,7 +88,7 @@ fn options(args: &[&str]) -> Result<Options, String> {
 
 /// Runs scenarios one after the other; the table and `target/chaos/chaos.json` are about them all.
 fn play(tally: &mut Tally, options: &Options) {
-    lab::sweep();
+    lab::groups::sweep();
     if let Err(missing) = needs::everybody() {
         return skip(tally, "chaos", &missing);
     }
@@ -124,7 +120,7 @@ fn play(tally: &mut Tally, options: &Options) {
                 Ok(format!("in {:.0} s: {text}", begun.elapsed().as_secs_f64()))
             });
         }
-        lab::sweep();
+        lab::groups::sweep();
     }
     tally.check("the table of chaos", || report.finish());
 }
@@ -141,14 +137,11 @@ fn start(scenario: &Scenario, options: &Options, round: u32, java: bool) -> Resu
     let dir = workspace::target().join("chaos");
     let result = dir.join(format!("{}.json", scenario.name));
     let _ = std::fs::remove_file(&result);
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"]);
-    command.args(["--kill-child", "--mount-proc", "--propagation", "private"]);
-    // Of the same build as the brokers and clients: whoever runs this may just have been replaced.
-    command.arg(workspace::program("xtask")).args(["chaos-inside", scenario.name]).arg(&result);
+    let mut command = lab::apart(&["chaos-inside", scenario.name]);
+    command.arg(&result);
     command.args([options.seconds.to_string(), java.to_string()]);
     command.arg(std::process::id().to_string());
-    command.args(&options.config).stdin(std::process::Stdio::null());
+    command.args(&options.config);
     let job = Job::spawn(&format!("{}-{round}", scenario.name), command, &dir)?;
     job.wait(RUN_LIMIT)?;
     let text = std::fs::read_to_string(&result)

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::clients::{Load, PARTITIONS, TOPIC, Told};
-use super::disks::Disk;
 use super::figures::{self, Elections};
-use super::lab::Lab;
 use super::scenarios::{self, Scenario};
 use crate::cases::failover;
 use crate::cluster::Cluster;
 use crate::history;
+use crate::lab::Lab;
+use crate::lab::disks::Disk;
 
 /// From the end of a fault until every partition has acknowledged a record sent after it.
 const HEAL_LIMIT: Duration = Duration::from_secs(30);

@@ -18,6 +18,7 @@ const DRIP: Duration = Duration::from_millis(500);
 const DEAF: usize = 4;
 const ASKED: usize = 2_000;
 const BOMBS: usize = 6;
+const INVALID_RECORD: i16 = 87;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// One element more than a message may have.
 const ELEMENTS: i32 = 1_000_001;
@@ -128,19 +129,10 @@ impl Attacks {
 
     /// Each is answered: INVALID_RECORD.
     fn bombs(&self) -> Result<(), String> {
-        let request = bytes::produce(&self.topic, &bytes::bomb());
-        let mut socket = open(&self.leader)?;
         for _ in 0..BOMBS {
-            let fault = |error| format!("a bomb: {error}");
-            socket.write_all(&request).map_err(fault)?;
-            let mut length = [0; 4];
-            socket.read_exact(&mut length).map_err(fault)?;
-            let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-            socket.read_exact(&mut answer).map_err(fault)?;
-            // Correlation id, one topic, its name, one partition, index 0; then the code.
-            let at = 4 + 4 + 2 + self.topic.len() + 4 + 4;
-            if answer.get(at..at + 2) != Some(&87i16.to_be_bytes()) {
-                return Err(format!("a bomb was answered by {answer:02x?}"));
+            match send_bomb(&self.leader, &self.topic)? {
+                INVALID_RECORD => {}
+                other => return Err(format!("a bomb was answered with {other}")),
             }
         }
         Ok(())
@@ -169,6 +161,21 @@ impl Attacks {
         }
         Ok(())
     }
+}
+
+/// A batch that opens to far more than it is; the error that answers it.
+pub fn send_bomb(address: &str, topic: &str) -> Result<i16, String> {
+    let fault = |error: std::io::Error| format!("a bomb: {error}");
+    let mut socket = open(address)?;
+    socket.write_all(&bytes::produce(topic, &bytes::bomb())).map_err(fault)?;
+    let mut length = [0; 4];
+    socket.read_exact(&mut length).map_err(fault)?;
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    socket.read_exact(&mut answer).map_err(fault)?;
+    // Correlation id, one topic, its name, one partition, index 0; then the code.
+    let at = 4 + 4 + 2 + topic.len() + 4 + 4;
+    let code = answer.get(at..at + 2).and_then(|code| code.try_into().ok());
+    code.map(i16::from_be_bytes).ok_or_else(|| format!("a bomb was answered by {answer:02x?}"))
 }
 
 fn open(address: &str) -> Result<TcpStream, String> {

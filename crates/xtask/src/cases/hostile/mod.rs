@@ -13,6 +13,7 @@ use crate::tally::Tally;
 use crate::workspace;
 
 use attacks::Attacks;
+pub use attacks::send_bomb;
 
 /// What the producer beside the attackers writes to.
 const TOPIC: &str = "beside";

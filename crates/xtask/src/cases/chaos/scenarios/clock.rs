@@ -2,16 +2,13 @@
 //! libfaketime stands between it and the C library, and reads the offset from a file. Its
 //! monotonic clocks are left alone, as a real step leaves them.
 
-use std::fs;
-use std::path::PathBuf;
-
 use super::Scenario;
 use crate::cases::chaos::clients::TOPIC;
-use crate::cases::chaos::lab::Lab;
-use crate::cases::chaos::needs::{self, Need};
 use crate::cases::chaos::world::{Trouble, World};
 use crate::cluster::Cluster;
 use crate::cluster::kafka::Kafka;
+use crate::lab::needs::Need;
+use crate::lab::{Lab, clock};
 
 pub const STEPS: Scenario = Scenario {
     needs: &[Need::FakeClock],
@@ -22,35 +19,20 @@ pub const STEPS: Scenario = Scenario {
 };
 
 fn dress(cluster: &mut Cluster, lab: &Lab) -> Result<(), String> {
-    let library = needs::fake_clock().ok_or("libfaketime is gone")?;
-    for id in cluster.ids() {
-        let file = offset(cluster, id);
-        set(&file, "+0")?;
-        let mut words = lab.enter(id);
-        words.extend([
-            "env".to_owned(),
-            format!("LD_PRELOAD={}", library.display()),
-            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-            // The file is looked at on every call.
-            "FAKETIME_NO_CACHE=1".to_owned(),
-            "DONT_FAKE_MONOTONIC=1".to_owned(),
-        ]);
-        cluster.set_prefix(id, words);
-    }
-    Ok(())
+    cluster.ids().into_iter().try_for_each(|id| clock::give(cluster, id, lab.enter(id)))
 }
 
 fn play(world: &mut World) -> Result<(), Trouble> {
-    let file = offset(&world.cluster, world.victim);
+    let victim = world.victim;
     let before = wall_ms(world, 0)?;
     world.begin();
-    set(&file, "+3600")?;
+    clock::set(&world.cluster, victim, "+3600")?;
     world.hold();
     let ahead = wall_ms(world, 1)?;
-    set(&file, "-3600")?;
+    clock::set(&world.cluster, victim, "-3600")?;
     world.hold();
     let behind = wall_ms(world, 2)?;
-    set(&file, "+0")?;
+    clock::set(&world.cluster, victim, "+0")?;
     world.end();
     if ahead - before < HOUR_MS || before - behind < HOUR_MS - MINUTE_MS {
         let text = format!("the clock did not step: {before}, {ahead}, {behind} ms");
@@ -73,16 +55,4 @@ fn wall_ms(world: &World, number: u32) -> Result<i64, String> {
         Ok((0, stamp_ms)) if stamp_ms > 0 => Ok(stamp_ms),
         other => Err(format!("a produce request for the time of day: {other:?}")),
     }
-}
-
-fn offset(cluster: &Cluster, id: i32) -> PathBuf {
-    cluster.dir().join(format!("clock-{id}"))
-}
-
-/// Replaced at once: half a line would be half an offset.
-fn set(file: &std::path::Path, text: &str) -> Result<(), String> {
-    let next = file.with_extension("next");
-    fs::write(&next, format!("{text}\n"))
-        .and_then(|()| fs::rename(&next, file))
-        .map_err(|error| format!("{}: {error}", file.display()))
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::Scenario;
 use crate::cases::chaos::clients::{self, PARTITIONS, TOPIC};
-use crate::cases::chaos::disks::Below;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
 use crate::cluster::kafka::Kafka;
+use crate::lab::disks::Below;
+use crate::lab::needs::Need;
 
 /// Room for the journal and for what brokers keep in reserve.
 const DISK_MIB: u64 = 1_024;

@@ -1,8 +1,8 @@
 //! One packet in five that arrives at any broker is lost, from peers and clients alike.
 
 use super::Scenario;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
+use crate::lab::needs::Need;
 
 const PERCENT: u8 = 20;
 

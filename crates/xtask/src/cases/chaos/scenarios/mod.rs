@@ -11,11 +11,11 @@ mod quota;
 mod rolling;
 mod sync_error;
 
-use super::disks::Below;
-use super::lab::Lab;
-use super::needs::Need;
 use super::world::{Trouble, World};
 use crate::cluster::Cluster;
+use crate::lab::Lab;
+use crate::lab::disks::Below;
+use crate::lab::needs::Need;
 
 /// A fault, and what must be true while it lasts.
 pub struct Scenario {

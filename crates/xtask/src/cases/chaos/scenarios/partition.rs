@@ -2,8 +2,8 @@
 //! that nobody hears it.
 
 use super::Scenario;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
+use crate::lab::needs::Need;
 
 pub const FROM_PEERS: Scenario = Scenario {
     needs: &[Need::PacketFilter],

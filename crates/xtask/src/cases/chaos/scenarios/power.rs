@@ -2,9 +2,9 @@
 //! what is left. With all three at once only what was on disks before its acknowledgement is kept.
 
 use super::Scenario;
-use crate::cases::chaos::disks::Below;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
+use crate::lab::disks::Below;
+use crate::lab::needs::Need;
 
 /// Room for the journal and for what brokers keep in reserve.
 const DISK_MIB: u64 = 2_048;

@@ -1,9 +1,9 @@
 //! A leader gets a fiftieth of a processor: it runs, in bursts, with long silences between.
 
 use super::Scenario;
-use crate::cases::chaos::lab::Quota;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
+use crate::lab::groups::Quota;
+use crate::lab::needs::Need;
 
 const PERCENT: u32 = 2;
 

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::Scenario;
-use crate::cases::chaos::disks::Below;
-use crate::cases::chaos::needs::Need;
 use crate::cases::chaos::world::{Trouble, World};
+use crate::lab::disks::Below;
+use crate::lab::needs::Need;
 
 /// The store below each disk: enough for a run of records.
 const STORE_MIB: u64 = 192;

@@ -1,6 +1,8 @@
 //! Prometheus and Alertmanager beside a cluster, with this repository's rules and routes and only
 //! their addresses changed.
 
+pub mod pager;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::pager::Pager;
+use self::pager::Pager;
 use crate::cluster::{Cluster, free_ports, http};
 use crate::job::{self, Job};
 use crate::workspace;
@@ -32,6 +34,12 @@ pub fn alertmanager() -> &'static str {
     if job::exists(debian) { debian } else { "alertmanager" }
 }
 
+/// The first of the programs that watch, check and consume that is not there.
+pub fn missing() -> Option<&'static str> {
+    let tools = ["promtool", "amtool", "prometheus", alertmanager(), "kcat"];
+    tools.into_iter().find(|tool| !job::exists(tool))
+}
+
 impl Observers {
     /// Starts them; every second each broker is scraped and every rule looked at.
     pub fn start(cluster: &Cluster, pager: &Pager) -> Result<Observers, String> {
@@ -46,6 +54,23 @@ impl Observers {
         let rules = start_prometheus(&dir, prometheus, alertmanager, cluster)?;
         wait_ready(prometheus)?;
         Ok(Observers { prometheus, alertmanager, _jobs: [pages, rules] })
+    }
+
+    /// Waits until Prometheus has seen every broker and knows where alerts go.
+    pub fn wait_connected(&self) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            let found = self.ask("alertmanagers", &[])?;
+            let known = found["activeAlertmanagers"].as_array().is_some_and(|all| !all.is_empty());
+            let up = self.ask("query", &[("query", "min(up)")])?;
+            if known && up["result"][0]["value"][1] == "1" {
+                return Ok(());
+            }
+            if start.elapsed() > START_LIMIT {
+                return Err(format!("Prometheus does not see everybody: {found}, {up}"));
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// `/api/v1/PATH` of Prometheus with these parameters: the answer's `data`.

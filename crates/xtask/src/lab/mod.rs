@@ -1,19 +1,22 @@
-//! The rooms the brokers live in: a network namespace each, joined by a bridge in the namespace
-//! where the test and its clients run; and what can be done to packets and processors.
+//! Where faults are made that no program can make by itself: the rooms that brokers live in,
+//! a network namespace each, joined by a bridge in the namespace where the test and its clients
+//! run; and what can be done to packets, processors, disks, clocks and threads.
 //!
 //! Invariant: everything made here goes when its value does, and if nobody is left to drop it,
 //! with the last process of the namespace. Control groups are swept by their starter's id.
 
+pub mod clock;
+pub mod disks;
+pub mod freezer;
+pub mod groups;
+pub mod needs;
+
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::needs;
 use crate::cluster::Home;
-
-/// Names of control groups begin so, and end with the process id of whoever started the run.
-const PREFIX: &str = "glasslog-chaos-";
+use crate::workspace;
 
 /// A network namespace, held open by a process that ends when its standard input does.
 struct Room {
@@ -92,7 +95,15 @@ impl Lab {
         self.run(id, "nft", &[&format!("{TABLE} {rule} {percent} drop")])
     }
 
-    /// Ends what [`Lab::cut`] and [`Lab::lose`] began.
+    /// Loses what one broker sends to `others` in packets larger than this, as a path does that has
+    /// become too narrow and does not say so: signs of life pass, records do not.
+    pub fn squeeze(&self, id: i32, others: &[i32], bytes_max: u32) -> Result<(), String> {
+        let hosts: Vec<String> = others.iter().map(|other| host(*other).to_string()).collect();
+        let to = format!("add rule inet chaos out ip daddr {{ {} }}", hosts.join(", "));
+        self.run(id, "nft", &[&format!("{TABLE} {to} meta length > {bytes_max} drop")])
+    }
+
+    /// Ends what [`Lab::cut`], [`Lab::lose`] and [`Lab::squeeze`] began.
     pub fn mend(&self, id: i32) -> Result<(), String> {
         self.run(id, "nft", &["delete table inet chaos"])
     }
@@ -118,72 +129,15 @@ impl Drop for Lab {
     }
 }
 
-/// A control group with a share of one processor.
-pub struct Quota(PathBuf);
-
-impl Quota {
-    /// Whether this machine has such groups and lets us make them.
-    pub fn possible() -> Result<(), String> {
-        let (root, version) = needs::cpu_groups().ok_or("no control group for processor time")?;
-        let quota = Quota(root.join(format!("{PREFIX}{}", std::process::id())));
-        fs::create_dir_all(&quota.0).map_err(|error| format!("{}: {error}", quota.0.display()))?;
-        let limit = quota.0.join(if version == 2 { "cgroup.procs" } else { "cpu.cfs_quota_us" });
-        let missing = || format!("this kernel has no {}", limit.display());
-        limit.exists().then_some(()).ok_or_else(missing)
-    }
-
-    /// Holds a process to `percent` of one processor. `owner` is the process id of the run.
-    pub fn new(owner: u32, pid: u32, percent: u32) -> Result<Quota, String> {
-        const PERIOD_US: u32 = 100_000;
-        let (root, version) = needs::cpu_groups().ok_or("no control group for processor time")?;
-        let quota = Quota(root.join(format!("{PREFIX}{owner}")));
-        let write = |path: PathBuf, text: String| {
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        if version == 2 {
-            write(root.join("cgroup.subtree_control"), "+cpu".to_owned())?;
-        }
-        fs::create_dir_all(&quota.0).map_err(|error| error.to_string())?;
-        let allowed = PERIOD_US / 100 * percent;
-        if version == 2 {
-            write(quota.0.join("cpu.max"), format!("{allowed} {PERIOD_US}"))?;
-        } else {
-            write(quota.0.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
-            write(quota.0.join("cpu.cfs_quota_us"), allowed.to_string())?;
-        }
-        write(quota.0.join("cgroup.procs"), pid.to_string())?;
-        Ok(quota)
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        empty(&self.0);
-    }
-}
-
-/// Gives a group's processes back to its parent and removes it.
-fn empty(group: &std::path::Path) {
-    let parent = group.parent().expect("a group below the root").join("cgroup.procs");
-    for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
-        let _ = fs::write(&parent, pid);
-    }
-    let _ = fs::remove_dir(group);
-}
-
-/// Removes control groups of runs whose starter is gone, and of this one.
-pub fn sweep() {
-    let Some((root, _)) = needs::cpu_groups() else { return };
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(owner) = name.strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok()) else {
-            continue;
-        };
-        let alive = PathBuf::from(format!("/proc/{owner}")).exists();
-        if !alive || owner == std::process::id() {
-            empty(&entry.path());
-        }
-    }
+/// The start of a command that runs this program again with these words, in fresh network, mount
+/// and process namespaces: with its last process goes whatever was made there.
+pub fn apart(words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"]);
+    command.args(["--kill-child", "--mount-proc", "--propagation", "private"]);
+    // Of the same build as the brokers and clients: whoever runs this may just have been replaced.
+    command.arg(workspace::program("xtask")).args(words).stdin(Stdio::null());
+    command
 }
 
 /// The address of a broker.

@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::lab::Quota;
+use super::freezer;
+use super::groups::{Quota, Throttle};
 use crate::clients::program;
 use crate::workspace;
 
@@ -34,6 +35,10 @@ pub enum Need {
     LoopDisks,
     /// A control group that limits processor time.
     CpuQuota,
+    /// A control group that limits what goes to a disk.
+    DiskQuota,
+    /// A control group that stops single threads.
+    Freezer,
     /// libfaketime.
     FakeClock,
 }
@@ -57,6 +62,8 @@ impl Need {
                 tried("unshare", &["--mount", "--propagation", "private", "sh", "-c", script, &dir])
             }
             Need::CpuQuota => Quota::possible().map_err(Missing::Kernel),
+            Need::DiskQuota => Throttle::possible().map_err(Missing::Kernel),
+            Need::Freezer => freezer::usable().map_err(Missing::Kernel),
             Need::FakeClock => {
                 program("faketime", "faketime").map_err(Missing::Tool)?;
                 let why = "faketime is there and libfaketimeMT.so.1 is not".to_owned();
@@ -91,6 +98,17 @@ pub fn cpu_groups() -> Option<(PathBuf, u8)> {
     let second = Path::new("/sys/fs/cgroup");
     let offered = std::fs::read_to_string(second.join("cgroup.controllers")).ok()?;
     offered.split_whitespace().any(|name| name == "cpu").then(|| (second.to_owned(), 2))
+}
+
+/// Where control groups are made that limit what goes to disks, and whether as version 1 or 2 does.
+pub fn disk_groups() -> Option<(PathBuf, u8)> {
+    let first = Path::new("/sys/fs/cgroup/blkio");
+    if first.join("cgroup.procs").exists() {
+        return Some((first.to_owned(), 1));
+    }
+    let second = Path::new("/sys/fs/cgroup");
+    let offered = std::fs::read_to_string(second.join("cgroup.controllers")).ok()?;
+    offered.split_whitespace().any(|name| name == "io").then(|| (second.to_owned(), 2))
 }
 
 /// The library that shows a process another time.

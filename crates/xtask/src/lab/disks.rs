@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::lab::quiet;
+use super::quiet;
 
 /// What lies below a broker's data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
