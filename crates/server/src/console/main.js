@@ -113,18 +113,20 @@ function drawLink(stream) {
 async function askWhy() {
   const name = state.partition;
   if (!name) return;
-  state.askedAt = Date.now();
+  // Asked again some time after its answer; about what is not there only by hand.
+  state.askedAt = Infinity;
   let answer;
+  let isThere = true;
   try {
     const url = new URL(`../debug/why?partition=${encodeURIComponent(name)}`, import.meta.url);
     const reply = await fetch(url, { signal: AbortSignal.timeout(5000) });
     answer = await reply.json();
-    // Who asks about something that is not there asks again by hand.
-    if (reply.status === 404) state.askedAt = Infinity;
+    isThere = reply.status !== 404;
   } catch {
     answer = { error: "the broker that is asked does not answer; it is tried again" };
   }
   if (name !== state.partition) return;
+  if (isThere) state.askedAt = Date.now();
   state.answer = answer;
   patch(at("way"), way(name, answer));
 }
