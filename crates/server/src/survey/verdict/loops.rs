@@ -17,7 +17,12 @@ pub fn stalls(case: &Case, verdicts: &mut Vec<Verdict>) {
         let mut stalls: Vec<&Stall> = page.lasting_stalls().collect();
         // One whose holder is known explains those without: connections starve behind a deadlock.
         stalls.sort_by_key(|stall| (stall.cause != "deadlock", stall.chain.is_empty()));
-        for stall in stalls {
+        let explains = stalls.first().is_some_and(|stall| !stall.chain.is_empty());
+        let (told, others): (Vec<&Stall>, Vec<&Stall>) = match explains {
+            true => stalls.into_iter().partition(|stall| !stall.chain.is_empty()),
+            false => (stalls, Vec::new()),
+        };
+        for (at, stall) in told.into_iter().enumerate() {
             let ms = case.now.at_ms.saturating_sub(stall.began_ms).max(0) as u64;
             let title = format!(
                 "broker {}: {} has stood still for {}: {}",
@@ -29,6 +34,9 @@ pub fn stalls(case: &Case, verdicts: &mut Vec<Verdict>) {
             let verdict = Verdict::new(Severity::Critical, "loop_stalled", title).of(page.broker);
             let mut verdict = verdict.seen(stall.says.clone());
             verdict.evidence.extend(chain(stall));
+            let also =
+                others.iter().filter(|_| at == 0).map(|other| format!("with it: {}", other.says));
+            verdict.evidence.extend(also);
             verdicts.push(verdict.next(after_stall(stall, &admin_of(case, page))));
         }
     }

@@ -60,7 +60,9 @@ fn one_dead_and_one_stalled_are_two_causes_and_their_symptoms_are_evidence() {
         "stalls": [{"began_ms": 97_000, "cause": "lock_wait", "says": "shard/0 waits for `image`",
             "stalled": {"loop": "shard/0"}, "chain": [{"waiter": "shard-0", "lock": "image",
             "waited_ms": 3_000, "waits_at": "a.rs:1", "holder": "peers", "taken_at": "b.rs:2",
-            "held_ms": 3_100}]}],
+            "held_ms": 3_100}]},
+            {"began_ms": 98_000, "cause": "runtime_starved", "says": "runtime/0 in idle",
+            "stalled": {"loop": "runtime/0"}}],
     });
     let verdicts =
         judge(&survey(vec![answered(1, one), answered(2, two), silent(3, Silence::Refused)]), None);
@@ -70,6 +72,7 @@ fn one_dead_and_one_stalled_are_two_causes_and_their_symptoms_are_evidence() {
     let chain = "shard-0 waits for lock `image` at a.rs:1 since 3.0 s; peers holds it, taken at \
                  b.rs:2 3.1 s ago";
     assert_eq!(stall.evidence[1], chain);
+    assert_eq!(stall.evidence[2], "with it: runtime/0 in idle", "it has no cause of its own");
     let down = &verdicts[1];
     assert!(down.evidence.contains(&"broker 1 knows that its process is gone".to_owned()));
     assert!(down.evidence.last().unwrap().contains("2 of 3 brokers answer; they are a majority"));
