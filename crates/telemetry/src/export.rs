@@ -142,6 +142,13 @@ mod tests {
     use crate::labels::{Loop, Outcome};
 
     #[test]
+    fn the_kernel_s_counters_are_read_by_their_names() {
+        let page = "Ip: Forwarding\nIp: 1\nTcp: InSegs OutSegs RetransSegs\nTcp: 5 70 3\n";
+        let found = ["OutSegs", "RetransSegs", "Absent"].map(|name| super::tcp_number(page, name));
+        assert_eq!(found, [Some(70), Some(3), None]);
+    }
+
+    #[test]
     fn every_counter_is_there_for_every_label_value_before_anything_happened() {
         let text = render();
         let mut counters = 0;

@@ -368,6 +368,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_is_counted_and_one_that_is_slewed_is_not() {
+        let (mut clock, before) = (WallClock::default(), metrics().clock_steps_total.get());
+        for (wall_ms, boot_ms) in [(90_000, 100), (90_150, 200), (90_300, 300)] {
+            clock.look(wall_ms * MS, boot_ms * MS);
+        }
+        assert_eq!(metrics().clock_steps_total.get(), before);
+        clock.look(3_690_400 * MS, 400 * MS);
+        clock.look(90_500 * MS, 500 * MS);
+        assert_eq!(metrics().clock_steps_total.get(), before + 2);
+    }
+
+    #[test]
     fn a_loop_that_hangs_is_named_once_and_cleared() {
         let (beat, mut watchdog) = (Beat::task(Loop::Test, 920), Watchdog::default());
         let start_ns = clock::mono_ns();

@@ -3,7 +3,7 @@
 //!
 //! Invariant: every page but the dead man's is a failure; tickets are told and fail nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::verdict::text;
@@ -17,7 +17,7 @@ pub fn run(lasts: Duration) -> Result<(), String> {
     let mut world = World::start("calm", &[], false, std::process::id())?;
     let (begun, mut rolled) = (Instant::now(), false);
     world.begin();
-    let mut tickets = BTreeSet::new();
+    let mut tickets = BTreeMap::new();
     while begun.elapsed() < lasts {
         if !rolled && begun.elapsed() > lasts / 2 {
             rolled = true;

@@ -210,7 +210,7 @@ fn hear(world: &World, wanted: &Wanted, limit: Duration, row: &mut Row) {
             others.push(format!("{name} {seconds:.1} s: {summary}"));
         }
     }
-    row.right = found.is_some() && !(silence && !pages.is_empty());
+    row.right = found.is_some() && (!silence || pages.is_empty());
     if silence {
         row.note = "no page by design".to_owned();
     } else if found.is_none() && row.note.is_empty() {

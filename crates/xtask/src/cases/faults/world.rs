@@ -245,14 +245,16 @@ impl World {
         }
     }
 
-    /// Tickets that fire now, by name; they come to the receiver half a minute later.
+    /// Tickets that fire now, by alert and broker, and what they say; they come to the receiver half a minute later.
     pub fn tickets(&self) -> Vec<(String, String)> {
         let firing = self.observers.firing().unwrap_or_default();
         let tickets = firing.iter().filter(|alert| alert["labels"]["severity"] == "ticket");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         tickets
             .map(|alert| {
-                (text(&alert["labels"]["alertname"]), text(&alert["annotations"]["summary"]))
+                let labels = &alert["labels"];
+                let name = format!("{} {}", text(&labels["alertname"]), text(&labels["instance"]));
+                (name, text(&alert["annotations"]["summary"]))
             })
             .collect()
     }

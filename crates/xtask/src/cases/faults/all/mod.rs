@@ -25,21 +25,21 @@ pub struct Fault {
     /// Lines of every broker's configuration.
     pub config: &'static [&'static str],
     /// What is done to the brokers' command lines before they start.
-    pub dress: Option<fn(&mut Cluster, &Lab) -> Result<(), String>>,
+    pub dress: Option<Dress>,
     /// Breaks it, and says what must be heard.
-    pub make: fn(&mut World) -> Result<Wanted, String>,
+    pub make: Make,
     /// Ends it; brokers that died of it are started again.
-    pub heal: fn(&mut World) -> Result<(), String>,
+    pub heal: Heal,
 }
+
+type Dress = fn(&mut Cluster, &Lab) -> Result<(), String>;
+type Make = fn(&mut World) -> Result<Wanted, String>;
+type Heal = fn(&mut World) -> Result<(), String>;
 
 impl Fault {
     /// One that needs nothing special and ends when nothing holds it any more.
-    const fn new(
-        name: &'static str,
-        what: &'static str,
-        make: fn(&mut World) -> Result<Wanted, String>,
-    ) -> Fault {
-        let (below, heal) = (Below::Machine, let_go as fn(&mut World) -> Result<(), String>);
+    const fn new(name: &'static str, what: &'static str, make: Make) -> Fault {
+        let (below, heal) = (Below::Machine, let_go as Heal);
         let (needs, config, dress, planted): (&[Need], &[&str], _, _) = (&[], &[], None, false);
         Fault { name, what, needs, below, planted, config, dress, make, heal }
     }
