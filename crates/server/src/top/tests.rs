@@ -1,3 +1,5 @@
+//! The screen as text: of a cluster in trouble, and in terminals that are too small.
+
 use serde_json::json;
 
 use super::screen::View;

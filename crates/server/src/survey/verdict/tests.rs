@@ -1,3 +1,5 @@
+//! Each verdict from the pages that should give it, and from none that should not.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One partition of three replicas, in which one thing after the other is wrong.
+
 use serde_json::json;
 
 use super::*;
