@@ -153,7 +153,7 @@ fn named(one: &str) -> Result<String, String> {
     let name = format!("{TOPIC}-0");
     let why = ["does not move because", "broker 3 does not answer", "broker 2 stands still"];
     until(NAMED, &["why", &name], one, 1, &why)?;
-    let screen = ["2 of 3 brokers answer", "broker 3 is down", "shard/0 stands still"];
+    let screen = ["2 of 3 brokers answer", "broker 3 is down", "shard/0 has stood still for"];
     until(NAMED, &["top", "--once"], one, 0, &screen)?;
     Ok(format!("named after {:.1} s", after.as_secs_f64()))
 }
