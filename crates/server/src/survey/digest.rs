@@ -69,8 +69,11 @@ fn told(inside: Inside, hot: &Hot) -> Value {
         "waiting_for": state.waiting_for,
         "summary": summary,
         "crash": { "last": crash },
-        "elections": elections.map(newest),
     });
+    // What a broker that is starting cannot say is left out: null is no page.
+    if let Some(elections) = elections {
+        page["elections"] = json!(newest(elections));
+    }
     if let (Some(status), Some(page)) = (status, page.as_object_mut()) {
         page.insert("hottest".into(), json!(hot.ranked(&status.groups, clock::mono_ns())));
         page.insert("troubled".into(), json!(troubled(&status.groups)));
@@ -200,6 +203,17 @@ mod tests {
         let page = page(7, None, &Hot::default(), "no answer");
         assert_eq!((&page["error"], &page["broker"]), (&json!("no answer"), &json!(7)));
         assert!(page["loops"].is_array() && page["numbers"].is_object());
+    }
+
+    #[test]
+    fn the_page_of_a_broker_that_starts_or_hangs_is_understood() {
+        let starting =
+            Inside { state: NodeState::default(), status: None, elections: None, crash: None };
+        for (inside, state) in [(Some(starting), "starting"), (None, "hung")] {
+            let raw = page(7, inside, &Hot::default(), "no answer");
+            let page: crate::survey::Page = serde_json::from_value(raw).unwrap();
+            assert_eq!((page.broker, page.state.as_str()), (7, state));
+        }
     }
 
     #[test]
