@@ -42,7 +42,7 @@ pub enum Silence {
 }
 
 /// One broker, asked.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Answer {
     /// `None`: an address that was given and where nobody said who it is.
     pub broker: Option<i32>,
@@ -178,15 +178,11 @@ fn collect(asked: BTreeMap<String, Asked>) -> Survey {
     let mut silent = Vec::new();
     for asked in asked.into_values() {
         let mut answer = Answer {
-            broker: None,
             admin: Some(asked.admin),
             answered: asked.outcome.is_ok(),
-            silence: None,
-            error: None,
             took_ms: asked.took.as_millis() as u64,
             clock_ahead_ms: asked.clock_ahead_ms,
-            raw: None,
-            page: None,
+            ..Answer::default()
         };
         match asked.outcome {
             Ok(raw) => match serde_json::from_value::<Page>(raw.clone()) {
@@ -226,15 +222,9 @@ fn collect(asked: BTreeMap<String, Asked>) -> Survey {
 /// A broker of which only the id is known.
 fn unknown() -> Answer {
     Answer {
-        broker: None,
-        admin: None,
-        answered: false,
         silence: Some(Silence::Unknown),
         error: Some("nobody who answers knows where its admin HTTP is".to_owned()),
-        took_ms: 0,
-        clock_ahead_ms: None,
-        raw: None,
-        page: None,
+        ..Answer::default()
     }
 }
 
