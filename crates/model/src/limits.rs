@@ -322,8 +322,14 @@ pub const REBUILD_INTERVAL_MS: u64 = 600_000;
 pub const FLIGHT_RECORDS: usize = 16_384;
 /// Rings of the flight recorder in one process.
 pub const FLIGHT_RINGS_MAX: usize = 64;
-/// What is new in the rings reaches their files this often, milliseconds.
+/// What is new in the rings is in a file after this time at the latest, milliseconds; a thread that
+/// is awake anyway ...
 pub const FLIGHT_MIRROR_MS: u64 = 8;
+/// ... sees to it this long after the time before ...
+pub const FLIGHT_LEND_MS: u64 = 5;
+/// ... all of them in one file, of so many records; the rings' own files follow this often.
+pub const FLIGHT_RECENT_RECORDS: usize = 16_384;
+pub const FLIGHT_FULL_MS: u64 = 1_000;
 /// Events that come by the thousand (appends, requests): so many of a loop are recorded in a
 /// second, evenly ...
 pub const FLIGHT_ORDINARY_MAX: u64 = 1_000;

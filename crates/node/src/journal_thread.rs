@@ -146,6 +146,7 @@ impl JournalThread {
             let Some(done) = done else { return };
             let events = self.journal.complete(done);
             self.handle(events, observer, full);
+            telemetry::flight::lend();
             self.drain(stopping);
         }
     }

@@ -65,12 +65,12 @@ fn gather(dirs: &[PathBuf]) -> Result<(Vec<RingFile>, Vec<String>), ServerError>
             return Err(refused(dir, why));
         }
         for path in paths {
-            if rings.len() == limits::FLIGHT_FILES_MAX {
+            if rings.len() >= limits::FLIGHT_FILES_MAX {
                 let why = format!("more than {} rings; give fewer", limits::FLIGHT_FILES_MAX);
                 return Err(refused(dir, why));
             }
             match open(&path) {
-                Ok(ring) => rings.push(ring),
+                Ok(found) => rings.extend(found),
                 Err(why) => unread.push(format!("{}: {why}", path.display())),
             }
         }
@@ -81,7 +81,7 @@ fn gather(dirs: &[PathBuf]) -> Result<(Vec<RingFile>, Vec<String>), ServerError>
     }
 }
 
-fn open(path: &Path) -> Result<RingFile, String> {
+fn open(path: &Path) -> Result<Vec<RingFile>, String> {
     let file = File::open(path).map_err(|error| crate::error::plain(&error))?;
     let mut bytes = Vec::new();
     file.take(limits::FLIGHT_FILE_BYTES_MAX)

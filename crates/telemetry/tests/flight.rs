@@ -45,9 +45,9 @@ fn left_by(way: &str) -> Timeline {
     let status = child.wait().expect("it ends");
     assert!(!status.success(), "{way}: {status}");
     let read = |name: &str| std::fs::read(scratch.0.join("flight").join(name));
-    let rings = ["main-0.ring", "test-0.ring", "other-0.ring"].map(read);
+    let rings = ["main-0.ring", "test-0.ring", "other-0.ring", "recent-0.ring"].map(read);
     let rings = rings.into_iter().filter_map(Result::ok);
-    Timeline::of(rings.map(|bytes| decode(&bytes).expect("a ring")).collect())
+    Timeline::of(rings.flat_map(|bytes| decode(&bytes).expect("a ring")).collect())
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::ptr;
 
-use super::files;
+use super::mirror;
 
 /// From now on an abort waits for the mirror.
 #[allow(unsafe_code)]
@@ -19,10 +19,10 @@ pub(super) fn install() {
     // Back to what the signal does by itself: `abort` raises it again when this returns.
     action.sa_flags = libc::SA_RESETHAND;
     // SAFETY: the action outlives the call; what the handler does is allowed in one (atomics, a
-    // futex, nanosleep).
+    // timer, nanosleep).
     let _ = unsafe { libc::sigaction(libc::SIGABRT, &raw const action, ptr::null_mut()) };
 }
 
 extern "C" fn aborted(_: libc::c_int) {
-    files::settle();
+    mirror::settle();
 }

@@ -81,7 +81,7 @@ pub(super) fn spawn(dir: std::path::PathBuf) -> io::Result<()> {
 fn current() -> Vec<(String, Vec<u8>)> {
     let Some(life) = files::life() else { return Vec::new() };
     let whole = |ring: &'static super::Ring| {
-        let header: Header = life.header(ring);
+        let header: Header = life.header(ring.name, ring.index);
         let head = ring.head();
         let mut bytes = header.encode(limits::FLIGHT_RECORDS as u64);
         ring.copy(head.saturating_sub(limits::FLIGHT_RECORDS as u64) + 1, head, &mut bytes);

@@ -1,8 +1,7 @@
 //! The flight recorder: what every loop did last, readable after `kill -9`.
 //!
-//! Each loop writes 64-byte records into a ring of its own in memory; a thread mirrors what is new
-//! into `<data.dir>/flight/<loop>-<index>.ring` every few milliseconds, and sleeps while nothing
-//! is. The loops do not write to a mapping of the file: a store into one stands still for as long
+//! Each loop writes 64-byte records into a ring of its own in memory; what is new is mirrored into
+//! files below `<data.dir>/flight` every few milliseconds ([`mirror`]). The loops do not write to a mapping of the file: a store into one stands still for as long
 //! as the file system does (README), and a loop's promise is that it never waits for a disk.
 //!
 //! Invariants: recording never waits and never allocates; one thread writes a ring at a time;
@@ -13,7 +12,9 @@ mod abort;
 mod dumps;
 mod files;
 pub mod kinds;
+mod mirror;
 pub mod read;
+mod recent;
 pub mod ring;
 pub mod timeline;
 
@@ -24,8 +25,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use model::limits;
 
 pub use dumps::{DumpReason, dump};
-pub use files::{Setup, settle, start};
+pub use files::{Setup, start};
 pub use kinds::PeerChange;
+pub use mirror::{lend, settle};
 
 use crate::labels::DropKind;
 use crate::{metrics, silence};
@@ -120,7 +122,7 @@ const OTHER: &str = "other";
 fn record(kind: Kind, words: [u64; WORDS]) {
     let Some(ring) = RING.get().filter(|_| silence::is_on()) else { return };
     ring.write(kind, words);
-    files::wake();
+    mirror::wake();
 }
 
 /// Whether an ordinary event of this thread is to be recorded, see [`Ring::ordinary`].
@@ -236,8 +238,8 @@ mod tests {
         RING.set(None);
         let mut bytes = header(1, "test").encode(0);
         ring.copy(1, ring.head(), &mut bytes);
-        let records = read::decode(&bytes).expect("a ring").records;
-        let last = records.last().expect("a record");
+        let rings = read::decode(&bytes).expect("a ring");
+        let last = rings[0].records.last().expect("a record");
         (last.kind, last.own)
     }
 

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 use crate::flight::kinds::{Kind, WORDS};
+use crate::flight::recent;
 use crate::flight::ring::{HEADER_BYTES, Header, RECORD_BYTES, Words, is_whole};
 
 /// One thing that happened.
@@ -33,30 +34,45 @@ pub struct RingFile {
     pub unknown: usize,
 }
 
-/// Reads a ring's file. `Err`: it is none, in words.
-pub fn decode(bytes: &[u8]) -> Result<RingFile, String> {
-    let header = Header::decode(bytes)?;
-    let mut ring = RingFile { header, records: Vec::new(), torn: 0, unknown: 0 };
-    for bytes in bytes.get(HEADER_BYTES..).unwrap_or_default().chunks(RECORD_BYTES) {
-        if bytes.iter().all(|byte| *byte == 0) {
-            continue;
+impl RingFile {
+    /// One more record, as it stands in a file.
+    pub(super) fn take(&mut self, slot: &[u8]) {
+        if slot.iter().all(|byte| *byte == 0) {
+            return;
         }
-        let words = words(bytes).filter(is_whole);
-        let Some([number, mono_ns, kind, own @ ..]) = words else {
-            ring.torn += 1;
-            continue;
+        let Some([number, mono_ns, kind, own @ ..]) = words(slot).filter(is_whole) else {
+            self.torn += 1;
+            return;
         };
         match Kind::from_code(kind as u8) {
-            Some(kind) => ring.records.push(Record { number, mono_ns, kind, own }),
-            None => ring.unknown += 1,
+            Some(kind) => self.records.push(Record { number, mono_ns, kind, own }),
+            None => self.unknown += 1,
         }
     }
-    ring.records.sort_by_key(|record| record.number);
-    ring.records.dedup_by_key(|record| record.number);
-    Ok(ring)
+
+    /// When all are taken.
+    pub(super) fn sort(&mut self) {
+        self.records.sort_by_key(|record| record.number);
+        self.records.dedup_by_key(|record| record.number);
+    }
 }
 
-fn words(bytes: &[u8]) -> Option<Words> {
+/// Reads a file of the recorder: one ring, or what came last in several; the same record may be in
+/// both. `Err`: it is none, in words.
+pub fn decode(bytes: &[u8]) -> Result<Vec<RingFile>, String> {
+    let header = Header::decode(bytes)?;
+    let bytes = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    if header.name == recent::NAME {
+        return Ok(recent::decode(&header, bytes));
+    }
+    let mut ring = RingFile { header, records: Vec::new(), torn: 0, unknown: 0 };
+    bytes.chunks(RECORD_BYTES).for_each(|slot| ring.take(slot));
+    ring.sort();
+    Ok(vec![ring])
+}
+
+/// `None`: not as long as a record.
+pub(super) fn words(bytes: &[u8]) -> Option<Words> {
     let bytes: &[u8; RECORD_BYTES] = bytes.try_into().ok()?;
     let mut words = Words::default();
     for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
@@ -100,6 +116,10 @@ mod tests {
     use crate::flight::ring::{RECORD_BYTES, Ring, seal};
     use crate::flight::tests::{Dice, header};
     use model::limits;
+
+    fn decode(bytes: &[u8]) -> Result<RingFile, String> {
+        super::decode(bytes).map(|mut rings| rings.remove(0))
+    }
 
     /// A file of `count` records, its clock record included.
     fn file(count: u64) -> Vec<u8> {

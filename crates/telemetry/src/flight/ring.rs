@@ -132,13 +132,18 @@ impl Header {
         let index = u16::try_from(index).map_err(|_| "its loop has no sound number")?;
         let name: [u8; NAME_BYTES] = take(&mut rest);
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        let plain = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'_';
-        if name.is_empty() || !name.iter().all(plain) {
+        if !is_sound_name(name) {
             return Err("its loop has no sound name".into());
         }
         let name = String::from_utf8_lossy(name).into_owned();
         Ok(Header { broker, life, pid, name, index, mono_ns, boot_ns, wall_us })
     }
+}
+
+/// Whether a loop may have this name.
+pub fn is_sound_name(name: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'_';
+    !name.is_empty() && name.iter().all(plain)
 }
 
 /// The next bytes of a header; its length was checked.

@@ -454,7 +454,7 @@ mod tests {
             let words = seal(at as u64 + 1, header.mono_ns + late_ns, *kind as u64, *own);
             words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         }
-        decode(&bytes).expect("a ring")
+        decode(&bytes).expect("a ring").remove(0)
     }
 
     fn told(timeline: &Timeline) -> Vec<(i32, Kind, u64)> {
@@ -598,7 +598,7 @@ mod tests {
                     let words = seal(number, wild(), kind as u64, own);
                     words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
                 }
-                files.push(decode(&bytes).expect("a ring"));
+                files.extend(decode(&bytes).expect("a ring"));
             }
             let timeline = Timeline::of(files);
             assert!(timeline.events.iter().all(|event| event.fields().count() < 20));

@@ -356,19 +356,22 @@ fn rot(cluster: &Cluster, death: &Death) -> Result<String, String> {
     let copy = cluster.dir().join("rotten");
     let failed = |error: std::io::Error| error.to_string();
     fs::create_dir_all(&copy).map_err(failed)?;
-    let sound = blackbox(cluster, std::slice::from_ref(&from), &[])?;
     for entry in fs::read_dir(&from).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
-        let mut bytes = fs::read(&path).map_err(failed)?;
-        if name == "shard-0.ring" {
-            // The number of one, a field of another, the check of a third.
-            for at in [4096 + 64 * 11, 4096 + 64 * 12 + 30, 4096 + 64 * 13 + 22] {
-                bytes[at] ^= 0x10;
-            }
+        // It has the youngest of them once more.
+        if name != "recent-0.ring" {
+            fs::copy(&path, copy.join(name)).map_err(failed)?;
         }
-        fs::write(copy.join(name), bytes).map_err(failed)?;
     }
+    let sound = blackbox(cluster, std::slice::from_ref(&copy), &[])?;
+    let shard = copy.join("shard-0.ring");
+    let mut bytes = fs::read(&shard).map_err(failed)?;
+    // The number of one, a field of another, the check of a third.
+    for at in [4096 + 64 * 11, 4096 + 64 * 12 + 30, 4096 + 64 * 13 + 22] {
+        bytes[at] ^= 0x10;
+    }
+    fs::write(shard, bytes).map_err(failed)?;
     let told = blackbox(cluster, &[copy], &[])?;
     let missing = sound.events.len() - told.events.len();
     if (torn(&told), missing) != (3, 3) {
