@@ -37,7 +37,8 @@ pub struct Crash {
     pub reason: String,
     /// In words, with the place in the code after a panic.
     pub why: String,
-    /// Milliseconds since 1970; 0: not known.
+    /// Milliseconds since 1970; where nobody could note it, when the flight recorder last wrote; 0:
+    /// not known.
     pub at_ms: i64,
 }
 

@@ -674,7 +674,7 @@ fn last_crash(data_dir: &DataDir) -> Option<Crash> {
     let crash = noted.unwrap_or_else(|| Crash {
         reason: FatalReason::Killed.as_str().to_owned(),
         why: if boot_id_changed { "the machine died" } else { "it was killed" }.to_owned(),
-        at_ms: 0,
+        at_ms: telemetry::flight::last_life_ms().unwrap_or(0),
     });
     let reason = FatalReason::ALL.iter().find(|reason| reason.as_str() == crash.reason);
     metrics().last_crash_info.at(reason.copied().unwrap_or(FatalReason::Killed)).set(1);

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use crate::flight::ring::{HEADER_BYTES, Header, RECORD_BYTES};
 use crate::flight::{CONNECTIONS, OTHER, abort, claim, dumps, kinds, mirror, open};
@@ -35,6 +36,8 @@ pub struct Setup<'a> {
 pub(super) struct Life {
     pub dir: PathBuf,
     header: Header,
+    /// When the life before it last wrote.
+    before_ms: Option<i64>,
 }
 
 static LIFE: OnceLock<Life> = OnceLock::new();
@@ -63,6 +66,19 @@ pub(super) fn is_started() -> bool {
     LIFE.get().is_some()
 }
 
+/// When the life before this one was last seen alive by its recorder, milliseconds since 1970: of a
+/// broker that had work a moment before its end, of one that had none up to about a second.
+pub fn last_life_ms() -> Option<i64> {
+    LIFE.get().and_then(|life| life.before_ms)
+}
+
+fn newest_ms(dir: &Path) -> Option<i64> {
+    let written = |entry: io::Result<fs::DirEntry>| entry.ok()?.metadata().ok()?.modified().ok();
+    let newest = fs::read_dir(dir).ok()?.filter_map(written).max()?;
+    let since = newest.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
 /// Starts the recorder of this process; the calling thread gets the ring `main`. Where it cannot
 /// be, the broker runs without one, and the log says why. A second broker of the same process has
 /// none.
@@ -81,6 +97,7 @@ fn try_start(setup: &Setup) -> io::Result<()> {
     let dir = setup.data_dir.join(DIR);
     fs::create_dir_all(&dir)?;
     set_aside(&dir)?;
+    let before_ms = newest_ms(&dir.join(PREVIOUS));
     let wall_us = clock::wall_us();
     let header = Header {
         broker: setup.broker,
@@ -94,7 +111,7 @@ fn try_start(setup: &Setup) -> io::Result<()> {
     };
     let (boot_ns, pid) = (header.boot_ns, header.pid);
     let dumps = dir.clone();
-    if LIFE.set(Life { dir, header }).is_err() {
+    if LIFE.set(Life { dir, header, before_ms }).is_err() {
         return Ok(());
     }
     let Some(life) = LIFE.get() else { return Ok(()) };

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use model::limits;
 
 pub use dumps::{DumpReason, dump};
-pub use files::{Setup, start};
+pub use files::{Setup, last_life_ms, start};
 pub use kinds::PeerChange;
 pub use mirror::{lend, settle};
 

@@ -395,5 +395,14 @@ fn restart(cluster: &mut Cluster, death: &Death) -> Result<String, String> {
     if lives != Some(2) || starts != 2 || before < 1_000 {
         return Err(format!("{lives:?} lives, {starts} starts, {before} events before the kill"));
     }
-    Ok(format!("{before} of its events, and {} of the new life", told.events.len() - before))
+    let crash = cluster.debug(death.victim, "crash")?;
+    let at_ms = crash["last"]["at_ms"].as_i64().ok_or("no time of the crash")?;
+    let early_ms = death.killed_us / 1_000 - at_ms;
+    if early_ms.abs() > 1_000 || crash["last"]["reason"] != "killed" {
+        return Err(format!("killed at {} us; told: {crash}", death.killed_us));
+    }
+    Ok(format!(
+        "{before} of its events, {} of the new life; its end told {early_ms} ms early",
+        told.events.len() - before
+    ))
 }
