@@ -169,10 +169,13 @@ fn run(life: &Life) {
         let now_ns = clock::mono_ns();
         let wanted = FULL_WANTED.swap(false, Ordering::AcqRel);
         let due = wanted || now_ns >= FULL_DUE_NS.load(Ordering::Relaxed);
-        let mut moved = light(life) == Some(Passed::Written);
-        if due || !moved {
+        let light = light(life);
+        let mut moved = light == Some(Passed::Written);
+        let rests = light == Some(Passed::Nothing) && ASLEEP.load(Ordering::Acquire);
+        if due || rests || !matches!(light, Some(Passed::Written | Passed::Nothing)) {
             FULL_DUE_NS.store(now_ns + FULL_NS, Ordering::Relaxed);
-            moved |= full(life, &mut files, &mut buffer);
+            // What a light pass had seen to is nothing new.
+            moved |= full(life, &mut files, &mut buffer) && light != Some(Passed::Nothing);
         }
         PASSES.fetch_add(1, Ordering::AcqRel);
         if moved || !ASLEEP.swap(true, Ordering::AcqRel) {
