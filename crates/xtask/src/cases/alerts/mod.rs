@@ -14,13 +14,16 @@ use crate::tally::Tally;
 use crate::workspace;
 
 /// Faults in the order in which they are made: who has died is not paged about for five minutes.
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 8] = [
     ("a shard that stands still: a page with its broker, loop and cause", "shard"),
+    ("ticks late for want of a processor: a page with broker and cause", "late-cpu"),
     ("an apply that blocks: a page with its broker, loop and cause", "apply"),
     ("a broker that is stopped: a page with its name", "stop"),
     ("two locks in opposite order: a page with both places", "inversion"),
     ("kill -9: a page with the broker's name", "kill"),
     ("two of three gone: the third pages that nobody leads", "majority"),
+    // Last: whoever sees it says so until its next start.
+    ("a disk that lied: a page with broker and broken promise, and doctor says so", "lying-disk"),
 ];
 /// From a fault to a page about it, on a machine with other things to do.
 const PAGE_LIMIT: Duration = Duration::from_secs(15);

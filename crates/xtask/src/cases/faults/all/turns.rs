@@ -13,7 +13,7 @@ use crate::lab::needs::Need;
 /// Below what the watchdog calls a stall (1 s, in apply 0.25 s), above what makes a tick late (75 ms).
 const PIECE_MS: u64 = 200;
 const STILL: Duration = Duration::from_millis(300);
-const FREE: Duration = Duration::from_millis(100);
+const FREE: Duration = Duration::from_millis(50);
 /// For the whole of it.
 const LATE_LIMIT: Duration = Duration::from_secs(20);
 /// Three elections for each group within a minute take a while to hold.
@@ -29,7 +29,7 @@ pub static HICCUPS: Fault = Fault {
     needs: &[Need::Freezer],
     ..Fault::new(
         "late-cpu",
-        "a leader's raft thread gets the processor for 0.1 s of 0.4 only",
+        "a leader's raft thread gets the processor for 0.05 s of 0.35 only",
         hiccup,
     )
 };
