@@ -10,9 +10,13 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 export const PHONE = { width: 360, height: 740 };
 export const DESKTOP = { width: 1280, height: 900 };
 
+/** A name that leads to the brokers' address and is none of theirs. */
+export const FOREIGN = "rebound.test";
+
 export async function launch(program) {
   // As root in a container Chromium has no sandbox of its own; it opens nothing but our page.
-  return chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  return chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-dev-shm-usage",
+    `--host-resolver-rules=MAP ${FOREIGN} 127.0.0.1`] });
 }
 
 /** A fresh page; `faults` fills up while it lives. */

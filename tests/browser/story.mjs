@@ -10,7 +10,7 @@ import { createInterface } from "node:readline";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { CALM, CLUSTER, MARKUP, WHY } from "./fake.mjs";
-import { assertAccessible, assertFits, assertQuiet, DESKTOP, fresh, launch, PHONE, until, visit } from "./page.mjs";
+import { assertAccessible, assertFits, assertQuiet, DESKTOP, FOREIGN, fresh, launch, PHONE, until, visit } from "./page.mjs";
 
 const [program, base, partition, folder, look] = process.argv.slice(2);
 mkdirSync(folder, { recursive: true });
@@ -286,6 +286,24 @@ async function live() {
   await page.done();
 }
 
+/** A page from elsewhere that has pointed its own name at this port, and one that only orders. */
+async function refused() {
+  const page = await browser.newPage();
+  const foreign = `http://${FOREIGN}:${new URL(base).port}`;
+  for (const path of ["/", "/console", "/console/events", "/debug/cluster"]) {
+    const answer = await page.goto(foreign + path);
+    const said = await answer.text();
+    if (answer.status() !== 421 || !said.includes("admin.allowed.hosts")) throw new Error(`${path}: ${answer.status()} ${said}`);
+  }
+  const order = `${base}/admin/undrain`;
+  const [answer] = await Promise.all([
+    page.waitForResponse((response) => response.url() === order),
+    page.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors" }).then(() => true), order),
+  ]);
+  if (answer.status() !== 403) throw new Error(`an order: ${answer.status()}`);
+  await page.close();
+}
+
 async function whole() {
   for (const viewport of [PHONE, DESKTOP]) {
     for (const dark of [false, true]) {
@@ -299,6 +317,7 @@ async function whole() {
   await check("what clients name stays text", foreign);
   await check("new verdicts are said once, and nothing loses its place", announced);
   await check("everything is reached and worked by keyboard", keyboard);
+  await check("a foreign name reads nothing, and a foreign page orders nothing", refused);
   await check("the live page", live);
 }
 

@@ -413,6 +413,8 @@ pub const LOG_QUEUE_LINES_MAX: usize = 8_192;
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Listeners of one broker.
 pub const LISTENERS_MAX: usize = 16;
+/// Names by which a broker's admin pages may be asked for.
+pub const ADMIN_HOSTS_MAX: usize = 64;
 /// Initial brokers of a cluster.
 pub const INITIAL_BROKERS_MAX: usize = 99;
 /// A broker asked to stop has gone after this long, drained or not, milliseconds

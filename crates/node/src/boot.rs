@@ -203,7 +203,10 @@ fn check_manifest(manifest: &Manifest, journal: &mut Journal, recovered: &mut Re
         }
         match promise_broken {
             _ if at >= limits::MANIFEST_DIFFERENCES_TOLD => {}
-            true => tracing::error!(group = group.0, name, "a promise is broken: {what}"),
+            true => {
+                let event = LogEvent::InvariantViolated.as_str();
+                tracing::error!(event, group = group.0, name, "a promise is broken: {what}");
+            }
             false => tracing::info!(group = group.0, name, "not as it was left: {what}"),
         }
         if *promise_broken

@@ -18,6 +18,7 @@ static SLOW_APPLY_MS: AtomicU64 = AtomicU64::new(0);
 static PANIC_IN_APPLY: AtomicU64 = AtomicU64::new(0);
 static PANIC_IN_LOOP: AtomicBool = AtomicBool::new(false);
 static SLOW_SYNC_MS: AtomicU64 = AtomicU64::new(0);
+static SLOW_SEGMENTS_MS: AtomicU64 = AtomicU64::new(0);
 static LOCK_HOLD_MS: AtomicU64 = AtomicU64::new(0);
 /// The next reader of metadata is the one that holds the lock.
 static LOCK_FREE: AtomicBool = AtomicBool::new(true);
@@ -33,12 +34,13 @@ const WINDOW: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Every fault, and what its value means.
-pub const FAULTS: [(&str, &str); 8] = [
+pub const FAULTS: [(&str, &str); 9] = [
     ("lock_inversion", "1: on"),
     ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
     ("panic_in_apply", "the group whose next entry panics"),
     ("panic_in_loop", "1: the next turn of a shard panics"),
     ("slow_sync", "milliseconds that each sync of the journal takes longer"),
+    ("slow_segments", "milliseconds that each piece of work of the segment thread takes longer"),
     ("silent", "1: it looks at nothing it does, to measure what looking costs"),
     ("lock_hold", "milliseconds for which a reader of metadata holds a lock that shards want"),
     ("stale_tail", "1: what replaces entries of a log leaves the tail behind them (failure F0)"),
@@ -52,6 +54,7 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
         "panic_in_apply" => PANIC_IN_APPLY.store(value, Ordering::Relaxed),
         "panic_in_loop" => PANIC_IN_LOOP.store(value != 0, Ordering::Relaxed),
         "slow_sync" => SLOW_SYNC_MS.store(value, Ordering::Relaxed),
+        "slow_segments" => SLOW_SEGMENTS_MS.store(value, Ordering::Relaxed),
         "silent" => telemetry::silence::set(value != 0),
         "lock_hold" => {
             LOCK_HOLD_MS.store(value, Ordering::Relaxed);
@@ -124,4 +127,9 @@ pub fn sync() {
         0 => {}
         ms => std::thread::sleep(Duration::from_millis(ms)),
     }
+}
+
+/// What was committed, on its way into segments.
+pub fn segments() {
+    pause(&SLOW_SEGMENTS_MS);
 }

@@ -160,6 +160,8 @@ impl SegmentThread {
         match mail {
             SegmentMail::Work(work) => {
                 let (works, began_ns) = (work.len() as u32, clock::mono_ns());
+                #[cfg(feature = "planted")]
+                crate::planted::segments();
                 self.held.extend(work);
                 self.run_held(beat);
                 let took_ns = clock::mono_ns().saturating_sub(began_ns);

@@ -5,7 +5,9 @@
 //! Invariants: a handler reads what others have published and never asks a shard, a
 //! connection or another runtime; what may meet a held lock is asked on a spare thread and
 //! given up in bounded time. So this answers while every broker thread hangs. Only POST below
-//! `/admin` changes anything.
+//! `/admin` changes anything. Who asks by a foreign name is refused ([`hosts`]).
+
+mod hosts;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -30,6 +32,7 @@ use crate::console;
 use crate::error::ServerError;
 use crate::survey;
 use crate::survey::digest::{self, Hot};
+pub use hosts::Hosts;
 
 /// Where the boot stands; the words of `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +156,11 @@ pub fn bind(address: &str) -> Result<TcpListener, ServerError> {
 }
 
 /// Serves until the process ends.
-pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), ServerError> {
+pub fn serve(
+    listener: TcpListener,
+    source: Arc<dyn Source>,
+    hosts: Hosts,
+) -> Result<(), ServerError> {
     let failed = ServerError::system("start admin HTTP");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -164,7 +171,7 @@ pub fn serve(listener: TcpListener, source: Arc<dyn Source>) -> Result<(), Serve
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let own = own_address(&listener)?;
-            axum::serve(listener, router(source, &own)).await
+            axum::serve(listener, router(source, &own, hosts)).await
         });
         if let Err(error) = served {
             tracing::error!(%error, "admin HTTP ended");
@@ -202,7 +209,7 @@ fn own_address(listener: &tokio::net::TcpListener) -> io::Result<String> {
     Ok(address.to_string())
 }
 
-fn router(source: Arc<dyn Source>, own: &str) -> Router {
+fn router(source: Arc<dyn Source>, own: &str, hosts: Hosts) -> Router {
     let own: Arc<str> = own.into();
     let watched = console::gather(source.broker(), own.clone());
     let router = Router::new();
@@ -229,6 +236,7 @@ fn router(source: Arc<dyn Source>, own: &str) -> Router {
         .route("/admin/undrain", post(undrain))
         .with_state(Admin { source, hot: Arc::default(), own })
         .merge(console::router(watched))
+        .layer(axum::middleware::from_fn_with_state(hosts, hosts::guard))
 }
 
 type Shared = State<Arc<dyn Source>>;

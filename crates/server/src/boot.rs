@@ -28,7 +28,7 @@ use telemetry::{Beat, log_limited, trace};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, BootPhase, NodeState, Order, Source};
+use crate::admin::{self, BootPhase, Hosts, NodeState, Order, Source};
 use crate::cli::ServerOptions;
 use crate::config::Config;
 use crate::config::keys::Settings;
@@ -65,7 +65,8 @@ pub fn run(options: &ServerOptions) -> Result<(), ServerError> {
     keep_traces(&config)?;
     let admin = admin::bind(&config.settings.admin_listener.to_bind())?;
     let admin_port = admin.local_addr().ok().map(|address| address.port());
-    admin::serve(admin, state.clone())?;
+    let hosts = Hosts::of(&config, &crate::config::machine_name());
+    admin::serve(admin, state.clone(), hosts)?;
     let main = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

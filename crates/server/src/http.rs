@@ -46,13 +46,15 @@ async fn within(
 
 async fn exchange(method: Method, address: &str, path: &str) -> Result<(u16, Bytes), String> {
     let stream = TcpStream::connect(address).await.map_err(|e| crate::error::plain(&e))?;
+    // Not by a name, which the broker may not know as its own.
+    let host = stream.peer_addr().map_err(|e| crate::error::plain(&e))?.to_string();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header(hyper::header::HOST, address)
+        .header(hyper::header::HOST, host)
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     // Dropping either half ends the exchange, so nothing outlives the time-out.

@@ -68,7 +68,7 @@ impl Source for Fake {
 fn served(phase: BootPhase, hangs: bool) -> String {
     let listener = bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    serve(listener, Arc::new(Fake { phase, hangs })).unwrap();
+    serve(listener, Arc::new(Fake { phase, hangs }), Hosts::default()).unwrap();
     address
 }
 
@@ -135,6 +135,32 @@ async fn the_rest_answers_while_the_brokers_state_is_held() {
     assert_eq!(http::get(&address, "/debug/loops").await.unwrap().0, 200);
     assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
     asked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// The answer's first line, to whoever asks for `host`.
+async fn asked_as(address: &str, path: &str, host: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_foreign_name_gets_metrics_and_nothing_else() {
+    let address = served(BootPhase::Ready, false);
+    for path in ["/", "/console", "/console/main.js", "/console/events", "/debug/loops", "/nowhere"]
+    {
+        let answer = asked_as(&address, path, "evil.example.org").await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{path}: {answer}");
+        assert!(answer.contains("admin.allowed.hosts"), "{path}: {answer}");
+    }
+    let answer = asked_as(&address, "/metrics", "glasslog.svc").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = asked_as(&address, "/debug/loops", "localhost:9292").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::endpoint::{Address, InitialBroker, Listener};
+use super::endpoint::{Address, HostName, InitialBroker, Listener};
 
 /// A value as the file gives it: a scalar as text, or a list of scalars as texts.
 /// `"a,b"` and `["a", "b"]` mean the same wherever a list is wanted, as in Kafka's files.
@@ -280,4 +280,9 @@ pub const fn listener_list(min: usize) -> ListOf<Listener> {
 /// `id@host:port`, several as a list.
 pub const fn broker_list() -> ListOf<InitialBroker> {
     ListOf::new(0..=model::limits::INITIAL_BROKERS_MAX, "a list of id@host:port")
+}
+
+/// Names of hosts, several as a list.
+pub const fn host_list() -> ListOf<HostName> {
+    ListOf::new(0..=model::limits::ADMIN_HOSTS_MAX, "a list of host names without ports")
 }

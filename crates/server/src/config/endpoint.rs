@@ -97,6 +97,27 @@ impl FromStr for Listener {
     }
 }
 
+/// The name of a host, in lower case, as it stands in a `Host` header before the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        match (1..=255).contains(&text.len()) && text.chars().all(plain) {
+            true => Ok(HostName(text.to_ascii_lowercase())),
+            false => Err(format!("\"{text}\" is no name of a host (without scheme and port)")),
+        }
+    }
+}
+
 /// One of the brokers a cluster is formed from, with the address of its peer listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialBroker {

@@ -11,9 +11,9 @@ use telemetry::logging::LogFormat;
 
 use super::check::{
     Bind, Check, Collector, Directory, Flag, Maybe, OneOf, Only, Parsed, Text, Unlimited, Whole,
-    broker_list, listener_list,
+    broker_list, host_list, listener_list,
 };
-use super::endpoint::{Address, InitialBroker, Listener};
+use super::endpoint::{Address, HostName, InitialBroker, Listener};
 use super::file::Values;
 
 /// One key as the reference shows it.
@@ -91,6 +91,10 @@ settings! {
     cluster_id: Option<ClusterId> = "cluster.id", "", Maybe(Parsed::<ClusterId>::new("32 hexadecimal digits"));
     /// Where /metrics, /healthz, /readyz and /debug are served, without authentication.
     admin_listener: Address = "admin.listener", "127.0.0.1:9292", Bind;
+    /// Names, without port, by which browsers and tools may ask for the console, /debug and /admin
+    /// besides an IP address, localhost, this machine's name and the hosts of advertised.listeners.
+    /// Others are refused (421): a foreign page may have pointed its own name here.
+    admin_allowed_hosts: Vec<HostName> = "admin.allowed.hosts", "", host_list();
 
     /// Partitions of a topic that is created without a number of them.
     num_partitions: i32 = "num.partitions", 1, Whole(1..=limits::PARTITIONS_PER_TOPIC_MAX);

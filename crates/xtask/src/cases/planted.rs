@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cases::blackbox::dumps_of;
 use crate::cluster::Cluster;
+use crate::job::Job;
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 use crate::{job, test};
@@ -22,6 +24,14 @@ const POLL: Duration = Duration::from_millis(50);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// What a stall must have lasted when it is told; and with it the page, at a scrape a second.
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
+/// How much longer each piece of work takes, on all brokers, and how long that is watched.
+const SLOW_MS: u64 = 250;
+const STRETCH: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Of 1,000 ticks, late by more than 75 ms: a machine that others use too may be late now and then.
+const LATE_MAX: f64 = 30.0;
+/// Of the heartbeats that left in as much time before, under the same load.
+const LEFT_MIN: f64 = 0.95;
 
 /// Runs the stories.
 pub fn run(tally: &mut Tally) {
@@ -33,6 +43,9 @@ pub fn run(tally: &mut Tally) {
     });
     tally.check("a slow apply: the stall, the late ticks and the election say so", || {
         told(Cluster::prepare_planted("slow-apply", 3)?, slow_apply)
+    });
+    tally.check("slow writing to segments delays no heartbeat, a slow raft loop does", || {
+        told(Cluster::prepare_planted("slow-segments", 3)?, slow_segments)
     });
     tally.check("a panic in apply holds one replica of one group, and is named", || {
         told(Cluster::prepare_planted("held", 3)?, panic_in_apply)
@@ -236,6 +249,72 @@ fn slow_apply(cluster: &mut Cluster) -> Result<String, String> {
         return Err(format!("{late} ticks late by apply; {lost:#}"));
     }
     Ok(format!("{}; a tick {late_ms} ms late", stall["says"].as_str().unwrap_or_default()))
+}
+
+/// Raft loops in one stretch of load: how many of 1,000 ticks came late by half a heartbeat, how many
+/// heartbeats left a second, and elections.
+struct Pace {
+    late: f64,
+    left: f64,
+    elections: f64,
+}
+
+/// What all brokers did for `length`.
+fn pace(cluster: &Cluster, length: Duration) -> Result<Pace, String> {
+    let count = || {
+        let mut all = [0.0; 4];
+        for metrics in cluster.metrics()? {
+            let heartbeats = "type=\"heartbeat\",dir=\"sent\",outcome=\"ok\"";
+            let of = [
+                metrics.sum("glasslog_raft_ticks_total")?,
+                metrics.sum("glasslog_raft_ticks_late_total")?,
+                metrics.labelled("glasslog_raft_messages_total", heartbeats),
+                metrics.sum("glasslog_raft_elections_total")?,
+            ];
+            all.iter_mut().zip(of).for_each(|(sum, one)| *sum += one);
+        }
+        Ok::<[f64; 4], String>(all)
+    };
+    let (before, begun) = (count()?, Instant::now());
+    std::thread::sleep(length);
+    let (after, took) = (count()?, begun.elapsed());
+    let grew = |at: usize| after[at] - before[at];
+    Ok(Pace {
+        late: 1_000.0 * grew(1) / grew(0).max(1.0),
+        left: grew(2) / took.as_secs_f64(),
+        elections: grew(3),
+    })
+}
+
+fn slow_segments(cluster: &mut Cluster) -> Result<String, String> {
+    cluster.create_topic(TOPIC, 9)?;
+    cluster.wait_led(TOPIC, 9)?;
+    let mut load = Command::new(workspace::program("client-rdkafka"));
+    load.args(["load", &cluster.bootstrap(), TOPIC, "1024", "2000", "60"]);
+    let load = Job::spawn("load", load, cluster.dir())?;
+    let all = |fault: &str, ms: u64| {
+        cluster.ids().into_iter().try_for_each(|id| cluster.plant(id, fault, ms))
+    };
+    std::thread::sleep(WARM_UP);
+    let usual = pace(cluster, STRETCH / 2)?;
+    all("slow_segments", SLOW_MS)?;
+    let beside = pace(cluster, STRETCH)?;
+    all("slow_segments", 0)?;
+    all("slow_apply", SLOW_MS)?;
+    // The same look must see the defect that is looked for.
+    let inside = pace(cluster, STRETCH / 2)?;
+    all("slow_apply", 0)?;
+    drop(load);
+    let told = |pace: &Pace| {
+        let Pace { late, left, elections } = pace;
+        format!("{late:.1} of 1,000 ticks late, {left:.0} heartbeats/s, {elections} elections")
+    };
+    let (before, beside_it, inside_it) = (told(&usual), told(&beside), told(&inside));
+    let text = format!("before: {before}; beside the loop: {beside_it}; inside it: {inside_it}");
+    let left_min = LEFT_MIN * usual.left;
+    let sound = beside.late <= LATE_MAX && beside.left >= left_min && beside.elections == 0.0;
+    let seen = inside.late > LATE_MAX && inside.left < left_min;
+    if sound && seen { Ok(text) } else { Err(text) }
 }
 
 fn panic_in_apply(cluster: &mut Cluster) -> Result<String, String> {

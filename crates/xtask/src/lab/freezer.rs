@@ -32,9 +32,15 @@ impl Frozen {
         let group = group("one");
         fs::create_dir(&group).map_err(|error| format!("{}: {error}", group.display()))?;
         let frozen = Frozen { group, thread };
-        write(&frozen.group.join("freezer.state"), "FROZEN")?;
+        frozen.hold(true)?;
         write(&frozen.group.join("tasks"), &frozen.thread)?;
         Ok(frozen)
+    }
+
+    /// Lets it go on for a while, or holds it again.
+    pub fn hold(&self, still: bool) -> Result<(), String> {
+        let state = if still { "FROZEN" } else { "THAWED" };
+        write(&self.group.join("freezer.state"), state)
     }
 }
 

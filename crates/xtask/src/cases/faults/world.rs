@@ -37,8 +37,9 @@ const WARM_UP: Duration = Duration::from_secs(6);
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 const SERVE_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
-/// What a machine busy with other things may cause; none of them is waited for.
-const OF_OTHERS: [&str; 2] = ["DeadMan", "BrokerFatal"];
+/// What a machine busy with other things may cause, or what lasts and silences nothing that is wanted;
+/// none of them is waited for.
+const OF_OTHERS: [&str; 3] = ["DeadMan", "BrokerFatal", "LeaseExpiring"];
 
 /// Everything that runs.
 pub struct World {

@@ -3,9 +3,13 @@
 
 mod clients;
 mod disk;
+mod lies;
 mod loops;
 mod network;
 mod process;
+mod turns;
+
+use std::time::Duration;
 
 use super::verdict::Wanted;
 use super::world::World;
@@ -45,12 +49,25 @@ impl Fault {
     }
 }
 
+/// Does a thing again and again until its page has come, or time is up.
+fn until_paged(
+    world: &mut World,
+    wanted: Wanted,
+    limit: Duration,
+    mut again: impl FnMut(&mut World) -> Result<(), String>,
+) -> Result<Wanted, String> {
+    while wanted.look(world).is_none() && world.since().elapsed() < limit {
+        again(world)?;
+    }
+    Ok(wanted)
+}
+
 fn let_go(world: &mut World) -> Result<(), String> {
     world.release();
     Ok(())
 }
 
-pub static ALL: [&Fault; 23] = [
+pub static ALL: [&Fault; 28] = [
     &loops::INVERSION,
     &loops::LONG_HOLD,
     &loops::BLOCKED_APPLY,
@@ -74,6 +91,11 @@ pub static ALL: [&Fault; 23] = [
     &network::BACKLOG,
     &clients::FLOOD,
     &network::SNAPSHOT,
+    &turns::SLOW_APPLY,
+    &turns::HICCUPS,
+    &turns::CHURN,
+    &lies::FORGETFUL,
+    &lies::ROLLED_BACK,
 ];
 
 /// Made only when named: the tests of every change play them.
