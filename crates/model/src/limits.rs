@@ -400,6 +400,25 @@ pub const TRACE_HEADERS_MAX: usize = 32;
 pub const INFLIGHT_TRACKED_MAX: usize = 4_096;
 /// Brokers with a label value of their own in metrics.
 pub const PEER_LABELS_MAX: usize = 16;
+/// Topics with a label value of their own in metrics ...
+pub const TOPIC_LABELS_MAX: usize = 100;
+/// ... and consumer groups, those with the most lag; the rest are one row, `__other__`.
+pub const GROUP_LABELS_MAX: usize = 150;
+/// Bytes of a client's name that becomes a label value; longer ones are of the rest.
+pub const OPEN_LABEL_BYTES_MAX: usize = 255;
+/// Traffic of topics and lag of groups are gathered this often, milliseconds.
+pub const TENANTS_EVERY_MS: u64 = 2_000;
+/// Committed offsets that a coordinator tells at a time ...
+pub const COMMITTED_PAGE_MAX: usize = 1_000;
+/// ... and how many of all groups that one broker coordinates lag is computed of; those beyond
+/// are counted as unknown.
+pub const LAG_OFFSETS_MAX: usize = 100_000;
+/// Partitions that one broker asks another the ends of at a time.
+pub const ENDS_ASKED_MAX: usize = 10_000;
+/// How long one broker waits for another's answer to that, milliseconds.
+pub const ENDS_MS_MAX: u64 = 1_000;
+/// Partitions of one group, and groups, that `/debug/consumers` shows.
+pub const CONSUMERS_SHOWN_MAX: usize = 1_000;
 /// Series one broker exports, whatever its number of partitions.
 pub const METRIC_SERIES_MAX: usize = 3_000;
 /// Log lines of one kind per [`LOG_WINDOW_MS`]; more are counted, not written.

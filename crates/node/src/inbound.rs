@@ -113,6 +113,7 @@ impl Inbound for Receiver {
                         Err(refusal) => Answer::Refused(refusal),
                     }
                 }
+                Ok(Question::Ends { groups }) => node.ends_here(&groups),
                 Ok(Question::SnapshotFailed(failed)) => node.snapshot_failed(from, failed).await,
                 Err(why) => Answer::Refused(Refusal {
                     code: ErrorCode::InvalidRequest,

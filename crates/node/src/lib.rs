@@ -47,6 +47,7 @@ mod shutdown;
 mod shutdown_tests;
 mod status;
 mod tasks;
+mod tenants;
 mod traces;
 mod transfers;
 mod view;
@@ -75,5 +76,6 @@ pub use status::{
     ElectionsPage, GroupView, NodeStatus, PeerView, Placed, PlacementView, Readiness, Trouble,
     UnderWay, Unled,
 };
+pub use tenants::{ConsumersPage, GroupLag, PartitionLag, Traffic};
 pub use transfers::TransferView;
 pub use view::{PartitionView, ViewState, Waiter};

@@ -418,7 +418,7 @@ impl Node {
     }
 
     /// One question to one broker. A time-out is "unknown".
-    async fn ask_peer(
+    pub(crate) async fn ask_peer(
         &self,
         broker: BrokerId,
         question: &Question,

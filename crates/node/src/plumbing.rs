@@ -26,6 +26,7 @@ use crate::peer::{Peers, RaftItem};
 use crate::postmortem::Postmortems;
 use crate::settings::NodeConfig;
 use crate::shard::{Departed, Input, MemberStatus, RaftOut, ViewUpdate};
+use crate::tenants::Tenants;
 use crate::transfers::Transfers;
 use crate::view::{PartitionView, TailBudget};
 
@@ -52,6 +53,7 @@ pub struct Plumbing {
     pub leaderships: Leaderships,
     pub gauges: Gauges,
     pub postmortems: Postmortems,
+    pub tenants: Tenants,
     pub image: watch::Sender<Arc<Image>>,
     peers: OnceLock<Peers>,
     news: mpsc::Sender<News>,
@@ -89,6 +91,7 @@ impl Plumbing {
             leaderships: Leaderships::default(),
             gauges: Gauges::default(),
             postmortems: Postmortems::default(),
+            tenants: Tenants::default(),
             image: watch::Sender::new(image),
             peers: OnceLock::new(),
             news,

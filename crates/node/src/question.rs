@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use machine::metadata;
-use model::{ErrorCode, limits};
+use model::{ErrorCode, GroupId, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::shard::{AdminAnswer, AdminAsk, Answer, Refusal};
@@ -25,6 +25,10 @@ pub enum Question {
         group: u64,
         within_ms: u32,
         batch: Bytes,
+    },
+    /// Where these groups' partitions end, for those that the asked broker serves.
+    Ends {
+        groups: Vec<u64>,
     },
 }
 
@@ -52,6 +56,10 @@ const SNAPSHOT_FAILED: u8 = 2;
 /// Group and milliseconds, big-endian, then the batch.
 const APPEND: u8 = 3;
 const APPEND_HEADER: usize = 12;
+/// Groups, big-endian; answered with pairs of group and offset.
+const ENDS: u8 = 4;
+const ENDS_GROUP: usize = 8;
+const ENDS_PAIR: usize = 16;
 
 pub fn encode(question: &Question) -> Bytes {
     match question {
@@ -73,6 +81,12 @@ pub fn encode(question: &Question) -> Bytes {
             out.put_u64(*group);
             out.put_u32(*within_ms);
             out.put_slice(batch);
+            out.freeze()
+        }
+        Question::Ends { groups } => {
+            let mut out = BytesMut::with_capacity(1 + groups.len() * ENDS_GROUP);
+            out.put_u8(ENDS);
+            groups.iter().for_each(|group| out.put_u64(*group));
             out.freeze()
         }
     }
@@ -101,6 +115,14 @@ pub fn decode(body: &[u8]) -> Result<Question, String> {
             let within_ms = within_ms.min(limits::REQUEST_MS_MAX as u32);
             Ok(Question::Append { group, within_ms, batch: Bytes::copy_from_slice(batch) })
         }
+        Some((&ENDS, rest)) => {
+            let (groups, odd) = rest.as_chunks::<ENDS_GROUP>();
+            if !odd.is_empty() || groups.len() > limits::ENDS_ASKED_MAX {
+                return Err(format!("{} bytes are no groups, or too many", rest.len()));
+            }
+            let groups = groups.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
+            Ok(Question::Ends { groups })
+        }
         _ => {
             let request = metadata::decode_request(body).map_err(|error| error.to_string())?;
             Ok(Question::Metadata(request))
@@ -117,6 +139,7 @@ const METADATA: u8 = 0;
 const REFUSED: u8 = 1;
 const ADMIN_ANSWER: u8 = 2;
 const DONE: u8 = 3;
+const ENDS_ANSWER: u8 = 4;
 
 /// One byte, then the answer, or Kafka's code and a text.
 pub fn encode_answer(answer: &Answer) -> Bytes {
@@ -136,6 +159,13 @@ pub fn encode_answer(answer: &Answer) -> Bytes {
             out.put_slice(refusal.why.as_bytes());
         }
         Answer::Done => out.put_u8(DONE),
+        Answer::Ends(ends) => {
+            out.put_u8(ENDS_ANSWER);
+            for (group, end) in ends {
+                out.put_u64(group.0);
+                out.put_i64(*end);
+            }
+        }
         Answer::Produced(_) | Answer::Guarded(_) | Answer::Group(_) => {
             out.put_u8(REFUSED);
             out.put_i16(ErrorCode::UnknownServerError.code());
@@ -158,6 +188,16 @@ pub fn decode_answer(body: &[u8]) -> Answer {
             Err(error) => garbled(error.to_string()),
         },
         Some((&DONE, [])) => Answer::Done,
+        Some((&ENDS_ANSWER, mut rest))
+            if rest.len().is_multiple_of(ENDS_PAIR)
+                && rest.len() / ENDS_PAIR <= limits::ENDS_ASKED_MAX =>
+        {
+            let mut ends = Vec::with_capacity(rest.len() / ENDS_PAIR);
+            while !rest.is_empty() {
+                ends.push((GroupId(rest.get_u64()), rest.get_i64()));
+            }
+            Answer::Ends(ends)
+        }
         Some((&REFUSED, [high, low, text @ ..])) => {
             let code = ErrorCode::from_i16(i16::from_be_bytes([*high, *low]));
             let why = String::from_utf8_lossy(text).into_owned();
@@ -184,10 +224,12 @@ mod tests {
             Answer::Admin(AdminAnswer::LogStart(7)),
             Answer::Admin(AdminAnswer::ElectionBegun),
             Answer::Done,
+            Answer::Ends(Vec::new()),
+            Answer::Ends(vec![(GroupId(7), 0), (GroupId(u64::MAX), i64::MAX)]),
         ] {
             assert_eq!(crossed(&answer), format!("{answer:?}"));
         }
-        for foreign in [&[][..], &[1, 2], &[0, b'{'], &[2, b'{'], &[3, 3], &[9]] {
+        for foreign in [&[][..], &[1, 2], &[0, b'{'], &[2, b'{'], &[3, 3], &[4, 0, 1], &[9]] {
             assert!(matches!(decode_answer(foreign), Answer::Refused(_)), "{foreign:?}");
         }
     }
@@ -207,11 +249,13 @@ mod tests {
                 why: "the disk is full".into(),
             }),
             Question::Append { group: 9, within_ms: 700, batch: Bytes::from_static(b"batch") },
+            Question::Ends { groups: vec![1, u64::MAX] },
         ];
         for question in questions {
             assert_eq!(decode(&encode(&question)), Ok(question));
         }
-        for foreign in [&[][..], &[1], &[1, b'{'], &[2, 3], &[3; 12], b"{}"] {
+        let many = [&[4][..], &vec![0; (limits::ENDS_ASKED_MAX + 1) * 8]].concat();
+        for foreign in [&[][..], &[1], &[1, b'{'], &[2, 3], &[3; 12], &[4; 8], &many, b"{}"] {
             assert!(decode(foreign).is_err(), "{foreign:?}");
         }
     }

@@ -29,6 +29,7 @@ use crate::plumbing::Unopened;
 use crate::postmortem;
 use crate::shard::{Departed, GroupKind, GroupSpec, Input, Placement, ReplicaRef};
 use crate::status::NAMED_UNLED_MAX;
+use crate::tenants;
 
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const LED_LOOK: Duration = Duration::from_millis(20);
@@ -65,6 +66,7 @@ pub(crate) fn spawn_all(
     essential(node, runtime, "heal", heal::heal(node.clone()));
     essential(node, runtime, "gossip", gossip(node.clone(), news));
     essential(node, runtime, "disk space", watch_space(node.clone()));
+    task::spawn_on(runtime, "tenants", tenants::watch(node.clone()));
     if node.cfg.postmortem_topics {
         task::spawn_on(runtime, "postmortems", postmortem::publish(node.clone()));
     }

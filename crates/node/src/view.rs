@@ -16,6 +16,7 @@ use telemetry::labels::LockClass;
 use tokio::sync::Notify;
 
 use crate::shard::{MemberStatus, ViewUpdate};
+use crate::tenants::Traffic;
 
 /// One long poll, subscribed to any number of views.
 #[derive(Default)]
@@ -79,6 +80,7 @@ pub struct PartitionView {
     cached: Arc<TailBudget>,
     segments: Lock<Option<Arc<SegmentList>>>,
     waiters: Lock<Vec<Weak<Waiter>>>,
+    traffic: Arc<Traffic>,
     status: Lock<MemberStatus>,
 }
 
@@ -102,6 +104,7 @@ impl PartitionView {
             cached,
             segments: Lock::new(LockClass::SegmentList, None),
             waiters: Lock::new(LockClass::Waiters, Vec::new()),
+            traffic: Arc::default(),
             status: Lock::new(LockClass::Debug, MemberStatus::default()),
         }
     }
@@ -129,6 +132,11 @@ impl PartitionView {
         waiters.push(Arc::downgrade(waiter));
     }
 
+    /// What clients brought here and took from here.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
     pub fn status(&self) -> MemberStatus {
         self.status.lock().clone()
     }
@@ -144,6 +152,7 @@ impl PartitionView {
         if update.serving.is_none() {
             self.serving.store(false, Ordering::Release);
         }
+        self.traffic.took(update.took);
         if !update.batches.is_empty() {
             let mut added = 0;
             let mut tail = self.tail.lock();

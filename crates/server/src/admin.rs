@@ -1,5 +1,5 @@
 //! Admin HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, `/debug/broker`,
-//! `/debug/cluster`, `/debug/why`, `/debug/groups`, `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`, `/debug/crash`,
+//! `/debug/cluster`, `/debug/why`, `/debug/groups`, `/debug/consumers`, `/debug/elections`, `/debug/loops`, `/debug/stalls`, `/debug/requests`, `/debug/crash`,
 //! on an OS thread and a runtime of their own.
 //!
 //! Invariants: a handler reads what others have published and never asks a shard, a
@@ -20,7 +20,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use model::BrokerId;
-use node::{Crash, ElectionsPage, GroupView, NodeStatus, PlacementView};
+use node::{ConsumersPage, Crash, ElectionsPage, GroupView, NodeStatus, PlacementView};
 use serde::Serialize;
 use serde_json::{Value, json};
 use telemetry::beat::LoopView;
@@ -28,10 +28,10 @@ use telemetry::trace::RequestsPage;
 use telemetry::watchdog::Stall;
 use telemetry::{logging, openmetrics};
 
-use crate::console;
 use crate::error::ServerError;
 use crate::survey;
 use crate::survey::digest::{self, Hot};
+use crate::{console, consumers};
 pub use hosts::Hosts;
 
 /// Where the boot stands; the words of `/readyz`.
@@ -69,6 +69,8 @@ pub trait Source: Send + Sync + 'static {
     fn elections(&self) -> Option<ElectionsPage>;
     /// Where the replicas of a topic's partitions, or of one partition, are wanted.
     fn placements(&self, name: &str) -> Vec<PlacementView>;
+    /// Lag of the consumer groups coordinated here. `None` before the node runs.
+    fn consumers(&self) -> Option<Arc<ConsumersPage>>;
     /// How the life before this one ended, if not in order.
     fn last_crash(&self) -> Option<Crash>;
     /// Does what an operator asks; where it stands, or why it cannot be.
@@ -225,6 +227,7 @@ fn router(source: Arc<dyn Source>, own: &str, hosts: Hosts) -> Router {
         .route("/debug/cluster", get(cluster))
         .route("/debug/why", get(why))
         .route("/debug/groups", get(groups))
+        .route("/debug/consumers", get(consumers))
         .route("/debug/elections", get(elections))
         .route("/debug/loops", get(loops))
         .route("/debug/stalls", get(stalls))
@@ -246,7 +249,7 @@ async fn index(headers: HeaderMap) -> Response {
     if console::is_wanted(&headers) { console::redirect() } else { INDEX.into_response() }
 }
 
-const INDEX: &str = "glasslog\n/console  (for browsers)\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/broker\n/debug/cluster\n/debug/why?partition=TOPIC-N\n/debug/groups  (?summary, ?name=TOPIC)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
+const INDEX: &str = "glasslog\n/console  (for browsers)\n/metrics\n/metrics/partitions\n/healthz\n/readyz\n/debug/broker\n/debug/cluster\n/debug/why?partition=TOPIC-N\n/debug/groups  (?summary, ?name=TOPIC)\n/debug/consumers  (?group=NAME)\n/debug/elections\n/debug/loops\n/debug/stalls\n/debug/requests\n/debug/crash\n\
       /admin/log\nPOST /admin/log?room=ROOM&level=LEVEL\nPOST /admin/decommission?broker=ID\nPOST /admin/drain\nPOST /admin/undrain\n";
 
 /// Prometheus' own text, or OpenMetrics with exemplars for whoever asks for it.
@@ -321,6 +324,16 @@ async fn groups(State(source): Shared, Query(query): Query<GroupsQuery>) -> Resp
     };
     match ask(source, page).await {
         Some(page) => Json(page).into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
+        }
+    }
+}
+
+/// Consumer groups that lag, or one of them by partition; see [`crate::consumers`].
+async fn consumers(State(source): Shared, Query(query): Query<consumers::Wanted>) -> Response {
+    match ask(source, |source| source.consumers()).await {
+        Some(page) => consumers::answer(&page.unwrap_or_default(), &query),
         None => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": NO_ANSWER }))).into_response()
         }

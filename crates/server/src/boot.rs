@@ -389,6 +389,10 @@ impl Source for Published {
         self.node.get().map(|node| node.status())
     }
 
+    fn consumers(&self) -> Option<Arc<node::ConsumersPage>> {
+        self.node.get().map(|node| node.consumers())
+    }
+
     fn elections(&self) -> Option<node::ElectionsPage> {
         self.node.get().map(|node| node.elections())
     }

@@ -10,6 +10,7 @@ mod boot;
 mod cli;
 mod config;
 mod console;
+mod consumers;
 mod dev;
 mod doctor;
 mod error;

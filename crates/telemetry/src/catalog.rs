@@ -2,15 +2,16 @@
 //! The exposition, `METRICS.md` and the handles in [`Metrics`] all come from this table.
 //!
 //! Invariants: no name twice; every counter exists, at 0, for every label value from the first
-//! scrape on; labels are closed enums; the number of series does not depend on the number of
-//! partitions and stays below [`model::limits::METRIC_SERIES_MAX`].
+//! scrape on; labels are closed enums, but for topics and groups, whose rows are bounded; the
+//! number of series does not depend on the number of partitions and stays below
+//! [`model::limits::METRIC_SERIES_MAX`].
 
 use std::sync::LazyLock;
 
 use model::{ApiKey, ErrorCode};
 
 use crate::family::{AnyFamily, Family};
-use crate::label::{BuildRevision, BuildVersion, Label, Peer};
+use crate::label::{BuildRevision, BuildVersion, Label, Open, Peer};
 use crate::labels::*;
 use crate::metric::{Counter, Gauge, Histogram, LabelInfo, MetricInfo};
 
@@ -79,6 +80,7 @@ macro_rules! catalogue {
                         labels: &[$($(LabelInfo {
                             name: stringify!($label),
                             values: values::<$values>,
+                            open: <$values as Label>::OPEN,
                         },)+)?],
                         buckets: catalogue!(@buckets $($buckets)?),
                         sparse: catalogue!(@flag $($flag)?),
@@ -147,6 +149,25 @@ catalogue! {
         fetch_read_bytes_total: Counter [source: ReadSource];
         /// Long polls that wait for bytes or their deadline.
         fetch_waiters: Gauge;
+    }
+    "Topics and consumer groups by name" {
+        /// Bytes of record batches accepted from producers, by topic.
+        topic_bytes_in_total: Counter [topic: Open];
+        /// Bytes of record batches sent to consumers, by topic.
+        topic_bytes_out_total: Counter [topic: Open];
+        /// Records stamped and proposed by this broker as leader, by topic.
+        topic_records_in_total: Counter [topic: Open];
+        /// Error codes of partitions in replies to Produce and Fetch, by topic. Partitions without a
+        /// replica here are of the rest.
+        topic_errors_total: Counter [topic: Open];
+        /// Records between what a group committed and the ends of those partitions, all of them
+        /// together, for groups coordinated here. Partitions whose end is not known are left out.
+        consumer_group_lag_records: Gauge [group: Open];
+        /// The same of the group's partition that lacks most.
+        consumer_group_lag_records_max: Gauge [group: Open];
+        /// Partitions with an offset that a group coordinated here has committed, and whose end is
+        /// not known: they are missing in the group's lag.
+        consumer_group_unknown_partitions: Gauge;
     }
     "Connections" {
         /// Open client connections.
@@ -428,6 +449,7 @@ mod tests {
         "info",
         "ready",
         "series",
+        "records",
     ];
 
     #[test]
@@ -476,5 +498,12 @@ mod tests {
         let families = metrics().families();
         let fixed: usize = families.iter().map(lines).sum();
         assert!(fixed < model::limits::METRIC_SERIES_MAX * 3 / 5, "{fixed} series before any work");
+        let named = |label: &str, most: usize| {
+            let of = |f: &&&dyn AnyFamily| f.info().labels.iter().any(|l| l.name == label);
+            families.iter().filter(of).count() * (most + 1)
+        };
+        let open = named("topic", model::limits::TOPIC_LABELS_MAX)
+            + named("group", model::limits::GROUP_LABELS_MAX);
+        assert!(open < model::limits::METRIC_SERIES_MAX / 4, "{open} series with clients' names");
     }
 }

@@ -42,11 +42,11 @@ pub fn render() -> String {
 }
 
 /// Counters and gauges that are not zero, as `name{label="value"}`: what one broker tells another
-/// about itself.
+/// about itself. Nothing under names that clients chose.
 pub fn numbers() -> BTreeMap<String, f64> {
     publish();
     let mut numbers = BTreeMap::new();
-    for family in metrics().families() {
+    for family in metrics().families().into_iter().filter(|family| !family.info().is_open()) {
         let name = family.info().name;
         for sample in family.collect().get_metric() {
             let value = match family.kind() {
@@ -180,6 +180,29 @@ mod tests {
             assert!(text.contains(line), "{line}");
         }
         assert!(!text.contains("api=\"CreateAcls\",le="), "sparse series appear with their first");
+    }
+
+    #[test]
+    fn names_that_clients_chose_are_escaped_counted_and_replaced_as_a_whole() {
+        let family = &metrics().consumer_group_lag_records;
+        let hostile = "a\"} 7\nglasslog_ready 1\r\\";
+        let rows = [(hostile, 3), ("gone", 4), (crate::label::Open::REST, 9)];
+        family.replace(rows.map(|(name, lag)| (name.to_owned(), lag)), 5);
+        for text in [render(), crate::openmetrics::render()] {
+            let own: Vec<&str> = text
+                .split('\n')
+                .filter(|line| line.starts_with("glasslog_consumer_group_lag_records{"))
+                .collect();
+            let row = |name: &str, lag| {
+                format!("glasslog_consumer_group_lag_records{{group=\"{name}\"}} {lag}")
+            };
+            let escaped = "a\\\"} 7\\nglasslog_ready 1\r\\\\";
+            assert_eq!(own, [row(escaped, 3), row("gone", 4), row("__other__", 5)], "{text}");
+        }
+        assert!(numbers().keys().all(|name| !name.contains("lag_records")));
+        family.replace([("new".to_owned(), 1)], 0);
+        let text = render();
+        assert!(!text.contains("group=\"gone\"") && text.contains("group=\"new\"} 1\n"));
     }
 
     #[test]

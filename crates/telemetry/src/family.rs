@@ -1,14 +1,17 @@
 //! All series of one metric: an array, indexed by the positions of its labels' values.
 //!
-//! Invariant: every combination exists from the start; a handle is found without hashing.
+//! Invariants: every combination of closed labels exists from the start, and a handle is found
+//! without hashing; rows of an open label are replaced as a whole, by whoever counted them, and a
+//! scrape sees all of the old ones or all of the new.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::proto;
 
-use crate::label::Label;
-use crate::metric::{Histogram, Instrument, LocalRow, MetricInfo};
+use crate::label::{Label, Open};
+use crate::metric::{Histogram, Instrument, LocalRow, MetricInfo, Numbered};
 
 /// The labels of one family, as a tuple.
 pub trait Key: 'static {
@@ -57,13 +60,27 @@ impl<A: Label, B: Label, C: Label> Key for (A, B, C) {
 pub struct Family<T, K> {
     info: &'static MetricInfo,
     items: Box<[T]>,
+    /// Rows of an [`Open`] label. Held to take or replace the list, never longer.
+    open: Mutex<Arc<[(String, T)]>>,
     key: PhantomData<fn(K)>,
 }
 
 impl<T: Instrument, K: Key> Family<T, K> {
     pub(crate) fn new(info: &'static MetricInfo) -> Family<T, K> {
         let items = (0..K::LEN).map(|_| T::create(info)).collect();
-        Family { info, items, key: PhantomData }
+        Family { info, items, open: Mutex::new(Arc::from([])), key: PhantomData }
+    }
+}
+
+impl<T: Numbered> Family<T, (Open,)> {
+    /// These are the rows from now on: each name once, as [`Open::takes`] it, and `rest` for all
+    /// others together. Values are in the raw unit.
+    pub fn replace(&self, rows: impl IntoIterator<Item = (String, u64)>, rest: u64) {
+        let rows = rows.into_iter().filter(|(name, _)| Open::takes(name));
+        let rest = (Open::REST.to_owned(), rest);
+        let rows = rows.chain([rest]).map(|(name, value)| (name, T::of(value)));
+        let rows: Arc<[(String, T)]> = rows.collect();
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 }
 
@@ -118,7 +135,7 @@ pub trait AnyFamily: Sync {
     fn collect(&self) -> proto::MetricFamily;
 }
 
-impl<T: Instrument + Sync, K: Key> AnyFamily for Family<T, K> {
+impl<T: Instrument + Send + Sync, K: Key> AnyFamily for Family<T, K> {
     fn info(&self) -> &'static MetricInfo {
         self.info
     }
@@ -140,11 +157,21 @@ impl<T: Instrument + Sync, K: Key> AnyFamily for Family<T, K> {
             metric.set_label(pairs.collect());
             Some(metric)
         };
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let named = |(name, item): &(String, T)| {
+            let mut metric = item.sample(self.info)?;
+            let mut pair = proto::LabelPair::default();
+            pair.set_name(self.info.labels.first()?.name.to_owned());
+            pair.set_value(name.clone());
+            metric.set_label(vec![pair]);
+            Some(metric)
+        };
+        let closed = self.items.iter().enumerate().filter_map(sample);
         let mut family = proto::MetricFamily::default();
         family.set_name(self.info.name.to_owned());
         family.set_help(self.info.help.trim().to_owned());
         family.set_field_type(T::KIND);
-        family.set_metric(self.items.iter().enumerate().filter_map(sample).collect());
+        family.set_metric(closed.chain(open.iter().filter_map(named)).collect());
         family
     }
 }

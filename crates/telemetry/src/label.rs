@@ -1,8 +1,9 @@
 //! Labels are closed enums: a metric handle is an array index, and no request can invent a
 //! series.
 //!
-//! Invariant: nothing that a client, a record or an error text says ever becomes a label value.
-//! The one label that is not known at compile time, the peer, comes from a bounded table.
+//! Invariants: what a client, a record or an error text says becomes no label value, with one
+//! exception, the names of topics and groups under [`Open`], whose rows are counted and replaced as
+//! a whole; the peer, which is not known at compile time either, comes from a bounded table.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,6 +18,8 @@ pub trait Label: Copy + Eq + 'static {
     fn as_str(self) -> &'static str;
     /// Position in [`Label::ALL`].
     fn index(self) -> usize;
+    /// Whether the values are names that clients chose, see [`Open`].
+    const OPEN: bool = false;
     /// False while the value stands for nothing yet, see [`Peer`].
     fn exported(self) -> bool {
         true
@@ -192,6 +195,34 @@ impl Label for Peer {
     }
 }
 
+/// A label whose values are names that clients chose: no closed rows. Whoever knows them replaces
+/// the rows now and then, see [`crate::Family::replace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {}
+
+impl Open {
+    /// The row of everybody without a row of their own.
+    pub const REST: &'static str = "__other__";
+
+    /// Whether a name can be a label value: neither too long nor the rest's.
+    pub fn takes(name: &str) -> bool {
+        name.len() <= limits::OPEN_LABEL_BYTES_MAX && name != Open::REST
+    }
+}
+
+impl Label for Open {
+    const ALL: &'static [Open] = &[];
+    const OPEN: bool = true;
+
+    fn as_str(self) -> &'static str {
+        match self {}
+    }
+
+    fn index(self) -> usize {
+        match self {}
+    }
+}
+
 /// A label with one value, fixed when the program was built.
 macro_rules! build_label {
     ($(#[$doc:meta])* $name:ident = $value:expr) => {
@@ -234,6 +265,13 @@ mod tests {
         for (position, code) in ErrorCode::ALL.iter().enumerate() {
             assert_eq!(code.index(), position, "{code}");
         }
+    }
+
+    #[test]
+    fn a_name_can_be_a_label_unless_it_is_the_rests_or_too_long() {
+        let long = "n".repeat(limits::OPEN_LABEL_BYTES_MAX);
+        assert!(Open::takes("") && Open::takes("a\nb\"") && Open::takes(&long));
+        assert!(!Open::takes("__other__") && !Open::takes(&(long + "n")));
     }
 
     #[test]

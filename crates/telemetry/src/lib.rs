@@ -37,7 +37,7 @@ pub use catalog::{Metrics, metrics};
 pub use export::render;
 pub use family::Local;
 pub use inflight::InFlight;
-pub use label::{Label, Peer};
+pub use label::{Label, Open, Peer};
 pub use lock::{Lock, LockGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, set_strict};
 pub use metric::{Counter, Gauge, Histogram, LocalHistogram};
 pub use reference::catalogue_markdown;

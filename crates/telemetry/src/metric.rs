@@ -53,8 +53,10 @@ impl Unit {
 #[derive(Clone, Copy, Debug)]
 pub struct LabelInfo {
     pub name: &'static str,
-    /// Values exported now.
+    /// Values exported now; of an [`crate::label::Open`] label none, it has rows of its own.
     pub values: fn() -> Vec<&'static str>,
+    /// Its values are names that clients chose.
+    pub open: bool,
 }
 
 /// One line of the catalogue.
@@ -76,6 +78,11 @@ pub struct MetricInfo {
 impl MetricInfo {
     pub fn unit(&self) -> Unit {
         Unit::of_name(self.name)
+    }
+
+    /// It has rows under names that clients chose.
+    pub fn is_open(&self) -> bool {
+        self.labels.iter().any(|label| label.open)
     }
 }
 
@@ -318,6 +325,24 @@ pub trait Instrument: Sized + 'static {
     fn create(info: &MetricInfo) -> Self;
     /// `None`: nothing to show (a sparse histogram without observations).
     fn sample(&self, info: &MetricInfo) -> Option<proto::Metric>;
+}
+
+/// What is one number: counter or gauge.
+pub trait Numbered: Instrument {
+    /// One that stands at `value`, in the raw unit.
+    fn of(value: u64) -> Self;
+}
+
+impl Numbered for Counter {
+    fn of(value: u64) -> Counter {
+        Counter(AtomicU64::new(value))
+    }
+}
+
+impl Numbered for Gauge {
+    fn of(value: u64) -> Gauge {
+        Gauge(AtomicI64::new(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
 }
 
 impl Instrument for Counter {

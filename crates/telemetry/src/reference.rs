@@ -18,7 +18,8 @@ pub fn catalogue_markdown() -> String {
         "# Metrics\n\n\
          Written from `crates/telemetry/src/catalog.rs` by `cargo xtask fix`; do not edit.\n\n\
          Base units; `_total` are counters, and every counter exists at 0 for every label value \
-         from the first scrape on. Labels are closed sets. Metrics marked *sparse* show a label \
+         from the first scrape on. Labels are closed sets, but for names of topics and groups. \
+         Metrics marked *sparse* show a label \
          combination once it happened. The process' own `process_*` metrics come beside these.\n",
     );
     let mut section = "";
@@ -62,6 +63,16 @@ fn kind(family: &dyn AnyFamily) -> &'static str {
 }
 
 fn label(info: &crate::metric::LabelInfo) -> String {
+    if info.open {
+        let most = match info.name {
+            "topic" => limits::TOPIC_LABELS_MAX,
+            _ => limits::GROUP_LABELS_MAX,
+        };
+        return format!(
+            "`{}`: names that clients chose, at most {most}, and `__other__`",
+            info.name
+        );
+    }
     let open = match info.name {
         "peer" => Some("broker id"),
         "version" | "revision" => Some("of the build"),

@@ -39,8 +39,8 @@ cargo xtask <command>
   fix                  mends what verify can mend by itself
   dashboards           writes Grafana's files from the tables in crates/xtask/src/dashboards
   test [PHASE...]      build unit sim clients admin steady hostile failover shutdown
-                       membership snapshots chaos diagnosis alerts console dev (all of them by
-                       default)
+                       membership snapshots chaos diagnosis consumers alerts console dev (all of
+                       them by default)
   idle [--seconds N]   no elections: N s of idling and N s of 10,000 records/s (300 each)
   failover             ten times: kill -9 of a leader to the next acknowledgement
   chaos [SCENARIO...]  brokers in network namespaces, faults, histories judged: --rounds N --seconds N

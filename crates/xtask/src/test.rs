@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cases::{
-    admin, alerts, chaos, clients, console, damage, dev, diagnosis, failover, hostile, membership,
-    shutdown, snapshots, steady,
+    admin, alerts, chaos, clients, console, consumers, damage, dev, diagnosis, failover, hostile,
+    membership, shutdown, snapshots, steady,
 };
 use crate::job::{self, Job};
 use crate::tally::Tally;
 use crate::workspace::{self, cargo};
 
-const PHASES: [&str; 16] = [
+const PHASES: [&str; 17] = [
     "build",
     "unit",
     "sim",
@@ -30,6 +30,7 @@ const PHASES: [&str; 16] = [
     "snapshots",
     "chaos",
     "diagnosis",
+    "consumers",
     "alerts",
     "console",
     "dev",
@@ -106,6 +107,9 @@ pub fn run(phases: &[&str]) -> Result<(), String> {
     }
     if wanted("diagnosis") {
         tally.phase("diagnosis", diagnosis::run);
+    }
+    if wanted("consumers") {
+        tally.phase("consumers", consumers::run);
     }
     if wanted("alerts") {
         tally.phase("alerts", alerts::run);

@@ -356,7 +356,14 @@ fn respond(request: &FetchRequest, slots: Vec<Slot>, call: &Call) -> FetchRespon
         for partition in &topic.partitions {
             let slot = slots.next().expect("a slot per partition");
             let leader = redirect(&slot, &image, call, &mut response.node_endpoints);
+            if slot.error.is_err() {
+                node.count_failed(slot.place.as_ref().ok().map(|(group, _)| *group));
+            }
+            let view = slot.view().cloned();
             let mut data = describe(slot, partition.partition, committed_only);
+            if let (Some(view), Some(records)) = (view, &data.records) {
+                view.traffic().gave(records.len() as u64);
+            }
             data.current_leader = leader.unwrap_or_default();
             partitions.push(data);
         }

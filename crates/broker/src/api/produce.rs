@@ -252,6 +252,7 @@ async fn answer(
             (response, Some(produced))
         }
         Err(refusal) => {
+            call.shared.node.count_failed(part.group);
             response.base_offset = -1;
             response.error_code = refusal.code;
             response.error_message = Some(refusal.why);

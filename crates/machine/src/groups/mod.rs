@@ -20,7 +20,7 @@ mod tests;
 
 pub use lead::{Dropped, Effects, GroupsConfig, GroupsLead};
 pub use machine::CoordinatorMachine;
-pub use protocol::{Caller, Request, Response};
+pub use protocol::{Caller, Committed, Request, Response};
 pub use state::{CommittedOffset, Groups, StoredGroup, StoredMember};
 
 /// The topic whose partitions coordinate groups.

@@ -10,7 +10,7 @@ use wire::api::offset_delete::{OffsetDeleteRequest, OffsetDeleteResponse};
 use wire::api::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
 use wire::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
-use model::ErrorCode;
+use model::{ErrorCode, GroupId};
 
 /// Who joins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,10 +34,19 @@ pub enum Request {
     Leave(LeaveGroupRequest),
     Commit(OffsetCommitRequest),
     Fetch(OffsetFetchRequestGroup),
-    Describe { group: String },
+    Describe {
+        group: String,
+    },
     List,
-    Delete { group: String },
+    Delete {
+        group: String,
+    },
     DeleteOffsets(OffsetDeleteRequest),
+    /// Offsets of all groups, a page of at most [`model::limits::COMMITTED_PAGE_MAX`]. `after`: the
+    /// last one (group, topic, partition) of the page before.
+    Committed {
+        after: Option<(String, String, i32)>,
+    },
 }
 
 /// What it answers, of the same kind as the request.
@@ -53,4 +62,17 @@ pub enum Response {
     List(Vec<ListedGroup>),
     Delete(ErrorCode),
     DeleteOffsets(OffsetDeleteResponse),
+    /// In order; fewer than a page holds are the last.
+    Committed(Vec<Committed>),
+}
+
+/// What one group committed for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub group: String,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// As in [`super::CommittedOffset`].
+    pub raft_group: Option<GroupId>,
 }

@@ -1,6 +1,7 @@
 //! What every replica of a coordinator knows: completed rebalances and committed offsets.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use model::GroupId;
@@ -154,6 +155,29 @@ impl Groups {
         let topics = self.offsets.get(group).into_iter().flatten();
         topics.flat_map(|(topic, partitions)| {
             partitions.iter().map(move |(partition, offset)| (topic.as_str(), *partition, offset))
+        })
+    }
+
+    /// Committed offsets of all groups, in the order of group, topic and partition; those behind
+    /// `after`.
+    pub fn offsets_after<'a>(
+        &'a self,
+        after: Option<(&'a str, &'a str, i32)>,
+    ) -> impl Iterator<Item = (&'a str, &'a str, i32, &'a CommittedOffset)> {
+        let from = after.map_or(Bound::Unbounded, |(group, ..)| Bound::Included(group));
+        let groups = self.offsets.range::<str, _>((from, Bound::Unbounded));
+        groups.flat_map(move |(group, topics)| {
+            let after = after.filter(|(known, ..)| known == group);
+            let from = after.map_or(Bound::Unbounded, |(_, topic, _)| Bound::Included(topic));
+            let topics = topics.range::<str, _>((from, Bound::Unbounded));
+            topics.flat_map(move |(topic, partitions)| {
+                let after = after.filter(|(_, known, _)| known == topic);
+                let from = after.map_or(Bound::Unbounded, |(.., last)| Bound::Excluded(last));
+                let partitions = partitions.range((from, Bound::Unbounded));
+                partitions.map(move |(partition, offset)| {
+                    (group.as_str(), topic.as_str(), *partition, offset)
+                })
+            })
         })
     }
 

@@ -54,6 +54,8 @@ pub enum Answer {
     Metadata(machine::metadata::Response),
     Group(Box<machine::groups::Response>),
     Admin(AdminAnswer),
+    /// Where partitions that the asked broker serves end.
+    Ends(Vec<(model::GroupId, i64)>),
     /// What was handed over is done: a fetched snapshot is installed, a report was heard.
     Done,
     Refused(Refusal),

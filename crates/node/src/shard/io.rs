@@ -264,6 +264,9 @@ pub struct ViewUpdate {
     pub batches: Vec<(i64, i64, Bytes)>,
     /// In-sync brokers, only from a serving leader and only when they changed.
     pub isr: Option<Vec<BrokerId>>,
+    /// Records, and bytes of batches, that producers brought and that are committed since the
+    /// update before.
+    pub took: (u64, u64),
     pub status: Option<Box<MemberStatus>>,
 }
 

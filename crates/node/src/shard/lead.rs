@@ -304,8 +304,9 @@ impl<R> Member<R> {
                 propose_to_commit_ns,
             });
         }
-        if !batches.is_empty() {
+        if count > 0 {
             self.publish(batches, out);
+            out.views.last_mut().expect("just published").took = (records, bytes);
         }
         self.answer_owed(out);
         answers.into_iter().for_each(|owed| self.owe(owed, out));

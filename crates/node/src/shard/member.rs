@@ -501,6 +501,7 @@ impl<R> Member<R> {
             log_start: self.machine.log_start(),
             batches,
             isr: None,
+            took: (0, 0),
             status: None,
         });
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http;
-use node::MemberStatus;
+use node::{ConsumersPage, MemberStatus};
 
 struct Fake {
     phase: BootPhase,
@@ -22,6 +22,10 @@ impl Source for Fake {
         let ready = self.phase == BootPhase::Ready;
         let waiting_for = if ready { Vec::new() } else { vec!["broker 2".into()] };
         NodeState { phase: self.phase, waiting_for }
+    }
+
+    fn consumers(&self) -> Option<Arc<ConsumersPage>> {
+        None
     }
 
     fn elections(&self) -> Option<ElectionsPage> {

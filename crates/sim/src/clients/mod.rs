@@ -220,7 +220,7 @@ impl World {
             Answer::Guarded(done) => [("high", done.high_watermark as u64), ("refused", 0)],
             Answer::Metadata(_) => [("metadata", 1), ("refused", 0)],
             Answer::Group(_) => [("group", 1), ("refused", 0)],
-            Answer::Admin(_) | Answer::Done => [("admin", 1), ("refused", 0)],
+            Answer::Admin(_) | Answer::Ends(_) | Answer::Done => [("admin", 1), ("refused", 0)],
             Answer::Refused(refusal) => {
                 [("code", refusal.code.code() as u64), ("request", number as u64)]
             }

@@ -7,6 +7,7 @@ pub mod blackbox;
 pub mod chaos;
 pub mod clients;
 pub mod console;
+pub mod consumers;
 pub mod damage;
 pub mod dev;
 pub mod diagnosis;

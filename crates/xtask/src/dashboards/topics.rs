@@ -11,9 +11,15 @@ pub fn board() -> Board {
     Board {
         id: "topics",
         title: "Topics and groups",
-        about: "Partitions, consumer groups, and which replicas need somebody. No \
-                 series carries a topic's or a group's name.",
-        rows: vec![partitions(), consumer_groups(), replicas_in_trouble(), clients_at_the_door()],
+        about: "Partitions, consumer groups, and which replicas need somebody. Topics and \
+                 groups without a series of their own are together in __other__.",
+        rows: vec![
+            partitions(),
+            by_name(),
+            consumer_groups(),
+            replicas_in_trouble(),
+            clients_at_the_door(),
+        ],
     }
 }
 
@@ -54,6 +60,50 @@ fn partitions() -> Row {
                 "Topics and configurations that are made and changed.",
             )
             .of("{{api}}", rate(ADMINISTRATORS, "api")),
+        ],
+    )
+}
+
+/// Lines of one panel: as many as somebody can tell apart.
+fn top(expr: String) -> String {
+    format!("topk(10, {expr})")
+}
+
+fn by_name() -> Row {
+    row(
+        "By name",
+        vec![
+            lines(
+                "Lag of consumer groups",
+                "Records that the groups with most of them have not committed: a line that \
+                 only rises is a group that stands still or is too slow. Partitions whose end \
+                 nobody tells are missing in it.",
+            )
+            .of("{{group}}", top(max("glasslog_consumer_group_lag_records", "group")))
+            .of(
+                "{{group}}, worst partition",
+                top(max("glasslog_consumer_group_lag_records_max", "group")),
+            )
+            .of(
+                "{{instance}} partitions without an end",
+                format!("{} > 0", max("glasslog_consumer_group_unknown_partitions", "instance")),
+            ),
+            lines(
+                "Bytes of the busiest topics",
+                "Bytes of batches that producers brought and consumers took.",
+            )
+            .of("{{topic}} in", top(rate("glasslog_topic_bytes_in_total", "topic")))
+            .of("{{topic}} out", top(rate("glasslog_topic_bytes_out_total", "topic"))),
+            lines(
+                "Records and errors of the busiest topics",
+                "Records that producers brought, and error codes in replies: errors of one \
+                 topic only are its clients'.",
+            )
+            .of("{{topic}}", top(rate("glasslog_topic_records_in_total", "topic")))
+            .of(
+                "{{topic}} errors",
+                top(format!("{} > 0", rate("glasslog_topic_errors_total", "topic"))),
+            ),
         ],
     )
 }

@@ -213,7 +213,8 @@ impl<R> GroupsLead<R> {
             | Request::Describe { .. }
             | Request::List
             | Request::Delete { .. }
-            | Request::DeleteOffsets(_) => None,
+            | Request::DeleteOffsets(_)
+            | Request::Committed { .. } => None,
         };
         match request {
             Request::Join(caller, request) => self.join(now, groups, caller, request, reply, out),
@@ -235,6 +236,10 @@ impl<R> GroupsLead<R> {
             Request::List => out.replies.push((reply, Response::List(self.list(groups)))),
             Request::Delete { group } => self.delete(groups, &group, reply, out),
             Request::DeleteOffsets(request) => self.delete_offsets(groups, request, reply, out),
+            Request::Committed { after } => {
+                let page = queries::committed(groups, after.as_ref());
+                out.replies.push((reply, Response::Committed(page)));
+            }
         }
         if let Some(group) = changed {
             self.mark(&group);
@@ -334,6 +339,7 @@ fn refused(response: Response, code: ErrorCode) -> Response {
             Response::Describe(described)
         }
         Response::List(list) => Response::List(list),
+        Response::Committed(page) => Response::Committed(page),
         Response::Delete(_) => Response::Delete(code),
         Response::DeleteOffsets(mut delete) => {
             delete.error_code = code;

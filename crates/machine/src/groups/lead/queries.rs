@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::ErrorCode;
+use model::{ErrorCode, limits};
 use wire::api::describe_groups::{DescribedGroup, DescribedGroupMember};
 use wire::api::list_groups::ListedGroup;
 use wire::api::offset_fetch::{
@@ -12,6 +12,7 @@ use wire::api::offset_fetch::{
 
 use super::GroupsLead;
 use super::group::{GroupState, Live};
+use crate::groups::protocol::Committed;
 use crate::groups::state::{CommittedOffset, Groups};
 use crate::metadata::Image;
 
@@ -115,6 +116,20 @@ pub(super) fn fetch(
         }
     }
     OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::None }
+}
+
+/// A page of everything that is committed.
+pub(super) fn committed(groups: &Groups, after: Option<&(String, String, i32)>) -> Vec<Committed> {
+    let after = after.map(|(group, topic, partition)| (group.as_str(), topic.as_str(), *partition));
+    let page = groups.offsets_after(after).take(limits::COMMITTED_PAGE_MAX);
+    let told = |(group, topic, partition, found): (&str, &str, i32, &CommittedOffset)| Committed {
+        group: group.to_owned(),
+        topic: topic.to_owned(),
+        partition,
+        offset: found.offset,
+        raft_group: found.raft_group,
+    };
+    page.map(told).collect()
 }
 
 /// Topics that the members of a consumer group subscribe to; `None` if one of them does not say

@@ -55,6 +55,37 @@ fn small_enough(world: &World, bytes_max: usize) {
 }
 
 #[test]
+fn committed_offsets_are_told_page_by_page_each_once_and_in_order() {
+    let mut world = World::without_delay();
+    let mut wanted = Vec::new();
+    // Pages end within a topic, within a group and between groups.
+    for (group, topic, partitions) in
+        [("a", "t", 700), ("a", "u", 600), ("b", "t", 700), ("c", "t", 3), ("c", "tt", 2)]
+    {
+        let value = |n: i32| CommittedOffset { offset: i64::from(n) * 10, ..Default::default() };
+        let records: Vec<_> =
+            (0..partitions).map(|n| Record::offset(group, topic, n, Some(&value(n)))).collect();
+        for records in records.chunks(200) {
+            world.apply(Append { token: u64::MAX, records: records.to_vec() });
+        }
+        wanted.extend((0..partitions).map(|n| (group.to_owned(), topic.to_owned(), n)));
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let ticket = world.ask(Request::Committed { after: after.clone() });
+        let Some(Response::Committed(page)) = world.answer(ticket) else { panic!("a page") };
+        assert!(page.iter().all(|row| row.offset == i64::from(row.partition) * 10));
+        let last = page.len() < limits::COMMITTED_PAGE_MAX;
+        found.extend(page.into_iter().map(|row| (row.group, row.topic, row.partition)));
+        after = found.last().cloned();
+        if last {
+            break;
+        }
+    }
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn a_group_with_more_tombstones_than_a_batch_holds_is_deleted_in_parts() {
     let (mut world, id) = crowded(OFFSETS);
     let ticket = delete(&mut world, &id);

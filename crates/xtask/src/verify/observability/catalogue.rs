@@ -15,7 +15,8 @@ const BESIDE: &str = "\
 | `glasslog_stall_active_seconds` | gauge | `loop`: name and number; `tier`: raft, disk, peers, clients, background; `phase`: a phase; `cause`: a cause; `resource`: what is waited for; `mode`: of a lock; `waiter_site`: a place; `holder`: a loop or thread; `holder_site`: a place | While a stall lasts. |
 ";
 /// Label values that begin like this are of an open set, described and not listed.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
+    "names that clients chose",
     "broker id",
     "of the build",
     "Kafka's",
