@@ -5,8 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::clients::{self, Client, Member};
 use crate::cluster::kafka::Kafka;
 use crate::cluster::{Cluster, http};
@@ -182,7 +180,7 @@ fn lag_is(cluster: &Cluster, wanted: i64) -> Result<String, String> {
         told.push((number("partition")?, number("lag")?));
     }
     told.sort_unstable();
-    if told != due || page["lag"] != Value::from(sum) {
+    if told != due || page["lag"] != sum {
         return Err(format!("/debug/consumers tells {page}, the partitions lack {due:?}"));
     }
     let all = cluster.partitions(TOPIC)?;
