@@ -1,8 +1,12 @@
 //! Measuring: a number of equal records, as fast as they are taken or at a rate, with the time
-//! from the call to the acknowledgement of each; and a topic read as fast as it comes.
+//! from the call to the acknowledgement of each, in all or by the moment; and a topic read as fast
+//! as it comes.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -21,6 +25,9 @@ const WARM_UP: usize = 200;
 /// In the place of a record's time.
 const WARMING_UP: u64 = u64::MAX;
 
+/// Length of a moment that is told by itself.
+const SLOT_MS: u64 = 50;
+
 /// What to send.
 pub struct Flood {
     pub bytes: usize,
@@ -29,6 +36,45 @@ pub struct Flood {
     pub rate: usize,
     /// librdkafka's batch.size, 0 for its default and 1 for one record per request.
     pub batch_bytes: usize,
+    /// What was acknowledged is printed by the moment, not in all.
+    pub by_slot: bool,
+}
+
+/// Acknowledgements of a moment: how many, and at a rate how long each took, microseconds.
+#[derive(Default)]
+struct Slot {
+    acked: u64,
+    took_us: Vec<u64>,
+}
+
+/// By milliseconds since 1970.
+struct Slots {
+    slots: Mutex<BTreeMap<u64, Slot>>,
+    each: bool,
+}
+
+impl Slots {
+    fn record(&self, us: u64) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(0);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(now_ms - now_ms % SLOT_MS).or_default();
+        slot.acked += 1;
+        if self.each {
+            slot.took_us.push(us);
+        }
+    }
+
+    fn print(&self) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (at_ms, slot) in slots.iter() {
+            let _ = write!(text, "{at_ms} {}", slot.acked);
+            slot.took_us.iter().for_each(|us| drop(write!(text, " {us}")));
+            text.push('\n');
+        }
+        print!("{text}");
+    }
 }
 
 /// Latencies by their binary logarithm in 32 steps each: 3 % wide, from a microsecond on.
@@ -36,6 +82,7 @@ struct Times {
     began: Instant,
     counts: Vec<AtomicU64>,
     failed: AtomicU64,
+    slots: Option<Slots>,
 }
 
 const STEPS: usize = 32;
@@ -45,6 +92,9 @@ impl Times {
     fn record(&self, us: u64) {
         let at = (((us.max(1) as f64).log2() * STEPS as f64) as usize).min(BUCKETS - 1);
         self.counts[at].fetch_add(1, Ordering::Relaxed);
+        if let Some(slots) = &self.slots {
+            slots.record(us);
+        }
     }
 
     fn acked(&self) -> u64 {
@@ -87,7 +137,7 @@ impl ProducerContext for Context {
 }
 
 /// Sends, waits for every acknowledgement, and prints
-/// "records seconds p50_us p99_us p999_us max_us".
+/// "records seconds p50_us p99_us p999_us max_us", or a line for each moment: "ms acked us us us ...".
 pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String> {
     let producer = producer(bootstrap, flood)?;
     let times = &producer.context().0;
@@ -128,6 +178,10 @@ pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String
     if failed > 0 || times.acked() != flood.records as u64 {
         return Err(format!("{failed} records failed, {} acked", times.acked()));
     }
+    if let Some(slots) = &times.slots {
+        slots.print();
+        return Ok(());
+    }
     let at = |quantile| times.quantile_us(quantile);
     println!("{} {seconds} {} {} {} {}", flood.records, at(0.5), at(0.99), at(0.999), at(1.0));
     Ok(())
@@ -147,7 +201,9 @@ fn producer(bootstrap: &str, flood: &Flood) -> Result<BaseProducer<Context>, Str
         }
     }
     let counts = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-    let times = Times { began: Instant::now(), counts, failed: AtomicU64::new(0) };
+    let each = flood.rate > 0;
+    let slots = flood.by_slot.then(|| Slots { slots: Mutex::default(), each });
+    let times = Times { began: Instant::now(), counts, failed: AtomicU64::new(0), slots };
     config.create_with_context(Context(times)).map_err(|error| format!("producer: {error}"))
 }
 

@@ -14,6 +14,8 @@
 //! flood   BOOTSTRAP TOPIC BYTES RECORDS RATE BATCH     "records seconds p50 p99 p99.9 max", in us;
 //!                                                      RATE 0: as fast as it goes; BATCH bytes,
 //!                                                      0: stock, 1: one record per request
+//! slots   as flood                                     by moments of 50 ms: "ms acked us us us ...",
+//!                                                      at a rate with each one's time
 //! drain   BOOTSTRAP TOPIC                              "records bytes seconds"
 //! history-produce BOOTSTRAP TOPIC CLIENT PARTITIONS RATE   until standard input ends:
 //!                                     "ack partition offset sequence sent_us acked_us",
@@ -63,15 +65,15 @@ fn main() -> ExitCode {
                 },
             )
         }
-        ["flood", bootstrap, topic, bytes, records, rate, batch] => [bytes, records, rate, batch]
-            .map(number)
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|n| {
-                let flood =
-                    flood::Flood { bytes: n[0], records: n[1], rate: n[2], batch_bytes: n[3] };
+        [how @ ("flood" | "slots"), bootstrap, topic, bytes, records, rate, batch] => {
+            let numbers = [bytes, records, rate, batch].map(number);
+            numbers.into_iter().collect::<Result<Vec<_>, _>>().and_then(|n| {
+                let (bytes, records, rate, batch_bytes) = (n[0], n[1], n[2], n[3]);
+                let by_slot = how == "slots";
+                let flood = flood::Flood { bytes, records, rate, batch_bytes, by_slot };
                 flood::produce(bootstrap, topic, &flood)
-            }),
+            })
+        }
         ["drain", bootstrap, topic] => flood::drain(bootstrap, topic),
         ["history-produce", bootstrap, topic, client, partitions, rate] => {
             number(partitions).and_then(|partitions| Ok((partitions, number(rate)?))).and_then(
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
             )
         }
         ["history-poll", bootstrap, topic] => history::poll(bootstrap, topic),
-        _ => Err("usage: produce | consume | load | probe | flood | drain | history-..., \
+        _ => Err("usage: produce | consume | load | probe | flood | slots | drain | history-..., \
                  see src/main.rs"
             .to_owned()),
     };

@@ -1,140 +1,238 @@
-//! `bench --telemetry`: what all that is always on costs. One cluster, whose brokers are told to
-//! look at themselves and not to, in turn (no metrics, stamps, slots, records, notes of locks, looks
-//! of the watchdog): what is compared are the same processes, files and connections, seconds apart,
-//! in pairs that change places, since the machine is another one every minute. What is told is the
-//! ratio within pairs; and where the processor time goes, by thread, as the scheduler counts it.
+//! `bench --telemetry`: what all that is always on costs. One cluster under one unbroken load, whose
+//! brokers are told to look at themselves and not to, in turns of a second (no metrics, stamps, slots,
+//! records, notes of locks, looks of the watchdog): what is compared are the same processes, files,
+//! connections and requests, a second apart, since the machine is another one every minute. The
+//! client tells what was acknowledged in which moment; moments around a turn count for nobody.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::parts::flood;
+use super::parts::rdkafka;
 use crate::cases::planted;
 use crate::cluster::Cluster;
+use crate::job::Job;
 
-const PAIRS: u32 = 15;
-const SECONDS: u64 = 2;
+const PAIRS: u32 = 60;
 const PARTITIONS: i32 = 6;
-const TOPIC: &str = "flood";
-/// Records of 1 KiB that a second of the flood is sized for, and requests a second at the rate.
-const FLOOD: u64 = 40_000;
-const RATE: u64 = 500;
-/// After the turn: what was under way on the other side is over, and the watchdog looks again.
-const TURNED: Duration = Duration::from_millis(1_500);
-/// Figures of one run.
-const FIGURES: [&str; 5] = [
-    "1 KiB, client defaults, 6 partitions, records/s",
-    "the same, broker CPU us/record",
-    "500 single-record requests/s, p50 ms",
-    "the same, p99 ms",
-    "the same, broker CPU us/request",
-];
-/// What the time of threads is counted by: a record of the flood, a request at the rate.
-const LOADS: [&str; 2] = ["us/1,000 records of the flood", "us/request at the rate"];
-/// Threads that take less, in these units, are told as one.
-const FEW_US: [f64; 2] = [50.0, 1.0];
+/// How long one side lasts, and what of its beginning counts for nobody: what was under way is over.
+const TURN: Duration = Duration::from_secs(1);
+const TURNED: Duration = Duration::from_millis(250);
+/// Until the load goes evenly.
+const WARM: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(600);
+/// Length of the client's moments, milliseconds.
+const SLOT_MS: u64 = 50;
+/// Threads that take less than this share are told as one.
+const FEW: f64 = 0.005;
 
-/// Measures `[--pairs N] [--seconds N]`.
+/// A load that goes on for as long as sides change.
+struct Load {
+    topic: &'static str,
+    title: &'static str,
+    bytes: u64,
+    /// Records a second; of a flood about as many as there will be.
+    rate: u64,
+    flood: bool,
+    /// The client's batch.size; see its `flood`.
+    batch: u64,
+}
+
+/// In this order: what a flood leaves to be written back disturbs who comes next.
+const LOADS: [Load; 2] = [
+    Load {
+        topic: "rate",
+        title: "500 requests/s of one 1 KiB record",
+        bytes: 1024,
+        rate: 500,
+        flood: false,
+        batch: 1,
+    },
+    Load {
+        topic: "flood",
+        title: "100 B records as fast as they are taken, client defaults",
+        bytes: 100,
+        rate: 800_000,
+        flood: true,
+        batch: 0,
+    },
+];
+
+/// Measures `[--pairs N]`.
 pub fn run(args: &[&str]) -> Result<(), String> {
-    let (mut pairs, mut seconds) = (PAIRS, SECONDS);
-    for pair in args.chunks(2) {
-        match *pair {
-            ["--pairs", value] => pairs = value.parse().map_err(|_| super::USAGE)?,
-            ["--seconds", value] => seconds = value.parse().map_err(|_| super::USAGE)?,
-            _ => return Err(super::USAGE.to_owned()),
-        }
-    }
+    let pairs = match *args {
+        [] => PAIRS,
+        ["--pairs", value] => value.parse().map_err(|_| super::USAGE)?,
+        _ => return Err(super::USAGE.to_owned()),
+    };
     planted::build()?;
     let mut cluster = Cluster::prepare_planted("overhead", 3)?;
     cluster.launch_all()?;
     cluster.wait_ready()?;
-    cluster.create_topic(TOPIC, PARTITIONS)?;
-    // What is met for the first time is not measured.
-    [false, true].into_iter().try_for_each(|silent| measure(&cluster, silent, 1).map(drop))?;
-    let mut runs = Vec::new();
-    for pair in 0..pairs {
-        let mut both = [Run::default(), Run::default()];
-        let order = if pair % 2 == 0 { [false, true] } else { [true, false] };
-        for silent in order {
-            let ran = measure(&cluster, silent, seconds)?;
-            println!("pair {}, {}: {:.2?}", pair + 1, side(silent), ran.figures);
-            both[usize::from(silent)] = ran;
-        }
-        runs.push(both);
+    let mut tables = Vec::new();
+    for load in &LOADS {
+        cluster.create_topic(load.topic, PARTITIONS)?;
+        // A flood fills disks.
+        let pairs = if load.flood { pairs.div_ceil(3) } else { pairs };
+        let pairs = measure(&cluster, load, pairs)?;
+        tables.push(format!(
+            "{}, {PARTITIONS} partitions, {} pairs of {} s:\n\n{}\n\n{}",
+            load.title,
+            pairs.len(),
+            TURN.as_secs_f64(),
+            figures(load, &pairs),
+            threads(load, &pairs)
+        ));
+        println!("{}", tables.last().map_or("", String::as_str));
     }
     cluster.assert_alive()?;
     cluster.remove();
-    println!("\njournal.sync = group, three brokers, {pairs} pairs of {seconds} s\n");
-    println!("{}\n\n{}\n\n{}", figures(&runs), threads(&runs, 0), threads(&runs, 1));
+    println!("\njournal.sync = group, three brokers\n\n{}", tables.join("\n\n"));
     Ok(())
 }
 
-fn side(silent: bool) -> &'static str {
-    if silent { "without" } else { "with" }
-}
-
-/// What was measured once, on one side.
+/// What one side did in its turn.
 #[derive(Default)]
-struct Run {
-    figures: [f64; FIGURES.len()],
-    /// Microseconds of the threads of a name, under each of the [`LOADS`].
-    threads_us: [BTreeMap<String, f64>; LOADS.len()],
+struct Side {
+    seconds: f64,
+    acked: u64,
+    took_us: Vec<u64>,
+    /// Nanoseconds by threads of a name.
+    cpu_ns: BTreeMap<String, u64>,
 }
 
 /// With telemetry, and without.
-type Pair = [Run; 2];
+type Pair = [Side; 2];
 
-fn measure(cluster: &Cluster, silent: bool, seconds: u64) -> Result<Run, String> {
-    let brokers = cluster.ids();
-    brokers.iter().try_for_each(|id| cluster.plant(*id, "silent", silent.into()))?;
-    std::thread::sleep(TURNED);
-    let records = FLOOD * seconds;
-    let (fast, fast_cpu) = measured(cluster, [1024, records, 0, 0])?;
-    let asked = RATE * seconds * 2;
-    let (single, single_cpu) = measured(cluster, [1024, asked, RATE, 1])?;
-    let us = |ns: u64, of: u64| ns as f64 / 1e3 / of as f64;
-    let each = |took: BTreeMap<String, u64>, of: f64| {
-        took.into_iter().map(|(name, ns)| (name, ns as f64 / 1e3 / of)).collect()
-    };
-    Ok(Run {
-        figures: [
-            records as f64 / fast[1],
-            us(fast_cpu.values().sum(), records),
-            single[2] / 1000.0,
-            single[3] / 1000.0,
-            us(single_cpu.values().sum(), asked),
-        ],
-        threads_us: [each(fast_cpu, records as f64 / 1e3), each(single_cpu, asked as f64)],
-    })
+/// A turn as it was timed, milliseconds since 1970.
+struct Turn {
+    silent: bool,
+    from_ms: u64,
+    to_ms: u64,
+    cpu_ns: BTreeMap<String, u64>,
 }
 
-/// What the client says of a run, and what each of the brokers' threads took for it.
-fn measured(
-    cluster: &Cluster,
-    shape: [u64; 4],
-) -> Result<(Vec<f64>, BTreeMap<String, u64>), String> {
-    let before = cluster.threads_cpu_ns()?;
-    let told = flood(cluster, TOPIC, shape)?;
-    let mut took = cluster.threads_cpu_ns()?;
-    for (name, ns) in &mut took {
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
+
+fn measure(cluster: &Cluster, load: &Load, pairs: u32) -> Result<Vec<Pair>, String> {
+    // A turn takes longer than it counts; a flood is as long as it is.
+    let seconds = WARM.as_secs() + u64::from(pairs) * 2 * 13 / 10;
+    let bootstrap = cluster.bootstrap();
+    let rate = if load.flood { 0 } else { load.rate };
+    let shape = [load.bytes, load.rate * seconds, rate, load.batch];
+    let mut command = rdkafka(&["slots", &bootstrap, load.topic]);
+    command.args(shape.map(|number| number.to_string()));
+    let mut client = Job::spawn("slots", command, cluster.dir())?;
+    std::thread::sleep(WARM);
+    let mut turns: Vec<[Turn; 2]> = Vec::new();
+    'load: for pair in 0..pairs {
+        // Places change by a row without a period (Thue and Morse), so that nothing else has it.
+        let first = pair.count_ones() % 2 == 1;
+        let mut both = Vec::new();
+        for silent in [first, !first] {
+            both.push(turn(cluster, silent)?);
+            if !client.is_running() {
+                break 'load;
+            }
+        }
+        both.sort_by_key(|turn| turn.silent);
+        turns.extend(<[Turn; 2]>::try_from(both));
+    }
+    let slots = slots(&client.wait(LIMIT)?)?;
+    Ok(turns.into_iter().map(|both| both.map(|turn| side(turn, &slots))).collect())
+}
+
+fn turn(cluster: &Cluster, silent: bool) -> Result<Turn, String> {
+    cluster.ids().into_iter().try_for_each(|id| cluster.plant(id, "silent", silent.into()))?;
+    std::thread::sleep(TURNED);
+    let (from_ms, before) = (wall_ms(), cluster.threads_cpu_ns()?);
+    std::thread::sleep(TURN);
+    let (to_ms, mut cpu_ns) = (wall_ms(), cluster.threads_cpu_ns()?);
+    for (name, ns) in &mut cpu_ns {
         *ns = ns.saturating_sub(before.get(name).copied().unwrap_or(0));
     }
-    Ok((told, took))
+    Ok(Turn { silent, from_ms, to_ms, cpu_ns })
 }
 
-fn figures(runs: &[Pair]) -> String {
+/// The client's lines: a moment, what was acknowledged in it, and how long each took.
+fn slots(text: &str) -> Result<BTreeMap<u64, (u64, Vec<u64>)>, String> {
+    let line = |line: &str| {
+        let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+        match numbers.ok()?.split_first_chunk::<2>()? {
+            ([at_ms, acked], took_us) => Some((*at_ms, (*acked, took_us.to_vec()))),
+        }
+    };
+    let told = |text: &str| line(text).ok_or_else(|| format!("not understood: {text}"));
+    text.lines().map(told).collect()
+}
+
+/// Of a turn only the moments that lie in it wholly.
+fn side(turn: Turn, slots: &BTreeMap<u64, (u64, Vec<u64>)>) -> Side {
+    let (first, end) = (turn.from_ms.next_multiple_of(SLOT_MS), turn.to_ms - turn.to_ms % SLOT_MS);
+    let mut side =
+        Side { seconds: (end - first) as f64 / 1e3, cpu_ns: turn.cpu_ns, ..Side::default() };
+    for (_, (acked, took_us)) in slots.range(first..end) {
+        side.acked += acked;
+        side.took_us.extend(took_us);
+    }
+    // Processor time was counted for all of the turn.
+    let whole = (turn.to_ms - turn.from_ms) as f64 / 1e3;
+    side.cpu_ns.values_mut().for_each(|ns| *ns = (*ns as f64 * side.seconds / whole) as u64);
+    side
+}
+
+impl Side {
+    fn join<'a>(sides: impl Iterator<Item = &'a Side>) -> Side {
+        let mut all = Side::default();
+        for side in sides {
+            all.seconds += side.seconds;
+            all.acked += side.acked;
+            all.took_us.extend(&side.took_us);
+            for (name, ns) in &side.cpu_ns {
+                *all.cpu_ns.entry(name.clone()).or_default() += ns;
+            }
+        }
+        all
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu_ns.values().sum::<u64>() as f64 / 1e3 / self.acked as f64
+    }
+
+    fn took_ms(&self, hundredth: usize) -> f64 {
+        let mut all = self.took_us.clone();
+        all.sort_unstable();
+        let at = (all.len() * hundredth / 100).min(all.len().saturating_sub(1));
+        all.get(at).map_or(f64::NAN, |us| *us as f64 / 1e3)
+    }
+}
+
+fn figures(load: &Load, pairs: &[Pair]) -> String {
+    type Figure = (&'static str, fn(&Side) -> f64);
+    let flood: [Figure; 2] = [
+        ("records/s", |side| side.acked as f64 / side.seconds),
+        ("broker CPU us/record", Side::cpu_us),
+    ];
+    let rate: [Figure; 3] = [
+        ("p50 ms", |side| side.took_ms(50)),
+        ("p99 ms", |side| side.took_ms(99)),
+        ("broker CPU us/request", Side::cpu_us),
+    ];
+    let wanted: &[Figure] = if load.flood { &flood } else { &rate };
     let mut lines = vec![
-        "| | with telemetry | without | with / without, median of pairs | middle half |".to_owned(),
+        "| | with telemetry | without | with / without, all turns | middle half of pairs |"
+            .to_owned(),
         "|---|---:|---:|---:|---:|".to_owned(),
     ];
-    for (at, name) in FIGURES.iter().enumerate() {
-        let of = |side: usize| runs.iter().map(|pair| pair[side].figures[at]).collect();
-        let ratio = |pair: &Pair| pair[0].figures[at] / pair[1].figures[at];
-        let ratios: Vec<f64> = runs.iter().map(ratio).collect();
+    let all = [0, 1].map(|side| Side::join(pairs.iter().map(|pair| &pair[side])));
+    for (name, of) in wanted {
+        let (with, without) = (of(&all[0]), of(&all[1]));
+        let ratios: Vec<f64> = pairs.iter().map(|pair| of(&pair[0]) / of(&pair[1])).collect();
         lines.push(format!(
-            "| {name} | {:.2} | {:.2} | {:.3} | {:.3} to {:.3} |",
-            quantile(of(0), 2),
-            quantile(of(1), 2),
-            quantile(ratios.clone(), 2),
+            "| {name} | {with:.2} | {without:.2} | {:.3} | {:.3} to {:.3} |",
+            with / without,
             quantile(ratios.clone(), 1),
             quantile(ratios, 3),
         ));
@@ -142,27 +240,26 @@ fn figures(runs: &[Pair]) -> String {
     lines.join("\n")
 }
 
-fn threads(runs: &[Pair], load: usize) -> String {
-    let title = LOADS[load];
+fn threads(load: &Load, pairs: &[Pair]) -> String {
+    let unit = if load.flood { "record" } else { "request" };
     let mut lines = vec![
-        format!("| thread, {title} | with telemetry | without | more, median of pairs |"),
+        format!("| thread, CPU us/{unit} | with telemetry | without | more |"),
         "|---|---:|---:|---:|".to_owned(),
     ];
-    let us = |run: &Run, name: &str| run.threads_us[load].get(name).copied().unwrap_or(0.0);
-    let names = runs.first().into_iter().flat_map(|pair| pair[0].threads_us[load].keys());
-    let median = |of: &dyn Fn(&Pair) -> f64| quantile(runs.iter().map(of).collect(), 2);
-    let (many, few): (Vec<&String>, Vec<&String>) =
-        names.partition(|name| median(&|pair| us(&pair[0], name)) >= FEW_US[load]);
-    let mut line = |title: &str, sum: &dyn Fn(&Run) -> f64| {
-        lines.push(format!(
-            "| {title} | {:.1} | {:.1} | {:+.1} |",
-            median(&|pair| sum(&pair[0])),
-            median(&|pair| sum(&pair[1])),
-            median(&|pair| sum(&pair[0]) - sum(&pair[1])),
-        ));
+    let all = [0, 1].map(|side| Side::join(pairs.iter().map(|pair| &pair[side])));
+    let us = |side: usize, name: &str| {
+        let ns = all[side].cpu_ns.get(name).copied().unwrap_or(0);
+        ns as f64 / 1e3 / all[side].acked as f64
     };
-    many.into_iter().for_each(|name| line(name, &|run| us(run, name)));
-    line("all others", &|run| few.iter().map(|name| us(run, name)).sum());
+    let least = FEW * all[0].cpu_us();
+    let (many, few): (Vec<&String>, Vec<&String>) =
+        all[0].cpu_ns.keys().partition(|name| us(0, name) >= least);
+    let mut line = |title: &str, with: f64, without: f64| {
+        lines.push(format!("| {title} | {with:.2} | {without:.2} | {:+.2} |", with - without));
+    };
+    many.into_iter().for_each(|name| line(name, us(0, name), us(1, name)));
+    let rest = |side: usize| few.iter().map(|name| us(side, name)).sum();
+    line("all others", rest(0), rest(1));
     lines.join("\n")
 }
 
@@ -175,7 +272,7 @@ fn quantile(mut all: Vec<f64>, quarters: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::quantile;
+    use super::*;
 
     #[test]
     fn quantiles_are_readings_that_were_made() {
@@ -183,5 +280,18 @@ mod tests {
         assert_eq!([1, 2, 3].map(|quarters| quantile(all.clone(), quarters)), [2.0, 3.0, 4.0]);
         assert_eq!(quantile(vec![7.0], 3), 7.0);
         assert!(quantile(Vec::new(), 2).is_nan());
+    }
+
+    #[test]
+    fn a_turn_has_the_moments_that_lie_in_it_wholly() {
+        let slots = slots("1000 5 1 2 3 4 5\n1050 2 7 9\n1100 1 8\n1150 4 1 1 1 1\n").unwrap();
+        let cpu_ns = BTreeMap::from([("shard".to_owned(), 145_000)]);
+        let turn = Turn { silent: false, from_ms: 1_020, to_ms: 1_165, cpu_ns };
+        let side = side(turn, &slots);
+        assert_eq!((side.acked, side.took_us.len()), (3, 3), "of 1050 to 1150");
+        assert!((side.seconds - 0.1).abs() < 1e-9);
+        assert!((side.took_ms(50) - 0.008).abs() < 1e-9 && (side.took_ms(99) - 0.009).abs() < 1e-9);
+        assert!((side.cpu_us() - 100.0 / 3.0).abs() < 0.1, "{}", side.cpu_us());
+        assert!(super::slots("1000 x").is_err() && super::slots("1000").is_err());
     }
 }

@@ -121,7 +121,7 @@ fn probe(cluster: &Cluster, topic: &str, partitions: i32, seconds: u64) -> Resul
     Job::spawn("probe", command, cluster.dir())
 }
 
-fn rdkafka(args: &[&str]) -> Command {
+pub fn rdkafka(args: &[&str]) -> Command {
     let mut command = Command::new(workspace::program("client-rdkafka"));
     command.args(args);
     command
@@ -191,7 +191,7 @@ fn java(
 }
 
 /// `[records, seconds, p50 us, p99 us, p99.9 us, max us]`.
-pub fn flood(cluster: &Cluster, topic: &str, shape: [u64; 4]) -> Result<Vec<f64>, String> {
+fn flood(cluster: &Cluster, topic: &str, shape: [u64; 4]) -> Result<Vec<f64>, String> {
     let mut command = rdkafka(&["flood", &cluster.bootstrap(), topic]);
     command.args(shape.map(|number| number.to_string()));
     numbers(&Job::spawn("flood", command, cluster.dir())?.wait(LIMIT)?, 6)
