@@ -70,7 +70,9 @@ impl Slots {
         let mut text = String::new();
         for (at_ms, slot) in slots.iter() {
             let _ = write!(text, "{at_ms} {}", slot.acked);
-            slot.took_us.iter().for_each(|us| drop(write!(text, " {us}")));
+            for us in &slot.took_us {
+                let _ = write!(text, " {us}");
+            }
             text.push('\n');
         }
         print!("{text}");

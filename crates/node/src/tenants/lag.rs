@@ -147,7 +147,7 @@ impl Lags {
     pub fn wanted(&mut self, image: &Image, offsets: Offsets) -> Vec<GroupId> {
         let there = |at: Offset| {
             let topic = image.topic(&at.topic)?;
-            let partition = topic.partitions.iter().find(|known| known.index == at.partition)?;
+            let partition = topic.partitions.get(usize::try_from(at.partition).ok()?)?;
             // Committed for a topic of the same name that was deleted since.
             let namesake = at.raft_group.is_some_and(|group| group != partition.group);
             (!namesake).then_some(Sought { raft_group: partition.group, at })

@@ -160,9 +160,9 @@ fn turn(cluster: &Cluster, silent: bool) -> Result<Turn, String> {
 fn slots(text: &str) -> Result<BTreeMap<u64, (u64, Vec<u64>)>, String> {
     let line = |line: &str| {
         let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
-        match numbers.ok()?.split_first_chunk::<2>()? {
-            ([at_ms, acked], took_us) => Some((*at_ms, (*acked, took_us.to_vec()))),
-        }
+        let numbers = numbers.ok()?;
+        let ([at_ms, acked], took_us) = numbers.split_first_chunk::<2>()?;
+        Some((*at_ms, (*acked, took_us.to_vec())))
     };
     let told = |text: &str| line(text).ok_or_else(|| format!("not understood: {text}"));
     text.lines().map(told).collect()
