@@ -36,10 +36,14 @@ pub(crate) fn alone(dir: &std::path::Path) -> Arc<Node> {
 }
 
 pub(crate) async fn create(node: &Node) -> Vec<GroupId> {
+    create_topic(node, "panics", 7, 2).await
+}
+
+pub(crate) async fn create_topic(node: &Node, name: &str, id: u8, partitions: i32) -> Vec<GroupId> {
     let request = Request::CreateTopic(CreateTopic {
-        name: "panics".into(),
-        id: TopicId([7; 16]),
-        partitions: 2,
+        name: name.into(),
+        id: TopicId([id; 16]),
+        partitions,
         replication_factor: 1,
         assignments: Vec::new(),
         configs: BTreeMap::new(),
@@ -51,7 +55,7 @@ pub(crate) async fn create(node: &Node) -> Vec<GroupId> {
     let response = node.metadata(request, DEADLINE).await.unwrap();
     assert!(matches!(response, Response::TopicCreated { .. }), "{response:?}");
     let image = node.image();
-    image.topic("panics").unwrap().partitions.iter().map(|partition| partition.group).collect()
+    image.topic(name).unwrap().partitions.iter().map(|partition| partition.group).collect()
 }
 
 pub(crate) async fn produce(node: &Node, group: GroupId) -> Result<i64, ErrorCode> {

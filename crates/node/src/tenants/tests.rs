@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use machine::groups::{Committed, Request as GroupRequest, Response as GroupResponse};
+use machine::metadata::PlacedTopic;
 use machine::metadata::{BrokerRegistration, Command, Image, MetadataLead, MetadataMachine};
-use machine::metadata::{CreateTopic, PlacedTopic, Request, Response};
 use model::{
     BrokerId, DirectoryId, GroupId, Incarnation, LogEntry, RaftEntryType, TopicId, limits,
 };
@@ -14,7 +14,7 @@ use telemetry::{metrics, render};
 use super::lag::{Lags, Offsets};
 use super::topics::Topics;
 use super::{Counts, Traffic};
-use crate::rebuild_tests::{DEADLINE, alone, create, produce, until};
+use crate::rebuild_tests::{DEADLINE, alone, create, create_topic, produce, until};
 use crate::view::{PartitionView, TailBudget};
 
 /// Metadata that changes, and replicas of everything.
@@ -244,24 +244,6 @@ fn offsets_beyond_the_bound_are_counted_and_not_kept() {
     assert_eq!(lags.page(BTreeMap::new()).unknown, 4);
 }
 
-async fn make(node: &crate::Node, name: &str, id: u8) -> GroupId {
-    let request = Request::CreateTopic(CreateTopic {
-        name: name.into(),
-        id: TopicId([id; 16]),
-        partitions: 1,
-        replication_factor: 1,
-        assignments: Vec::new(),
-        configs: BTreeMap::new(),
-        validate_only: false,
-        default_partitions: 1,
-        default_replication_factor: 1,
-        internal_replication_factor: 1,
-    });
-    let response = node.metadata(request, DEADLINE).await.unwrap();
-    assert!(matches!(response, Response::TopicCreated { .. }), "{response:?}");
-    node.image().topic(name).unwrap().partitions[0].group
-}
-
 #[test]
 fn a_broker_shows_what_a_group_lacks_and_whose_traffic_it_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -273,7 +255,7 @@ fn a_broker_shows_what_a_group_lacks_and_whose_traffic_it_was() {
 async fn shows(node: &Arc<crate::Node>) {
     until("ready", || node.readiness().ready).await;
     let groups = create(node).await;
-    let coordinator = make(node, machine::groups::OFFSETS_TOPIC, 9).await;
+    let coordinator = create_topic(node, machine::groups::OFFSETS_TOPIC, 9, 1).await[0];
     let served = |group| node.view(group).is_some_and(|view| view.state().serving);
     until("leaders", || groups.iter().chain([&coordinator]).all(|group| served(*group))).await;
     for _ in 0..5 {
