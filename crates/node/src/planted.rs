@@ -41,7 +41,7 @@ pub const FAULTS: [(&str, &str); 9] = [
     ("panic_in_loop", "1: the next turn of a shard panics"),
     ("slow_sync", "milliseconds that each sync of the journal takes longer"),
     ("slow_segments", "milliseconds that each piece of work of the segment thread takes longer"),
-    ("silent", "1: it looks at nothing it does, to measure what looking costs"),
+    ("silent", "parts of its telemetry that are silent, by bits, to measure what they cost"),
     ("lock_hold", "milliseconds for which a reader of metadata holds a lock that shards want"),
     ("stale_tail", "1: what replaces entries of a log leaves the tail behind them (failure F0)"),
 ];
@@ -55,7 +55,7 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
         "panic_in_loop" => PANIC_IN_LOOP.store(value != 0, Ordering::Relaxed),
         "slow_sync" => SLOW_SYNC_MS.store(value, Ordering::Relaxed),
         "slow_segments" => SLOW_SEGMENTS_MS.store(value, Ordering::Relaxed),
-        "silent" => telemetry::silence::set(value != 0),
+        "silent" => telemetry::silence::set(value),
         "lock_hold" => {
             LOCK_HOLD_MS.store(value, Ordering::Relaxed);
             LOCK_FREE.store(true, Ordering::Relaxed);

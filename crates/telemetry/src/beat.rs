@@ -100,7 +100,7 @@ impl Beat {
     /// ([`clock::mono_ns`]).
     #[inline]
     pub fn enter(&self, phase: Phase, input: InputKind, now_ns: u64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Loops) {
             return;
         }
         self.slot.doing.store(Doing::pack(phase, input, now_ns), Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Beat {
     /// The group it works on; part of a stall's description.
     #[inline]
     pub fn group(&self, group: GroupId) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Loops) {
             return;
         }
         self.slot.group.store(group.0, Ordering::Relaxed);

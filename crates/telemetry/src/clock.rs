@@ -40,7 +40,7 @@ pub(crate) fn wall_ns() -> u64 {
 /// Nanoseconds on a scale of their own: subtract two of them, do nothing else.
 #[inline]
 pub fn mono_ns() -> u64 {
-    if !silence::is_on() {
+    if !silence::is_on(silence::Part::Clock) {
         // Not 0, which stands for "never".
         return 1;
     }

@@ -41,7 +41,7 @@ impl InFlight {
         thread_local! {
             static NEXT: Cell<usize> = Cell::new(clock::thread_id() as usize * STRIDE);
         }
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Requests) {
             return InFlight { slot: None };
         }
         let word = pack(stage, now_ns);

@@ -100,7 +100,7 @@ impl Counter {
     /// In the raw unit: nanoseconds for a `_seconds_total`.
     #[inline]
     pub fn add(&self, n: u64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         self.0.fetch_add(n, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl Gauge {
     /// In the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn set(&self, value: i64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         self.0.store(value, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Gauge {
 
     #[inline]
     pub fn add(&self, n: i64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         self.0.fetch_add(n, Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl Gauge {
 
     #[inline]
     pub fn sub(&self, n: i64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         self.0.fetch_sub(n, Ordering::Relaxed);
@@ -229,7 +229,7 @@ impl Histogram {
     /// One observation in the raw unit: nanoseconds for a `_seconds`.
     #[inline]
     pub fn observe(&self, value: u64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         self.shared.counts[bucket(self.bounds, value)].fetch_add(1, Ordering::Relaxed);
@@ -282,7 +282,7 @@ impl LocalRow {
 
     #[inline]
     pub(crate) fn observe(&self, at: usize, value: u64) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Metrics) {
             return;
         }
         let cells = &self.row[at];

@@ -203,7 +203,7 @@ pub fn spawn(mut on_finding: impl FnMut(&Finding) + Send + 'static) -> io::Resul
         let (mut cpu_ns, mut wall, mut stale) = (0, WallClock::default(), 0u32);
         while !stopped.load(Ordering::Relaxed) {
             // What was not noted is no stall: the slots are as old as the silence was long.
-            if !silence::is_on() {
+            if !silence::is_on(silence::Part::Watchdog) {
                 stale = LOOKS_LEFT_OUT;
                 thread::park_timeout(Duration::from_millis(limits::WATCHDOG_PERIOD_MS));
                 continue;

@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod collector;
 mod dashboards;
+mod dice;
 mod fuzz;
 mod groups;
 mod history;

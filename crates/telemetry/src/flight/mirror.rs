@@ -30,7 +30,7 @@ use crate::flight::files::{Life, file_name, life};
 use crate::flight::recent::{self, Passed, Recent};
 use crate::flight::ring::{HEADER_BYTES, RECORD_BYTES, Ring};
 use crate::labels::DropKind;
-use crate::{clock, metrics};
+use crate::{clock, metrics, silence};
 
 const PERIOD: Duration = Duration::from_millis(limits::FLIGHT_MIRROR_MS);
 const LEND_NS: u64 = limits::FLIGHT_LEND_MS * 1_000_000;
@@ -85,7 +85,7 @@ fn wait() {
 /// Something was written: the mirror may not sleep.
 #[inline]
 pub(super) fn wake() {
-    if ASLEEP.load(Ordering::Relaxed) {
+    if ASLEEP.load(Ordering::Relaxed) && silence::is_on(silence::Part::Mirror) {
         wake_it();
     }
 }
@@ -101,6 +101,9 @@ fn wake_it() {
 /// For a thread that is awake and may wait for the disk: sees to what is new, if it is time.
 #[inline]
 pub fn lend() {
+    if !silence::is_on(silence::Part::Mirror) {
+        return;
+    }
     if !ASLEEP.load(Ordering::Relaxed) && clock::mono_ns() >= DUE_NS.load(Ordering::Relaxed) {
         lent();
     }
@@ -166,6 +169,12 @@ fn run(life: &Life) {
     let mut files: Vec<Mirrored> = Vec::new();
     let mut buffer = Vec::new();
     loop {
+        if !silence::is_on(silence::Part::Mirror) {
+            ASLEEP.store(true, Ordering::Release);
+            arm(REST);
+            wait();
+            continue;
+        }
         let now_ns = clock::mono_ns();
         let wanted = FULL_WANTED.swap(false, Ordering::AcqRel);
         let due = wanted || now_ns >= FULL_DUE_NS.load(Ordering::Relaxed);

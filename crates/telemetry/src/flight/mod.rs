@@ -120,7 +120,7 @@ const OTHER: &str = "other";
 /// Writes to this thread's ring, if it has one.
 #[inline]
 fn record(kind: Kind, words: [u64; WORDS]) {
-    let Some(ring) = RING.get().filter(|_| silence::is_on()) else { return };
+    let Some(ring) = RING.get().filter(|_| silence::is_on(silence::Part::Flight)) else { return };
     ring.write(kind, words);
     mirror::wake();
 }
@@ -128,7 +128,7 @@ fn record(kind: Kind, words: [u64; WORDS]) {
 /// Whether an ordinary event of this thread is to be recorded, see [`Ring::ordinary`].
 #[inline]
 pub fn ordinary(token: u64) -> bool {
-    RING.get().is_some_and(|ring| silence::is_on() && ring.ordinary(token))
+    RING.get().is_some_and(|ring| silence::is_on(silence::Part::Flight) && ring.ordinary(token))
 }
 
 /// The same for a thread that serves connections; its ring is found at its first event.

@@ -176,7 +176,7 @@ impl Entry {
 
     #[inline]
     fn check_order(&self, site: &'static Location<'static>) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Locks) {
             return;
         }
         let held = HELD.get();
@@ -211,7 +211,7 @@ impl Entry {
 
     #[inline]
     fn taken(&self, mode: Mode, site: &'static Location<'static>) -> Held<'_> {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Locks) {
             return Held { entry: self, holder: None, since: 0 };
         }
         let bit = 1 << self.class.rank();

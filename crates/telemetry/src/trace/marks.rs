@@ -85,7 +85,7 @@ impl Marks {
     /// Only for the shard's own thread.
     #[inline]
     pub fn mark(&self, mark: Mark) {
-        if !silence::is_on() {
+        if !silence::is_on(silence::Part::Loops) {
             return;
         }
         let number = self.head.load(Ordering::Relaxed);

@@ -145,7 +145,7 @@ pub fn is_on() -> bool {
 /// Judges a request at its end. `failed`: by this broker's fault.
 #[inline]
 pub fn judge(way: &Way, failed: bool, caller: Option<&Caller>) -> Verdict {
-    if !silence::is_on() {
+    if !silence::is_on(silence::Part::Requests) {
         return Verdict { trace: None, slow: false };
     }
     let busy_ns = way.busy_ns();

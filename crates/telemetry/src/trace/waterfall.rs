@@ -63,7 +63,7 @@ thread_local! {
 /// A request is over.
 #[inline]
 pub fn record(way: &Way) {
-    if !silence::is_on() {
+    if !silence::is_on(silence::Part::Requests) {
         return;
     }
     OWN.with(|own| match way {

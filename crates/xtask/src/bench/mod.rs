@@ -23,7 +23,7 @@ use report::Report;
 use subject::Subject;
 
 pub const USAGE: &str = "\
-cargo xtask bench [--quick] | --telemetry [--pairs N] | [--only PART,...] [--rounds N] [--seconds N] [--peer none|kafka]
+cargo xtask bench [--quick] | --telemetry [--pairs N] [--silent BITS] [--no-flood] | [--only PART,...] [--rounds N] [--seconds N] [--peer none|kafka]
                               [--systems NAME,...] [--name NAME]
   parts: start idle throughput latency consume many failover (all of them by default)";
 const ROUNDS: u32 = 3;

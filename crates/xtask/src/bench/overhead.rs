@@ -3,6 +3,9 @@
 //! records, notes of locks, looks of the watchdog): what is compared are the same processes, files,
 //! connections and requests, a second apart, since the machine is another one every minute. The
 //! client tells what was acknowledged in which moment; moments around a turn count for nobody.
+//!
+//! `--silent BITS` silences a part of it, by the bits of the room's `silence::Part`, to find where a
+//! cost is; 0 compares the same with itself, which is what the measurement cannot tell apart.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -10,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use super::parts::rdkafka;
 use crate::cases::planted;
 use crate::cluster::Cluster;
+use crate::dice::Dice;
 use crate::job::Job;
 
-const PAIRS: u32 = 60;
+const PAIRS: u32 = 240;
 const PARTITIONS: i32 = 6;
 /// How long one side lasts, and what of its beginning counts for nobody: what was under way is over.
 const TURN: Duration = Duration::from_secs(1);
@@ -22,6 +26,8 @@ const WARM: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(600);
 /// Length of the client's moments, milliseconds.
 const SLOT_MS: u64 = 50;
+/// Runs that are redrawn from the pairs of one.
+const REDRAWN: usize = 400;
 /// Threads that take less than this share are told as one.
 const FEW: f64 = 0.005;
 
@@ -41,9 +47,9 @@ struct Load {
 const LOADS: [Load; 2] = [
     Load {
         topic: "rate",
-        title: "500 requests/s of one 1 KiB record",
+        title: "1,000 requests/s of one 1 KiB record",
         bytes: 1024,
-        rate: 500,
+        rate: 1_000,
         flood: false,
         batch: 1,
     },
@@ -57,23 +63,50 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-/// Measures `[--pairs N]`.
+/// What to measure.
+#[derive(Debug, PartialEq)]
+struct Options {
+    pairs: u32,
+    /// What the one side does without.
+    silent: u64,
+    floods: bool,
+}
+
+fn options(mut args: &[&str]) -> Result<Options, String> {
+    let mut options = Options { pairs: PAIRS, silent: u64::MAX, floods: true };
+    while let [flag, rest @ ..] = args {
+        args = match (*flag, rest) {
+            ("--no-flood", rest) => {
+                options.floods = false;
+                rest
+            }
+            ("--pairs", [value, rest @ ..]) => {
+                options.pairs = value.parse().map_err(|_| super::USAGE)?;
+                rest
+            }
+            ("--silent", [value, rest @ ..]) => {
+                options.silent = value.parse().map_err(|_| super::USAGE)?;
+                rest
+            }
+            _ => return Err(super::USAGE.to_owned()),
+        };
+    }
+    Ok(options)
+}
+
+/// Measures `[--pairs N] [--silent BITS] [--no-flood]`.
 pub fn run(args: &[&str]) -> Result<(), String> {
-    let pairs = match *args {
-        [] => PAIRS,
-        ["--pairs", value] => value.parse().map_err(|_| super::USAGE)?,
-        _ => return Err(super::USAGE.to_owned()),
-    };
+    let Options { pairs, silent, floods } = options(args)?;
     planted::build()?;
     let mut cluster = Cluster::prepare_planted("overhead", 3)?;
     cluster.launch_all()?;
     cluster.wait_ready()?;
     let mut tables = Vec::new();
-    for load in &LOADS {
+    for load in LOADS.iter().filter(|load| floods || !load.flood) {
         cluster.create_topic(load.topic, PARTITIONS)?;
         // A flood fills disks.
-        let pairs = if load.flood { pairs.div_ceil(3) } else { pairs };
-        let pairs = measure(&cluster, load, pairs)?;
+        let pairs = if load.flood { pairs.div_ceil(12) } else { pairs };
+        let pairs = measure(&cluster, load, pairs, silent)?;
         tables.push(format!(
             "{}, {PARTITIONS} partitions, {} pairs of {} s:\n\n{}\n\n{}",
             load.title,
@@ -116,7 +149,7 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(0)
 }
 
-fn measure(cluster: &Cluster, load: &Load, pairs: u32) -> Result<Vec<Pair>, String> {
+fn measure(cluster: &Cluster, load: &Load, pairs: u32, parts: u64) -> Result<Vec<Pair>, String> {
     // A turn takes longer than it counts; a flood is as long as it is.
     let seconds = WARM.as_secs() + u64::from(pairs) * 2 * 13 / 10;
     let bootstrap = cluster.bootstrap();
@@ -132,7 +165,7 @@ fn measure(cluster: &Cluster, load: &Load, pairs: u32) -> Result<Vec<Pair>, Stri
         let first = pair.count_ones() % 2 == 1;
         let mut both = Vec::new();
         for silent in [first, !first] {
-            both.push(turn(cluster, silent)?);
+            both.push(turn(cluster, silent, parts)?);
             if !client.is_running() {
                 break 'load;
             }
@@ -144,8 +177,9 @@ fn measure(cluster: &Cluster, load: &Load, pairs: u32) -> Result<Vec<Pair>, Stri
     Ok(turns.into_iter().map(|both| both.map(|turn| side(turn, &slots))).collect())
 }
 
-fn turn(cluster: &Cluster, silent: bool) -> Result<Turn, String> {
-    cluster.ids().into_iter().try_for_each(|id| cluster.plant(id, "silent", silent.into()))?;
+fn turn(cluster: &Cluster, silent: bool, parts: u64) -> Result<Turn, String> {
+    let parts = if silent { parts } else { 0 };
+    cluster.ids().into_iter().try_for_each(|id| cluster.plant(id, "silent", parts))?;
     std::thread::sleep(TURNED);
     let (from_ms, before) = (wall_ms(), cluster.threads_cpu_ns()?);
     std::thread::sleep(TURN);
@@ -222,22 +256,58 @@ fn figures(load: &Load, pairs: &[Pair]) -> String {
     ];
     let wanted: &[Figure] = if load.flood { &flood } else { &rate };
     let mut lines = vec![
-        "| | with telemetry | without | with / without, all turns | middle half of pairs |"
+        "| | with telemetry | without | with / without, all turns | 95 % of redrawn runs |"
             .to_owned(),
         "|---|---:|---:|---:|---:|".to_owned(),
     ];
-    let all = [0, 1].map(|side| Side::join(pairs.iter().map(|pair| &pair[side])));
-    for (name, of) in wanted {
-        let (with, without) = (of(&all[0]), of(&all[1]));
-        let ratios: Vec<f64> = pairs.iter().map(|pair| of(&pair[0]) / of(&pair[1])).collect();
+    let mut told = |title: &str, pairs: &[&Pair], of: fn(&Side) -> f64| {
+        let [with, without] = joined(pairs.iter().copied()).map(|side| of(&side));
+        let mut ratios: Vec<f64> =
+            redrawn(pairs).iter().map(|[with, without]| of(with) / of(without)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let last = ratios.len().saturating_sub(1);
+            ratios.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+        };
         lines.push(format!(
-            "| {name} | {with:.2} | {without:.2} | {:.3} | {:.3} to {:.3} |",
+            "| {title} | {with:.2} | {without:.2} | {:.3} | {:.3} to {:.3} |",
             with / without,
-            quantile(ratios.clone(), 1),
-            quantile(ratios, 3),
+            at(0.025),
+            at(0.975),
         ));
+    };
+    let all: Vec<&Pair> = pairs.iter().collect();
+    wanted.iter().for_each(|(name, of)| told(name, &all, *of));
+    if !load.flood {
+        let p99 = |side: &Side| side.took_ms(99);
+        told("p99 ms, the calmer nine tenths of pairs", &calmer(pairs), p99);
     }
     lines.join("\n")
+}
+
+/// Without the tenth of pairs in which a request in a hundred took longest, on either side: where the
+/// machine had something else to do, or its disk.
+fn calmer(pairs: &[Pair]) -> Vec<&Pair> {
+    let longest = |pair: &Pair| pair[0].took_ms(99).max(pair[1].took_ms(99));
+    let mut calm: Vec<&Pair> = pairs.iter().collect();
+    calm.sort_by(|a, b| longest(a).total_cmp(&longest(b)));
+    calm.truncate((pairs.len() * 9).div_ceil(10));
+    calm
+}
+
+/// All that each side did.
+fn joined<'a>(pairs: impl Iterator<Item = &'a Pair> + Clone) -> Pair {
+    [0, 1].map(|side| Side::join(pairs.clone().map(|pair| &pair[side])))
+}
+
+/// What other runs might have shown: pairs drawn from these, some twice and some not (bootstrap).
+fn redrawn(pairs: &[&Pair]) -> Vec<Pair> {
+    let mut dice = Dice(1);
+    let mut run = || {
+        let drawn: Vec<&Pair> = pairs.iter().map(|_| pairs[dice.below(pairs.len())]).collect();
+        joined(drawn.into_iter())
+    };
+    (0..REDRAWN).map(|_| run()).collect()
 }
 
 fn threads(load: &Load, pairs: &[Pair]) -> String {
@@ -246,7 +316,7 @@ fn threads(load: &Load, pairs: &[Pair]) -> String {
         format!("| thread, CPU us/{unit} | with telemetry | without | more |"),
         "|---|---:|---:|---:|".to_owned(),
     ];
-    let all = [0, 1].map(|side| Side::join(pairs.iter().map(|pair| &pair[side])));
+    let all = joined(pairs.iter());
     let us = |side: usize, name: &str| {
         let ns = all[side].cpu_ns.get(name).copied().unwrap_or(0);
         ns as f64 / 1e3 / all[side].acked as f64
@@ -263,23 +333,30 @@ fn threads(load: &Load, pairs: &[Pair]) -> String {
     lines.join("\n")
 }
 
-/// So many quarters of the way up.
-fn quantile(mut all: Vec<f64>, quarters: usize) -> f64 {
-    all.sort_by(f64::total_cmp);
-    let last = all.len().saturating_sub(1);
-    all.get((last * quarters + 2) / 4).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_readings_that_were_made() {
-        let all = vec![5.0, 1.0, 4.0, 2.0, 3.0];
-        assert_eq!([1, 2, 3].map(|quarters| quantile(all.clone(), quarters)), [2.0, 3.0, 4.0]);
-        assert_eq!(quantile(vec![7.0], 3), 7.0);
-        assert!(quantile(Vec::new(), 2).is_nan());
+    fn redrawn_runs_are_made_of_the_pairs_there_were() {
+        let pairs: Vec<Pair> = (1..=40)
+            .map(|acked| {
+                [Side { acked, ..Side::default() }, Side { acked: acked * 2, ..Side::default() }]
+            })
+            .collect();
+        let redrawn = redrawn(&pairs.iter().collect::<Vec<_>>());
+        assert_eq!(calmer(&pairs).len(), 36);
+        assert!(redrawn.iter().all(|[a, b]| a.acked * 2 == b.acked), "pairs stay together");
+        let sums: std::collections::BTreeSet<u64> = redrawn.iter().map(|[a, _]| a.acked).collect();
+        assert!(sums.len() > 100 && sums.iter().all(|sum| (40..=1_600).contains(sum)), "{sums:?}");
+    }
+
+    #[test]
+    fn options_are_read_strictly() {
+        let found = options(&["--silent", "12", "--no-flood", "--pairs", "9"]);
+        assert_eq!(found, Ok(Options { pairs: 9, silent: 12, floods: false }));
+        assert_eq!(options(&[]).expect("none is fine").silent, u64::MAX);
+        assert!(options(&["--pairs"]).is_err() && options(&["--silent", "x"]).is_err());
     }
 
     #[test]

@@ -1,22 +1,7 @@
 //! Bytes that lie, made by hand.
 
 use crate::cluster::kafka::{crc32c, varint};
-
-/// splitmix64: the same bytes in every run.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
-    }
-}
+use crate::dice::Dice;
 
 /// A request with its length in front.
 pub fn framed(api: i16, version: i16, body: &[u8]) -> Vec<u8> {
