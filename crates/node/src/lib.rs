@@ -39,6 +39,7 @@ mod question;
 #[cfg(test)]
 mod rebuild_tests;
 pub mod recover;
+mod requests;
 mod segment_thread;
 mod settings;
 pub mod shard;
@@ -62,10 +63,11 @@ pub use machine::metadata;
 pub use ending::{Crash, EXIT_FATAL};
 pub use leadership::Leadership;
 pub use lookup::TimestampOffset;
-pub use node::{Ask, Node};
+pub use node::Node;
 pub use offers::OfferView;
 pub use operate::{Draining, Emptying};
 pub use postmortem::{BallotView, LoopReport, Postmortem, is_written_by_brokers, new_topic_id};
+pub use requests::Ask;
 pub use settings::{InitialBroker, NodeConfig, StartError};
 pub use shard::{
     AdminAnswer, AdminAsk, Answer, AttemptView, Guarded, MemberStatus, Produced, ProducerStatus,

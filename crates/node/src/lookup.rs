@@ -10,7 +10,8 @@ use model::ErrorCode;
 use telemetry::labels::LogEvent;
 use telemetry::log_limited;
 
-use crate::node::{Node, off_thread};
+use crate::node::Node;
+use crate::requests::off_thread;
 use crate::view::PartitionView;
 
 /// A record (or, where it says so, a batch) that answers a question about time.

@@ -67,12 +67,15 @@ impl Job {
     /// Asks the program to end with a signal it may answer, and waits: what it printed.
     pub fn terminate(mut self, limit: Duration) -> Result<String, String> {
         if self.is_running() {
-            let mut command = Command::new("sh");
-            command.args(["-c", &format!("kill -TERM {}", self.child.id())]);
-            run("kill", &mut command)?;
+            self.signal("TERM")?;
         }
         self.end(limit)?;
         Ok(read(&self.stdout))
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) -> Result<(), String> {
+        signal(&self.child, name)
     }
 
     /// What the program wrote to standard output so far.
@@ -111,6 +114,13 @@ impl Drop for Job {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal by name; the standard library knows only SIGKILL.
+pub fn signal(process: &Child, name: &str) -> Result<(), String> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("kill -{name} {}", process.id())]);
+    run("kill", &mut command)
 }
 
 /// Runs `command` with its output on the terminal.

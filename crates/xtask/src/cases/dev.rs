@@ -134,7 +134,7 @@ impl Dev {
 
     /// Ctrl-C, and the wait for a good end.
     fn interrupt(&mut self) -> Result<String, String> {
-        cluster::signal(&self.process, "INT")?;
+        job::signal(&self.process, "INT")?;
         let start = Instant::now();
         loop {
             match self.process.try_wait() {
@@ -162,7 +162,7 @@ impl Drop for Dev {
     fn drop(&mut self) {
         if let Ok(None) = self.process.try_wait() {
             // Its own drain first: a killed parent could leave brokers behind.
-            let _ = cluster::signal(&self.process, "INT");
+            let _ = job::signal(&self.process, "INT");
             std::thread::sleep(Duration::from_secs(3));
         }
         let _ = self.process.kill();

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::http::{self, Metrics};
 use super::kafka::{Kafka, Partition};
-use super::{Cluster, POLL, signal};
+use super::{Cluster, POLL};
+use crate::job::signal;
 
 impl Cluster {
     /// Sends a signal by name to a running broker.

@@ -9,8 +9,9 @@ mod config;
 mod faults;
 pub mod http;
 pub mod kafka;
+mod topics;
+mod usage;
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use http::Metrics;
-use kafka::{Kafka, Partition};
+use kafka::Kafka;
 use serde_json::Value;
 
 use crate::job::Job;
@@ -418,7 +419,7 @@ impl Cluster {
         let ids = self.ids();
         for id in &ids {
             if let Some(process) = &self.broker(*id).process {
-                signal(process, "TERM")?;
+                job::signal(process, "TERM")?;
             }
         }
         for id in ids {
@@ -438,7 +439,7 @@ impl Cluster {
         let process = self.broker(id).process.as_ref();
         let process = process.ok_or_else(|| format!("broker {id} does not run"))?;
         for _ in 0..times {
-            signal(process, "TERM")?;
+            job::signal(process, "TERM")?;
         }
         let status = self.ended(id, STOP_LIMIT)?;
         if !status.success() {
@@ -483,34 +484,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Processor time of all running brokers so far, seconds.
-    pub fn cpu_seconds(&self) -> Result<f64, String> {
-        let running = self.brokers.iter().filter_map(|b| b.process.as_ref());
-        running.map(|process| cpu_seconds(process.id())).sum()
-    }
-
-    /// Processor time of every thread of all running brokers so far, by the thread's name,
-    /// nanoseconds: as the scheduler counts it, not in ticks.
-    pub fn threads_cpu_ns(&self) -> Result<BTreeMap<String, u64>, String> {
-        let mut sums = BTreeMap::new();
-        for pid in self.pids() {
-            for (name, ns) in threads_cpu_ns(pid)? {
-                *sums.entry(name).or_default() += ns;
-            }
-        }
-        Ok(sums)
-    }
-
-    /// Process ids of the running brokers.
-    pub fn pids(&self) -> Vec<u32> {
-        self.brokers.iter().filter_map(|b| b.process.as_ref()).map(Child::id).collect()
-    }
-
-    /// Memory of all running brokers, each shared page counted once.
-    pub fn pss_bytes(&self) -> Result<f64, String> {
-        self.pids().into_iter().map(pss_bytes).sum()
-    }
-
     /// One scrape of each running broker.
     pub fn metrics(&self) -> Result<Vec<Metrics>, String> {
         let running = self.brokers.iter().filter(|b| b.process.is_some());
@@ -525,99 +498,6 @@ impl Cluster {
     /// The sum of a metric over all running brokers and its series.
     pub fn metric_sum(&self, name: &str) -> Result<f64, String> {
         self.metrics()?.iter().map(|page| page.sum(name)).sum()
-    }
-
-    /// Creates a topic at any broker, and waits until each of its partitions has a leader.
-    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
-        self.try_create_topic(topic, partitions)?;
-        self.wait_led(topic, partitions)
-    }
-
-    /// Asks once for a topic.
-    pub fn try_create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
-        let copies = i16::try_from(self.brokers.len()).expect("a few");
-        let mut broker = self.any()?;
-        let error = broker
-            .create_topic(topic, partitions, copies)
-            .map_err(|error| format!("CreateTopics: {error}"))?;
-        match error {
-            0 => Ok(()),
-            error => Err(format!("CreateTopics of {topic}: error code {error}")),
-        }
-    }
-
-    /// Waits until some broker names a live leader for every partition.
-    pub fn wait_led(&self, topic: &str, partitions: i32) -> Result<(), String> {
-        let start = Instant::now();
-        loop {
-            let found = self.partitions(topic);
-            let led = |p: &Partition| p.error == 0 && self.is_running(p.leader);
-            if let Ok(found) = &found
-                && found.len() == usize::try_from(partitions).expect("a count")
-                && found.iter().all(led)
-            {
-                return Ok(());
-            }
-            if start.elapsed() > Duration::from_secs(30) {
-                return Err(format!("{topic} has partitions without a leader: {found:?}"));
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    /// Who leads what, as the first broker that answers tells it.
-    pub fn partitions(&self, topic: &str) -> Result<Vec<Partition>, String> {
-        self.any()?.partitions(topic).map_err(|error| error.to_string())
-    }
-
-    /// The broker that leads a partition.
-    pub fn leader(&self, topic: &str, partition: i32) -> Result<i32, String> {
-        let all = self.partitions(topic)?;
-        let found = all.iter().find(|p| p.index == partition && p.leader >= 0);
-        found
-            .map(|partition| partition.leader)
-            .ok_or_else(|| format!("{topic}-{partition} has no leader: {all:?}"))
-    }
-
-    /// The high watermark of each partition, asked of its leader.
-    pub fn high_watermarks(&self, topic: &str) -> Result<Vec<i64>, String> {
-        let ask = |partition: &Partition| {
-            let port = self.ports(partition.leader).kafka;
-            Kafka::connect(port)?.high_watermark(topic, partition.index)
-        };
-        let all = self.partitions(topic)?;
-        let asked: std::io::Result<Vec<i64>> = all.iter().map(ask).collect();
-        asked.map_err(|error| format!("{topic}: {error}"))
-    }
-
-    /// How far a group has come in a topic of `partitions`, asked of its coordinator.
-    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>, String> {
-        let ask = || {
-            let broker = self.any().map_err(std::io::Error::other)?.coordinator(group)?;
-            let known = self.is_running(broker);
-            let port = known.then(|| self.ports(broker).kafka);
-            let port = port.ok_or_else(|| std::io::Error::other("its coordinator is dead"))?;
-            Kafka::connect(port)?.committed(group, topic, partitions)
-        };
-        ask().map_err(|error| format!("group {group}: {error}"))
-    }
-
-    fn is_running(&self, id: i32) -> bool {
-        let mut running = self.brokers.iter().filter(|b| b.process.is_some());
-        running.any(|broker| broker.id == id)
-    }
-
-    /// A connection to the first running broker that takes one.
-    fn any(&self) -> Result<Kafka, String> {
-        let running = self.brokers.iter().filter(|b| b.process.is_some());
-        let mut refused = String::from("no broker runs");
-        for broker in running {
-            match Kafka::connect(broker.ports.kafka) {
-                Ok(connection) => return Ok(connection),
-                Err(error) => refused = format!("broker {}: {error}", broker.id),
-            }
-        }
-        Err(refused)
     }
 
     /// `text` and the end of a broker's log.
@@ -644,13 +524,6 @@ impl Drop for Broker {
     }
 }
 
-/// Sends a signal by name; the standard library knows only SIGKILL.
-pub fn signal(process: &Child, name: &str) -> Result<(), String> {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("kill -{name} {}", process.id())]);
-    job::run("kill", &mut command)
-}
-
 /// Distinct ports that were free a moment ago.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     // All are held until all are known, so that none is given twice.
@@ -660,42 +533,4 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let ports: std::io::Result<Vec<u16>> =
         held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
     ports.map_err(|error| error.to_string())
-}
-
-/// Proportional set size of a process.
-fn pss_bytes(pid: u32) -> Result<f64, String> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.map(|kib| kib * 1024.0).ok_or_else(|| format!("{path} has no Pss"))
-}
-
-/// Name and processor time of each thread of a process.
-fn threads_cpu_ns(pid: u32) -> Result<Vec<(String, u64)>, String> {
-    let path = format!("/proc/{pid}/task");
-    let tasks = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
-    let read = |task: std::io::Result<fs::DirEntry>| {
-        let folder = task.ok()?.path();
-        // A thread that ended meanwhile is none of those that are compared.
-        let name = fs::read_to_string(folder.join("comm")).ok()?;
-        let times = fs::read_to_string(folder.join("schedstat")).ok()?;
-        Some((name.trim().to_owned(), times.split_whitespace().next()?.parse().ok()?))
-    };
-    Ok(tasks.filter_map(read).collect())
-}
-
-/// User and system time of a process, seconds.
-fn cpu_seconds(pid: u32) -> Result<f64, String> {
-    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, the unit of /proc on every Linux
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    // The command's name may hold anything; the fields start behind its parenthesis.
-    let fields: Vec<&str> =
-        text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |at: usize| -> Result<f64, String> {
-        let text = fields.get(at).ok_or_else(|| format!("{path}: too short"))?;
-        text.parse().map_err(|_| format!("{path}: `{text}`"))
-    };
-    Ok((field(11)? + field(12)?) / TICKS_PER_SECOND)
 }
