@@ -341,6 +341,28 @@ impl<R> Member<R> {
         }
     }
 
+    /// As Kafka answers who waits for more copies than there are replicas in sync by now: the batch
+    /// is in the log, and stays, and what was asked for cannot be promised.
+    pub(super) fn refuse_owed(&mut self, cfg: &ShardConfig, now: Now, out: &mut Out<R>) {
+        if self.owed.iter().all(|owed| owed.asker.acks != -1) {
+            return;
+        }
+        let in_sync = self.group.isr(now, cfg.replica_lag_ms_max).len();
+        let needed = self.config.min_insync_replicas.min(self.group.voters().len());
+        if in_sync >= needed {
+            return;
+        }
+        for owed in std::mem::take(&mut self.owed) {
+            if owed.asker.acks == -1 {
+                let why = format!("appended; {in_sync} in-sync replicas of {needed} are left");
+                let code = ErrorCode::NotEnoughReplicasAfterAppend;
+                out.refuse(Some(owed.asker.reply), code, why);
+            } else {
+                self.owed.push_back(owed);
+            }
+        }
+    }
+
     /// Whether a *committed* entry is on as many disks as an acknowledgement promises.
     fn is_safe_for(&self, acks: i16, index: u64) -> bool {
         if acks == 1 {

@@ -232,6 +232,7 @@ impl<R> Member<R> {
         }
         self.expire_waiting(now, out);
         self.expire_queued(now, out);
+        self.refuse_owed(cfg, now, out);
         self.tick_groups(now, image);
         self.expire_trims(now, out);
         self.propose_trims(cfg, now, out);

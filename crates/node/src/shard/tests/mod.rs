@@ -253,6 +253,31 @@ fn acks_1_waits_for_the_own_disk_also_when_the_others_are_faster() {
     assert_eq!((trio.offset(1), trio.offset(3)), (Some(0), Some(0)));
 }
 
+#[test]
+fn acks_all_hears_soon_that_a_replica_it_waits_for_is_gone() {
+    let mut trio = Trio::new(3);
+    trio.shards[0].cfg.replica_lag_ms_max = 5_000;
+    trio.serve();
+    trio.produce(0, 1, 70, 0, -1);
+    assert_eq!(trio.offset(1), Some(0));
+    trio.cut[2] = true;
+    trio.produce(0, 2, 70, 1, -1);
+    trio.produce(0, 3, 71, 0, 1);
+    assert_eq!(
+        (trio.offset(2), trio.offset(3)),
+        (None, Some(2)),
+        "committed, and on two disks of three"
+    );
+    trio.pass(10_000);
+    assert_eq!(trio.refused(2), Some(ErrorCode::NotEnoughReplicasAfterAppend));
+    trio.produce(0, 4, 70, 1, -1);
+    assert_eq!(trio.refused(4), Some(ErrorCode::NotEnoughReplicas), "its retry");
+    trio.cut[2] = false;
+    trio.pass(10_000);
+    trio.produce(0, 5, 70, 1, -1);
+    assert_eq!(trio.offset(5), Some(1), "the retry finds what was appended");
+}
+
 /// Most batches are applied in the turn that commits them.
 #[test]
 fn every_committed_record_is_counted_once_whoever_publishes_it() {
