@@ -182,12 +182,21 @@ impl LogView {
             self.bytes -= self.entries.pop_back().map_or(0, |entry| weight(&entry));
         }
         self.terms.truncate(first);
+        #[cfg(feature = "planted")]
+        let removed = removed + self.replaced_tail();
         for entry in entries {
             assert_eq!(entry.index, self.last_index() + 1, "entries must follow one another");
             assert!(self.terms.push(entry.index, entry.term), "the term falls at {}", entry.index);
             self.push(entry.clone());
         }
         removed
+    }
+
+    /// Entries it takes for replaced though they are not.
+    #[cfg(feature = "planted")]
+    fn replaced_tail(&self) -> u64 {
+        let has = model::planted::has(model::planted::Defect::ReplacedTail);
+        u64::from(has && !self.entries.is_empty())
     }
 
     #[cfg(any(test, feature = "planted"))]

@@ -10,6 +10,9 @@ use std::cell::Cell;
 pub enum Defect {
     /// Raft's storage overwrites a conflicting entry and keeps the tail behind it (failure F0).
     StaleTail,
+    /// Raft's storage replaces its last entry, by the same one, with each append: a replica that
+    /// disagrees again and again.
+    ReplacedTail,
     /// The journal's records carry no kind: a hard state is read as one more entry (failure F0).
     UntypedRecords,
     /// A partition machine's snapshot forgets its producers.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use model::planted::Defect;
 use telemetry::labels::{LockClass, Phase};
 use telemetry::{Beat, Lock, RwLock};
 
@@ -23,6 +24,8 @@ static LOCK_HOLD_MS: AtomicU64 = AtomicU64::new(0);
 /// The next reader of metadata is the one that holds the lock.
 static LOCK_FREE: AtomicBool = AtomicBool::new(true);
 static STALE_TAIL: AtomicBool = AtomicBool::new(false);
+static CONFLICTS: AtomicBool = AtomicBool::new(false);
+static TOPIC_ROWS: AtomicU64 = AtomicU64::new(0);
 
 /// The lock over raft and the one over the state machine, as the ancestor of failure F2 had them.
 static RAFT: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(LockClass::TestOuter, ()));
@@ -34,7 +37,7 @@ const WINDOW: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Every fault, and what its value means.
-pub const FAULTS: [(&str, &str); 9] = [
+pub const FAULTS: [(&str, &str); 11] = [
     ("lock_inversion", "1: on"),
     ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
     ("panic_in_apply", "the group whose next entry panics"),
@@ -44,6 +47,8 @@ pub const FAULTS: [(&str, &str); 9] = [
     ("silent", "parts of its telemetry that are silent, by bits, to measure what they cost"),
     ("lock_hold", "milliseconds for which a reader of metadata holds a lock that shards want"),
     ("stale_tail", "1: what replaces entries of a log leaves the tail behind them (failure F0)"),
+    ("conflicts", "1: logs take each append for one that replaces their last entry"),
+    ("topic_rows", "rows of topics that are not there, beyond any bound"),
 ];
 
 /// Turns a fault on, or off with 0.
@@ -61,6 +66,8 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
             LOCK_FREE.store(true, Ordering::Relaxed);
         }
         "stale_tail" => STALE_TAIL.store(value != 0, Ordering::Relaxed),
+        "conflicts" => CONFLICTS.store(value != 0, Ordering::Relaxed),
+        "topic_rows" => TOPIC_ROWS.store(value, Ordering::Relaxed),
         _ => {
             let known: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
             return Err(format!("there is no fault `{fault}`; there are {}", known.join(", ")));
@@ -81,9 +88,10 @@ pub fn turn(beat: &Beat, events: &[Event]) {
     if LOCK_HOLD_MS.load(Ordering::Relaxed) > 0 {
         drop(MACHINE.read());
     }
-    let defect = STALE_TAIL.load(Ordering::Relaxed).then_some(model::planted::Defect::StaleTail);
+    let planted = |on: &AtomicBool, defect| on.load(Ordering::Relaxed).then_some(defect);
+    let defect = planted(&STALE_TAIL, Defect::StaleTail);
     // Of this thread, which is its shard's.
-    model::planted::plant(defect);
+    model::planted::plant(defect.or_else(|| planted(&CONFLICTS, Defect::ReplacedTail)));
     let is_slow = SLOW_APPLY_MS.load(Ordering::Relaxed) > 0;
     if is_slow && events.iter().any(|event| matches!(event, Event::Applied { .. })) {
         beat.phase(Phase::Apply);
@@ -132,4 +140,9 @@ pub fn sync() {
 /// What was committed, on its way into segments.
 pub fn segments() {
     pause(&SLOW_SEGMENTS_MS);
+}
+
+/// Topics that are not there.
+pub fn topic_rows() -> impl Iterator<Item = (String, u64)> {
+    (0..TOPIC_ROWS.load(Ordering::Relaxed)).map(|number| (format!("planted-{number}"), number))
 }

@@ -161,12 +161,12 @@ catalogue! {
         /// replica here are of the rest.
         topic_errors_total: Counter [topic: Open];
         /// Records between what a group committed and the ends of those partitions, all of them
-        /// together, for groups coordinated here. Partitions whose end is not known are left out.
+        /// together, for groups coordinated here. Partitions whose end was never told are left out.
         consumer_group_lag_records: Gauge [group: Open];
         /// The same of the group's partition that lacks most.
         consumer_group_lag_records_max: Gauge [group: Open];
         /// Partitions with an offset that a group coordinated here has committed, and whose end is
-        /// not known: they are missing in the group's lag.
+        /// not told now: what counts of them is the last end that was told, nothing where none was.
         consumer_group_unknown_partitions: Gauge;
     }
     "Connections" {

@@ -135,7 +135,10 @@ impl Topics {
 
     pub fn publish(&self) {
         let rest = self.rest.0;
-        metrics().topic_records_in_total.replace(self.rows(0), rest[0]);
+        let rows = self.rows(0);
+        #[cfg(feature = "planted")]
+        let rows = rows.chain(crate::planted::topic_rows());
+        metrics().topic_records_in_total.replace(rows, rest[0]);
         metrics().topic_bytes_in_total.replace(self.rows(1), rest[1]);
         metrics().topic_bytes_out_total.replace(self.rows(2), rest[2]);
         metrics().topic_errors_total.replace(self.rows(3), rest[3]);

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const ROOT: &str = "/sys/fs/cgroup/freezer";
 
@@ -53,9 +54,11 @@ impl Drop for Frozen {
     }
 }
 
-/// A name that no other run has.
+/// A name that no other run has, and no other of this one.
 fn group(what: &str) -> PathBuf {
-    Path::new(ROOT).join(format!("glasslog-{what}-{}", std::process::id()))
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    Path::new(ROOT).join(format!("glasslog-{what}-{}-{next}", std::process::id()))
 }
 
 fn find(process: u32, name: &str) -> Result<String, String> {

@@ -24,8 +24,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Observers {
     prometheus: SocketAddr,
     alertmanager: SocketAddr,
-    /// They end when these are dropped.
-    _jobs: [Job; 2],
+    /// Alertmanager's and Prometheus' processes; they end when these are dropped.
+    jobs: [Job; 2],
 }
 
 /// Alertmanager's program: Debian calls it otherwise.
@@ -53,7 +53,13 @@ impl Observers {
         wait_ready(alertmanager)?;
         let rules = start_prometheus(&dir, prometheus, alertmanager, cluster)?;
         wait_ready(prometheus)?;
-        Ok(Observers { prometheus, alertmanager, _jobs: [pages, rules] })
+        Ok(Observers { prometheus, alertmanager, jobs: [pages, rules] })
+    }
+
+    /// Prometheus stands still, or goes on.
+    pub fn hold(&self, still: bool) -> Result<(), String> {
+        let [_, prometheus] = &self.jobs;
+        prometheus.signal(if still { "STOP" } else { "CONT" })
     }
 
     /// Waits until Prometheus has seen every broker and knows where alerts go.

@@ -146,7 +146,7 @@ fn start(fault: &Fault, seconds: u64) -> Row {
     let mut command = lab::apart(&["faults-inside", fault.name]);
     command.arg(&result).args([seconds.to_string(), std::process::id().to_string()]);
     let found = Job::spawn(fault.name, command, &dir)
-        .and_then(|job| job.wait(RUN_LIMIT))
+        .and_then(|job| job.wait(RUN_LIMIT + fault.limit))
         .and_then(|_| std::fs::read_to_string(&result).map_err(|error| error.to_string()))
         .and_then(|text| serde_json::from_str::<Value>(&text).map_err(|error| error.to_string()));
     match found {
@@ -181,13 +181,15 @@ pub fn play(world: &mut World, fault: &Fault, limit: Duration) -> Row {
             return Row { note: format!("it could not be made: {why}"), ..row };
         }
     };
-    hear(world, &wanted, limit, &mut row);
+    row.waits = wanted.is_ticket() || matches!(wanted, Wanted::Silence);
+    hear(world, &wanted, limit.max(fault.limit), &mut row);
     if let Err(why) = end(world, fault, &wanted, &mut row) {
         row.right = false;
         row.note = format!("{} afterwards: {why}", row.note);
     }
-    row.others
-        .extend(world.tickets().into_iter().map(|(name, text)| format!("ticket {name}: {text}")));
+    let own = |name: &str| name.split(' ').next() == Some(&row.alert);
+    let tickets = world.tickets().into_iter().filter(|(name, _)| !own(name));
+    row.others.extend(tickets.map(|(name, text)| format!("ticket {name}: {text}")));
     row
 }
 
@@ -213,6 +215,8 @@ fn hear(world: &World, wanted: &Wanted, limit: Duration, row: &mut Row) {
     row.right = found.is_some() && (!silence || pages.is_empty());
     if silence {
         row.note = "no page by design".to_owned();
+    } else if wanted.is_ticket() && found.is_some() {
+        row.note = "a ticket".to_owned();
     } else if found.is_none() && row.note.is_empty() {
         row.note = format!("not within {} s: {wanted:?}", limit.as_secs());
     }
@@ -230,7 +234,8 @@ fn end(world: &mut World, fault: &Fault, wanted: &Wanted, row: &mut Row) -> Resu
     row.served_seconds = Some(world.wait_served(ended)?.as_secs_f64());
     if let Wanted::Page { lasts, .. } = wanted {
         match lasts {
-            Some(why) => row.note = format!("{} fires on {why}", row.note).trim().to_owned(),
+            Some(why) if row.note.is_empty() => row.note = format!("fires on {why}"),
+            Some(why) => row.note = format!("{}, fires on {why}", row.note),
             None if row.seconds.is_none() => {}
             None => {
                 let over = world.wait_over(wanted, ended, OVER_LIMIT);

@@ -1,5 +1,7 @@
 //! What was to be paged about a fault and what was: a row of the table.
 //!
+//! A page should come within [`IN_TIME`]; what waits for the morning is as late as it is.
+//!
 //! Invariant: a row is right only if the alert that was wanted came about the broker that was
 //! harmed and its text has every word that was wanted; what the product survives without a page
 //! is right only if none came and the series that names it moved.
@@ -14,6 +16,8 @@ use super::world::World;
 #[derive(Debug, Clone)]
 pub enum Wanted {
     Page {
+        /// Who hears of it: `page`, or `ticket` where it can wait for the morning.
+        receiver: &'static str,
         alert: &'static str,
         /// Empty: about any broker, or the cluster.
         about: String,
@@ -29,7 +33,15 @@ pub enum Wanted {
         label: &'static str,
         above: f64,
     },
+    /// The dead man says nothing any more, for longer than he ever does.
+    Silence,
 }
+
+pub const PAGE: &str = "page";
+pub const TICKET: &str = "ticket";
+pub const DEAD_MAN: &str = "deadman";
+/// The dead man is heard once a minute.
+const SILENT: Duration = Duration::from_secs(125);
 
 /// What came, and how long after the fault.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +55,21 @@ impl Wanted {
     /// A page about one broker.
     pub fn page(alert: &'static str, about: i32, words: &[&str]) -> Wanted {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Wanted::Page { alert, about: World::name(about), words, lasts: None }
+        Wanted::Page { receiver: PAGE, alert, about: World::name(about), words, lasts: None }
+    }
+
+    /// The same for the morning.
+    pub fn ticket(alert: &'static str, about: i32, words: &[&str]) -> Wanted {
+        let mut wanted = Wanted::page(alert, about, words);
+        if let Wanted::Page { receiver, .. } = &mut wanted {
+            *receiver = TICKET;
+        }
+        wanted
+    }
+
+    /// Nobody is woken by it.
+    pub fn is_ticket(&self) -> bool {
+        matches!(self, Wanted::Page { receiver: TICKET, .. })
     }
 
     /// It fires on after the fault, for this reason.
@@ -65,8 +91,8 @@ impl Wanted {
     /// What was wanted, if it has come.
     pub fn look(&self, world: &World) -> Option<Paged> {
         match self {
-            Wanted::Page { words, .. } => {
-                let pages = world.pages().into_iter();
+            Wanted::Page { receiver, words, .. } => {
+                let pages = world.heard(receiver).into_iter();
                 let fits = |alert: &Value| {
                     let text = text(alert);
                     self.is_about(alert)
@@ -86,6 +112,14 @@ impl Wanted {
                 let seconds = world.since().elapsed().as_secs_f64();
                 let text = format!("{}: {series}{{{label}}} {above} -> {now}", World::name(*at));
                 (now > *above).then(|| Paged { seconds, alert: String::new(), text })
+            }
+            Wanted::Silence => {
+                let heard = world.pager.heard();
+                let last = heard.iter().rfind(|page| page.receiver == DEAD_MAN)?;
+                let silent = last.at.elapsed();
+                let seconds = world.since().elapsed().as_secs_f64();
+                let text = format!("he has not been heard for {} s", silent.as_secs());
+                (silent > SILENT).then(|| Paged { seconds, alert: "DeadMan".to_owned(), text })
             }
         }
     }
@@ -130,6 +164,8 @@ pub struct Row {
     pub note: String,
     /// Why it could not be made here.
     pub not_made: Option<String>,
+    /// It wakes nobody, so it need not be fast.
+    pub waits: bool,
 }
 
 /// From the fault to the page, for a page that comes in time.
@@ -137,7 +173,8 @@ pub const IN_TIME: Duration = Duration::from_secs(10);
 
 impl Row {
     pub fn is_in_time(&self) -> bool {
-        self.right && self.seconds.is_some_and(|seconds| seconds <= IN_TIME.as_secs_f64())
+        let in_time = |seconds| self.waits || seconds <= IN_TIME.as_secs_f64();
+        self.right && self.seconds.is_some_and(in_time)
     }
 
     pub fn json(&self) -> Value {
@@ -145,7 +182,7 @@ impl Row {
             "name": self.name, "what": self.what, "right": self.right, "seconds": self.seconds,
             "alert": self.alert, "text": self.text, "others": self.others,
             "served_seconds": self.served_seconds, "over_seconds": self.over_seconds,
-            "note": self.note, "not_made": self.not_made,
+            "note": self.note, "not_made": self.not_made, "waits": self.waits,
         })
     }
 
@@ -164,6 +201,7 @@ impl Row {
             over_seconds: value["over_seconds"].as_f64(),
             note: text("note"),
             not_made: value["not_made"].as_str().map(str::to_owned),
+            waits: value["waits"] == true,
         }
     }
 
@@ -195,7 +233,7 @@ impl Row {
 /// The whole table, with its count below.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![
-        "| fault | page after, s | alert | what it says | judged | serves again / alert over, s \
+        "| fault | heard after, s | alert | what it says | judged | serves again / alert over, s \
          after its end | others | note |"
             .to_owned(),
         "|---|---|---|---|---|---|---|---|".to_owned(),
@@ -203,10 +241,12 @@ pub fn table(rows: &[Row]) -> String {
     lines.extend(rows.iter().map(Row::line));
     let made = rows.iter().filter(|row| row.not_made.is_none()).count();
     let right = rows.iter().filter(|row| row.right).count();
-    let in_time = rows.iter().filter(|row| row.is_in_time()).count();
+    let waiting = rows.iter().filter(|row| row.waits).count();
+    let in_time = rows.iter().filter(|row| !row.waits && row.is_in_time()).count();
     lines.push(String::new());
     lines.push(format!(
-        "{} faults, {made} made: {right} named rightly, {in_time} of them within {} s",
+        "{} faults, {made} made: {right} named rightly; {waiting} wait for the morning, {in_time} of \
+         the others came within {} s",
         rows.len(),
         IN_TIME.as_secs()
     ));
@@ -231,6 +271,8 @@ mod tests {
         };
         assert_eq!(Row::of(&row.json()), row);
         let late = Row { seconds: Some(11.0), ..row.clone() };
+        let ticket = Row { waits: true, ..late.clone() };
+        assert!(ticket.is_in_time());
         let wrong = Row { right: false, ..row.clone() };
         assert!(row.is_in_time() && !late.is_in_time() && !wrong.is_in_time());
         let unmade =
@@ -240,7 +282,7 @@ mod tests {
         assert!(table.contains("| broker-1 does not answer | right | "), "{table}");
         assert!(table.contains("right, late") && table.contains("**wrong**"), "{table}");
         assert!(table.contains("| earthquake | not made: no |"), "{table}");
-        assert!(table.ends_with("4 faults, 3 made: 2 named rightly, 1 of them within 10 s\n"));
+        assert!(table.ends_with("4 faults, 3 made: 2 named rightly; 0 wait for the morning, 1 of the others came within 10 s\n"));
     }
 
     #[test]

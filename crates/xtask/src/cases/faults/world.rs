@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::all::Fault;
-use super::verdict::{Paged, Wanted};
+use super::verdict::{PAGE, Paged, Wanted};
 use crate::cases::planted;
 use crate::cluster::kafka::Kafka;
 use crate::cluster::{Brand, Cluster};
@@ -59,7 +59,8 @@ pub struct World {
     held: Vec<Box<dyn Any>>,
     /// Brokers whose last life ended badly: a page about that silences others for five minutes.
     crashed: BTreeSet<i32>,
-    _load: [Job; 2],
+    /// The producer, and the member of a consumer group.
+    pub load: [Job; 2],
 }
 
 impl World {
@@ -107,7 +108,7 @@ impl World {
             started,
             held,
             crashed,
-            _load: load,
+            load,
         })
     }
 
@@ -196,8 +197,13 @@ impl World {
 
     /// Every page since the fault began, the dead man's aside.
     pub fn pages(&self) -> Vec<Page> {
+        self.heard(PAGE)
+    }
+
+    /// What this receiver heard since the fault began.
+    pub fn heard(&self, receiver: &str) -> Vec<Page> {
         let heard = self.pager.heard().into_iter();
-        heard.filter(|page| page.receiver == "page" && page.at >= self.since).collect()
+        heard.filter(|page| page.receiver == receiver && page.at >= self.since).collect()
     }
 
     /// Waits until each partition takes a record; how long since `from`.
@@ -232,12 +238,17 @@ impl World {
         }
     }
 
-    /// Waits until the pager hears that `wanted`'s alert is over; how long since `from`.
+    /// Waits until the pager hears that `wanted`'s alert is over; how long since `from`. That a ticket
+    /// is over is told minutes later: there it is asked for.
     pub fn wait_over(&self, wanted: &Wanted, from: Instant, limit: Duration) -> Option<Duration> {
         loop {
             let over = |page: &&Page| wanted.is_over(&page.alert) && page.at >= from;
             if let Some(page) = self.pages().iter().find(over) {
                 return Some(page.at - from);
+            }
+            let fires = |all: Vec<Value>| all.iter().any(|alert| wanted.is_about(alert));
+            if wanted.is_ticket() && self.observers.firing().is_ok_and(|all| !fires(all)) {
+                return Some(from.elapsed());
             }
             if from.elapsed() > limit {
                 return None;
@@ -267,8 +278,8 @@ impl World {
 
     /// Takes everything down; the folder goes unless it is wanted.
     pub fn end(self, keep: bool) {
-        let World { mut cluster, lab, disks, observers, held, _load, .. } = self;
-        drop((held, _load, observers));
+        let World { mut cluster, lab, disks, observers, held, load, .. } = self;
+        drop((held, load, observers));
         // Data directories may be mounted.
         cluster.kill_all();
         drop((disks, lab));

@@ -45,7 +45,7 @@ fn roll_back(world: &mut World) -> Result<Wanted, String> {
 const WHY: &str = "until the next start of whoever saw it";
 
 /// Stops the victim, keeps what it has, lets it live on for a while, and puts that back.
-fn put_back(world: &mut World, keep_manifest: bool) -> Result<(), String> {
+pub(super) fn put_back(world: &mut World, keep_manifest: bool) -> Result<(), String> {
     let victim = world.victim;
     let now = world.cluster.data_dir(victim);
     let kept = now.with_extension("kept");
@@ -74,7 +74,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 
 /// As the runbook says where the metadata's replica is among those that may not be believed: an
 /// empty disk returns as new replicas, filled from the others.
-fn replace(world: &mut World) -> Result<(), String> {
+pub(super) fn replace(world: &mut World) -> Result<(), String> {
     let victim = world.victim;
     diagnosed(world)?;
     world.cluster.stop_one(victim, 1)?;

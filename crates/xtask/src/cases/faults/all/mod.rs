@@ -8,6 +8,8 @@ mod loops;
 mod network;
 mod process;
 mod turns;
+mod waits;
+mod watchers;
 
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ pub struct Fault {
     pub config: &'static [&'static str],
     /// What is done to the brokers' command lines before they start.
     pub dress: Option<Dress>,
+    /// What is wanted may take so long, if longer than a page may.
+    pub limit: Duration,
     /// Breaks it, and says what must be heard.
     pub make: Make,
     /// Ends it; brokers that died of it are started again.
@@ -45,7 +49,8 @@ impl Fault {
     const fn new(name: &'static str, what: &'static str, make: Make) -> Fault {
         let (below, heal) = (Below::Machine, let_go as Heal);
         let (needs, config, dress, planted): (&[Need], &[&str], _, _) = (&[], &[], None, false);
-        Fault { name, what, needs, below, planted, config, dress, make, heal }
+        let limit = Duration::ZERO;
+        Fault { name, what, needs, below, planted, config, dress, limit, make, heal }
     }
 }
 
@@ -67,7 +72,7 @@ fn let_go(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-pub static ALL: [&Fault; 28] = [
+pub static ALL: [&Fault; 39] = [
     &loops::INVERSION,
     &loops::LONG_HOLD,
     &loops::BLOCKED_APPLY,
@@ -96,6 +101,17 @@ pub static ALL: [&Fault; 28] = [
     &turns::CHURN,
     &lies::FORGETFUL,
     &lies::ROLLED_BACK,
+    &watchers::WATCHDOG,
+    &watchers::UNEXPLAINED,
+    &process::CRASH_LOOP,
+    &process::TOO_FEW,
+    &watchers::PROMETHEUS,
+    &watchers::COLLECTOR,
+    &watchers::SERIES,
+    &waits::BEHIND,
+    &waits::SUSPECT,
+    &waits::CONFLICTS,
+    &waits::LAG,
 ];
 
 /// Made only when named: the tests of every change play them.

@@ -12,7 +12,7 @@ const PERCENT: u8 = 20;
 /// Heartbeats fit, records do not: these fill packets of 1,500 bytes.
 const NARROW: u32 = 1_400;
 /// So that the heartbeats of all groups between two brokers fit one such packet.
-const FEW_GROUPS: [&str; 1] = ["offsets.topic.num.partitions = 3"];
+pub(super) const FEW_GROUPS: [&str; 1] = ["offsets.topic.num.partitions = 3"];
 /// Besides, small segments of which few are kept, and transfers that take a while.
 const SMALL: [&str; 7] = {
     let [a, b, c, d, e, f] = snapshots::EXTRA;
@@ -68,7 +68,7 @@ fn one_way(world: &mut World) -> Result<Wanted, String> {
     cut(world, false)
 }
 
-fn mend(world: &mut World) -> Result<(), String> {
+pub(super) fn mend(world: &mut World) -> Result<(), String> {
     world.lab()?.mend(world.victim)
 }
 
@@ -85,11 +85,17 @@ fn mend_all(world: &mut World) -> Result<(), String> {
 }
 
 fn starve(world: &mut World) -> Result<Wanted, String> {
+    let follower = hold_back(world)?;
+    let words = format!("its follower {follower} has not moved");
+    Ok(Wanted::page("FollowerStarved", world.victim, &[&words]))
+}
+
+/// One follower gets heartbeats and no entries from now on; which.
+pub(super) fn hold_back(world: &mut World) -> Result<i32, String> {
     let follower = world.others()[0];
     world.begin();
     world.lab()?.squeeze(world.victim, &[follower], NARROW)?;
-    let words = format!("its follower {follower} has not moved");
-    Ok(Wanted::page("FollowerStarved", world.victim, &[&words]))
+    Ok(follower)
 }
 
 fn pile_up(world: &mut World) -> Result<Wanted, String> {

@@ -2,9 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Fault;
+use super::{Fault, until_paged};
 use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::{TOPIC, World};
 use crate::cluster::Cluster;
@@ -25,6 +25,17 @@ pub static SHARD: Fault = Fault {
 pub static TIMEOUT: Fault = Fault {
     heal: forget_timeout,
     ..Fault::new("timeout", "an election time-out of 50 ms in a broker's configuration", time_out)
+};
+pub static CRASH_LOOP: Fault =
+    Fault::new("crash-loop", "kill -9 of a broker 2 s after each of its starts", crash_again);
+pub static TOO_FEW: Fault = Fault {
+    config: &["min.insync.replicas = 3"],
+    heal: revive_other,
+    ..Fault::new(
+        "under-min-isr",
+        "kill -9 of one where all three must be in sync",
+        lose_one_of_three,
+    )
 };
 pub static CLOCK: Fault = Fault {
     needs: &[Need::FakeClock],
@@ -82,10 +93,7 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 fn time_out(world: &mut World) -> Result<Wanted, String> {
     let victim = world.victim;
     world.cluster.stop_one(victim, 1)?;
-    let path = world.cluster.config_file(victim);
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = OpenOptions::new().append(true).open(&path).map_err(told)?;
-    writeln!(file, "{KEY} = 50").map_err(told)?;
+    configure(world, &[&format!("{KEY} = 50")])?;
     world.begin();
     world.cluster.launch(victim)?;
     let status = world.cluster.wait_end(victim, END_LIMIT)?;
@@ -97,16 +105,65 @@ fn time_out(world: &mut World) -> Result<Wanted, String> {
 }
 
 fn forget_timeout(world: &mut World) -> Result<(), String> {
+    forget(world)?;
+    world.cluster.launch(world.victim)
+}
+
+/// Above what a fault adds to the victim's configuration.
+const ADDED: &str = "# added";
+
+/// Adds lines to the victim's configuration, for its next start.
+pub(super) fn configure(world: &World, lines: &[&str]) -> Result<(), String> {
+    let path = world.cluster.config_file(world.victim);
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut file = OpenOptions::new().append(true).open(&path).map_err(told)?;
+    writeln!(file, "{ADDED}\n{}", lines.join("\n")).map_err(told)
+}
+
+/// Takes them out again.
+pub(super) fn forget(world: &World) -> Result<(), String> {
     let path = world.cluster.config_file(world.victim);
     let told = |error: std::io::Error| format!("{}: {error}", path.display());
     let text = std::fs::read_to_string(&path).map_err(told)?;
-    let kept: String = text
-        .lines()
-        .filter(|line| !line.starts_with(KEY))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    std::fs::write(&path, kept).map_err(told)?;
-    world.cluster.launch(world.victim)
+    let (kept, _) = text.split_once(ADDED).unwrap_or((&text, ""));
+    std::fs::write(&path, kept).map_err(told)
+}
+
+/// Each life is scraped twice, so that its age is seen to fall.
+const LIFE: Duration = Duration::from_millis(2_200);
+const LOOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// As something does that ends it again after each start.
+fn crash_again(world: &mut World) -> Result<Wanted, String> {
+    let victim = world.victim;
+    let words = ["has started", "times in 10 minutes"];
+    let wanted = Wanted::page("CrashLoop", victim, &words);
+    world.begin();
+    until_paged(world, wanted.lasting("until ten minutes after"), LOOP_LIMIT, |world| {
+        world.revive(victim)?;
+        let begun = Instant::now();
+        while world.cluster.metrics_of(victim).is_err() {
+            if begun.elapsed() > LOOP_LIMIT {
+                return Err(format!("broker {victim} does not answer after its start"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(LIFE);
+        Ok(())
+    })
+}
+
+/// Nobody serves `acks=all` then, and everybody leads as before.
+fn lose_one_of_three(world: &mut World) -> Result<Wanted, String> {
+    let gone = world.others()[0];
+    world.begin();
+    world.cluster.kill(gone)?;
+    let words = ["refuses acks=all", "too few replicas are in sync"];
+    Ok(Wanted::page("UnderMinIsr", world.victim, &words))
+}
+
+fn revive_other(world: &mut World) -> Result<(), String> {
+    world.revive(world.others()[0])
 }
 
 fn dress(cluster: &mut Cluster, lab: &Lab) -> Result<(), String> {
