@@ -143,12 +143,17 @@ impl JournalThread {
             let events = self.journal.submit(&mut watched);
             let done = watched.complete();
             self.handle(events, observer, full);
-            let Some(done) = done else { return };
+            let Some(done) = done else { break };
             let events = self.journal.complete(done);
+            let told = events.iter().any(|event| matches!(event, JournalEvent::Durable { .. }));
             self.handle(events, observer, full);
-            telemetry::flight::lend();
+            if told {
+                // Not between a write and its sync, for which somebody waits.
+                telemetry::flight::lend();
+            }
             self.drain(stopping);
         }
+        telemetry::flight::lend();
     }
 
     fn handle(

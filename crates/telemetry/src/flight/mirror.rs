@@ -3,7 +3,7 @@
 //! A *light* pass writes what is new in all rings to one file ([`recent`](super::recent)), a *full*
 //! one each ring's own. Waking a thread costs more than such a write, so a light pass is made by a
 //! thread that is awake anyway where there is one: the journal's, which waits for this disk as it is,
-//! between two of its operations ([`lend`]). The mirror's own thread sleeps on a timer that each pass
+//! once it has told what is durable ([`lend`]). The mirror's own thread sleeps on a timer that each pass
 //! puts off; it makes the light passes that nobody else makes, and all full ones.
 //!
 //! Invariants: whoever records never waits; only these two threads wait for a disk that hangs; what

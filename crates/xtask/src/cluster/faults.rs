@@ -1,5 +1,6 @@
 //! What can be done to one broker's process besides stopping and killing it.
 
+use std::fs;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,19 @@ impl Cluster {
     pub fn partitions_of(&self, id: i32, topic: &str) -> Result<Vec<Partition>, String> {
         let asked = Kafka::connect(self.ports(id).kafka).and_then(|mut k| k.partitions(topic));
         asked.map_err(|error| error.to_string())
+    }
+
+    /// From its next start on a broker's configuration has these lines beside its own, and none that
+    /// were added before.
+    pub fn configure(&self, id: i32, lines: &[&str]) -> Result<(), String> {
+        const ADDED: &str = "# added";
+        let path = self.config_file(id);
+        let told = |error: std::io::Error| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(&path).map_err(told)?;
+        let (own, _) = text.split_once(ADDED).unwrap_or((&text, ""));
+        let added = if lines.is_empty() { "" } else { ADDED };
+        let lines = lines.iter().map(|line| format!("\n{line}")).collect::<String>();
+        fs::write(&path, format!("{own}{added}{lines}")).map_err(told)
     }
 
     /// Other words before a broker's command line, from its next start on.

@@ -1,7 +1,5 @@
 //! A broker that is gone, stands still, or is told the wrong thing.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{Fault, until_paged};
@@ -93,7 +91,7 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 fn time_out(world: &mut World) -> Result<Wanted, String> {
     let victim = world.victim;
     world.cluster.stop_one(victim, 1)?;
-    configure(world, &[&format!("{KEY} = 50")])?;
+    world.cluster.configure(victim, &[&format!("{KEY} = 50")])?;
     world.begin();
     world.cluster.launch(victim)?;
     let status = world.cluster.wait_end(victim, END_LIMIT)?;
@@ -105,28 +103,8 @@ fn time_out(world: &mut World) -> Result<Wanted, String> {
 }
 
 fn forget_timeout(world: &mut World) -> Result<(), String> {
-    forget(world)?;
+    world.cluster.configure(world.victim, &[])?;
     world.cluster.launch(world.victim)
-}
-
-/// Above what a fault adds to the victim's configuration.
-const ADDED: &str = "# added";
-
-/// Adds lines to the victim's configuration, for its next start.
-pub(super) fn configure(world: &World, lines: &[&str]) -> Result<(), String> {
-    let path = world.cluster.config_file(world.victim);
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = OpenOptions::new().append(true).open(&path).map_err(told)?;
-    writeln!(file, "{ADDED}\n{}", lines.join("\n")).map_err(told)
-}
-
-/// Takes them out again.
-pub(super) fn forget(world: &World) -> Result<(), String> {
-    let path = world.cluster.config_file(world.victim);
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(&path).map_err(told)?;
-    let (kept, _) = text.split_once(ADDED).unwrap_or((&text, ""));
-    std::fs::write(&path, kept).map_err(told)
 }
 
 /// Each life is scraped twice, so that its age is seen to fall.

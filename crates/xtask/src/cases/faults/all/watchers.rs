@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::Fault;
-use super::process::{configure, forget};
 use crate::cases::faults::verdict::{DEAD_MAN, Wanted};
 use crate::cases::faults::world::World;
 use crate::lab::freezer::Frozen;
@@ -57,7 +56,7 @@ const NOWHERE: &str = "tracing.otlp.endpoint = \"http://127.0.0.1:9\"";
 fn tell_somebody(world: &mut World) -> Result<Wanted, String> {
     let victim = world.victim;
     world.cluster.stop_one(victim, 1)?;
-    configure(world, &[NOWHERE, "tracing.sample.one.in = 1"])?;
+    world.cluster.configure(victim, &[NOWHERE, "tracing.sample.one.in = 1"])?;
     world.cluster.launch(victim)?;
     world.cluster.wait_ready()?;
     world.begin();
@@ -68,7 +67,7 @@ fn tell_somebody(world: &mut World) -> Result<Wanted, String> {
 fn tell_nobody(world: &mut World) -> Result<(), String> {
     let victim = world.victim;
     world.cluster.stop_one(victim, 1)?;
-    forget(world)?;
+    world.cluster.configure(victim, &[])?;
     world.cluster.launch(victim)
 }
 
