@@ -192,7 +192,7 @@ impl LogView {
         removed
     }
 
-    /// Entries it takes for replaced though they are not.
+    /// Entries it says were replaced though they were not.
     #[cfg(feature = "planted")]
     fn replaced_tail(&self) -> u64 {
         let has = model::planted::has(model::planted::Defect::ReplacedTail);

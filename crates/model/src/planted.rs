@@ -10,8 +10,8 @@ use std::cell::Cell;
 pub enum Defect {
     /// Raft's storage overwrites a conflicting entry and keeps the tail behind it (failure F0).
     StaleTail,
-    /// Raft's storage replaces its last entry, by the same one, with each append: a replica that
-    /// disagrees again and again.
+    /// Raft's storage says of each append that it replaced one entry more than it did: told like a
+    /// replica that disagrees again and again, and harmless.
     ReplacedTail,
     /// The journal's records carry no kind: a hard state is read as one more entry (failure F0).
     UntypedRecords,

@@ -4,7 +4,7 @@
 //! connections and requests, a second apart, since the machine is another one every minute. The
 //! client tells what was acknowledged in which moment; moments around a turn count for nobody.
 //!
-//! `--silent BITS` silences a part of it, by the bits of the room's `silence::Part`, to find where a
+//! `--silent BITS` silences a part of it, by the bits of telemetry's `silence::Part`, to find where a
 //! cost is; 0 compares the same with itself, which is what the measurement cannot tell apart.
 
 use std::collections::BTreeMap;

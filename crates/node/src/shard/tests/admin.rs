@@ -65,16 +65,22 @@ fn a_log_start_is_answered_once_it_is_committed_and_applied_and_holds_everywhere
     assert_eq!(trio.told(14), Some(Ok(AdminAnswer::LogStart(3))));
 }
 
-#[test]
-fn a_log_start_waits_for_a_voter_that_would_lose_its_only_source() {
+/// The third replica is cut off and has the first of six records. Offsets 0 and 1 are a segment, 2 and 3
+/// another, the rest the one that grows.
+fn with_one_behind() -> Trio {
     let mut trio = Trio::new(1);
     trio.serve();
     trio.produce(0, 0, 70, 0, -1);
     trio.cut[2] = true;
     (1..6).for_each(|n| trio.produce(0, n, 70, n as i32, -1));
     let applied = trio.shards[0].member(GROUP).unwrap().machine().applied();
-    // Offsets 0 and 1 are a segment, 2 to 3 another, the rest the one that grows.
     trio.cut_segments(&[(1, 0), (applied - 3, 2), (applied - 1, 4)]);
+    trio
+}
+
+#[test]
+fn a_log_start_waits_for_a_voter_that_would_lose_its_only_source() {
+    let mut trio = with_one_behind();
     let delete = |offset| AdminAsk::DeleteRecords { offset };
     trio.ask(0, 10, delete(1), 9_000);
     assert_eq!(trio.told(10), Some(Ok(AdminAnswer::LogStart(1))), "no segment leaves");
@@ -92,13 +98,7 @@ fn a_log_start_waits_for_a_voter_that_would_lose_its_only_source() {
 
 #[test]
 fn a_log_start_waits_for_nobody_who_is_silent_for_long() {
-    let mut trio = Trio::new(1);
-    trio.serve();
-    trio.produce(0, 0, 70, 0, -1);
-    trio.cut[2] = true;
-    (1..6).for_each(|n| trio.produce(0, n, 70, n as i32, -1));
-    let applied = trio.shards[0].member(GROUP).unwrap().machine().applied();
-    trio.cut_segments(&[(1, 0), (applied - 3, 2), (applied - 1, 4)]);
+    let mut trio = with_one_behind();
     trio.ask(0, 10, AdminAsk::DeleteRecords { offset: 3 }, 300_000);
     trio.pass(limits::RETENTION_WAITS_MS - 5_000);
     assert_eq!(trio.told(10), None, "a restart takes so long");

@@ -33,7 +33,7 @@ pub fn run(lasts: Duration) -> Result<(), String> {
         let labels = &page.alert["labels"];
         pages.push(format!("after {seconds} s {}: {}", labels["alertname"], text(&page.alert)));
     }
-    let heard = world.pager.heard().iter().any(|page| page.receiver == "deadman");
+    let heard = world.dead_man() > 0;
     for page in &pages {
         println!("page    {page}");
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::all::Fault;
-use super::verdict::{PAGE, Paged, Wanted};
+use super::verdict::{DEAD_MAN, PAGE, Paged, Wanted};
 use crate::cases::planted;
 use crate::cluster::kafka::Kafka;
 use crate::cluster::{Brand, Cluster};
@@ -198,6 +198,11 @@ impl World {
     /// Every page since the fault began, the dead man's aside.
     pub fn pages(&self) -> Vec<Page> {
         self.heard(PAGE)
+    }
+
+    /// How often the dead man was heard since the start.
+    pub fn dead_man(&self) -> usize {
+        self.pager.heard().iter().filter(|page| page.receiver == DEAD_MAN).count()
     }
 
     /// What this receiver heard since the fault began.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Fault;
-use crate::cases::faults::verdict::{DEAD_MAN, Wanted};
+use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::World;
 use crate::lab::freezer::Frozen;
 use crate::lab::needs::Need;
@@ -93,18 +93,14 @@ fn blind(world: &mut World) -> Result<Wanted, String> {
 }
 
 fn watch_again(world: &mut World) -> Result<(), String> {
-    let before = heard(world);
+    let before = world.dead_man();
     world.observers.hold(false)?;
     hear_him(world, before + 1)
 }
 
-fn heard(world: &World) -> usize {
-    world.pager.heard().iter().filter(|page| page.receiver == DEAD_MAN).count()
-}
-
 fn hear_him(world: &World, times: usize) -> Result<(), String> {
     let begun = Instant::now();
-    while heard(world) < times {
+    while world.dead_man() < times {
         if begun.elapsed() > BEAT {
             return Err("the dead man is not heard once a minute".to_owned());
         }
