@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -142,6 +142,22 @@ impl ProducerContext for Context {
 /// "records seconds p50_us p99_us p999_us max_us", or a line for each moment: "ms acked us us us ...".
 pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String> {
     let producer = producer(bootstrap, flood)?;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Acknowledgements have a thread that sleeps until there are some: a sender that is due within
+        // the millisecond would ask for them without end, and take a processor from the brokers.
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                producer.poll(Duration::from_millis(100));
+            }
+        });
+        let sent = send_all(&producer, topic, flood);
+        ended.store(true, Ordering::Relaxed);
+        sent
+    })
+}
+
+fn send_all(producer: &BaseProducer<Context>, topic: &str, flood: &Flood) -> Result<(), String> {
     let times = &producer.context().0;
     let value = vec![b'g'; flood.bytes];
     for _ in 0..WARM_UP {
@@ -153,10 +169,7 @@ pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String
     for number in 0..flood.records {
         if flood.rate > 0 {
             let due = began + Duration::from_secs_f64(number as f64 / flood.rate as f64);
-            // Callbacks are called from here, so there is no sleep without them.
-            while Instant::now() < due {
-                producer.poll(due.saturating_duration_since(Instant::now()));
-            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         let sent_us = Box::new(elapsed_us(times.began));
         let mut record = BaseRecord::<str, _, _>::with_opaque_to(topic, sent_us).payload(&value);
@@ -165,13 +178,10 @@ pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    producer.poll(Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                 }
                 Err((error, _)) => return Err(format!("send: {error}")),
             }
-        }
-        if number % 64 == 0 {
-            producer.poll(Duration::ZERO);
         }
     }
     producer.flush(PATIENCE).map_err(|error| format!("flush: {error}"))?;
