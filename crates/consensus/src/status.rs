@@ -254,8 +254,8 @@ impl Group {
         (left_ms > 0).then_some(left_ms)
     }
 
-    /// In-sync replicas: voters that had all the leader had at some time within `lag_ms_max`
-    /// (self included). Empty unless leading.
+    /// In-sync replicas: voters whose process is not known to be gone and that had all the leader had
+    /// at some time within `lag_ms_max` (self included). Empty unless leading.
     pub fn isr(&self, now: Now, lag_ms_max: u64) -> Vec<ReplicaId> {
         if self.role() != Role::Leader {
             return Vec::new();
@@ -264,7 +264,8 @@ impl Group {
         let in_sync = |id: &u64| {
             let level = prs.get(*id).is_some_and(|p| p.recent_active && p.matched == last_index);
             let lately = self.peers.get(*id).is_some_and(|peer| peer.in_sync(now, lag_ms_max));
-            *id == self.cfg.replica.0 || level || lately
+            let alive = !self.elections.is_dead(*id);
+            *id == self.cfg.replica.0 || alive && (level || lately)
         };
         self.members.all_voters().filter(in_sync).map(ReplicaId).collect()
     }

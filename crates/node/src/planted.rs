@@ -26,6 +26,7 @@ static LOCK_FREE: AtomicBool = AtomicBool::new(true);
 static STALE_TAIL: AtomicBool = AtomicBool::new(false);
 static CONFLICTS: AtomicBool = AtomicBool::new(false);
 static TOPIC_ROWS: AtomicU64 = AtomicU64::new(0);
+static EARLY_ACKS: AtomicU64 = AtomicU64::new(0);
 
 /// The lock over raft and the one over the state machine, as the ancestor of failure F2 had them.
 static RAFT: LazyLock<Lock<()>> = LazyLock::new(|| Lock::new(LockClass::TestOuter, ()));
@@ -37,7 +38,7 @@ const WINDOW: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Every fault, and what its value means.
-pub const FAULTS: [(&str, &str); 11] = [
+pub const FAULTS: [(&str, &str); 12] = [
     ("lock_inversion", "1: on"),
     ("slow_apply", "milliseconds that each turn with committed entries takes longer"),
     ("panic_in_apply", "the group whose next entry panics"),
@@ -49,6 +50,7 @@ pub const FAULTS: [(&str, &str); 11] = [
     ("stale_tail", "1: what replaces entries of a log leaves the tail behind them (failure F0)"),
     ("conflicts", "1: logs take each append for one that replaces their last entry"),
     ("topic_rows", "rows of topics that are not there, beyond any bound"),
+    ("early_acks", "entries further that leaders acknowledge than what they were asked for"),
 ];
 
 /// Turns a fault on, or off with 0.
@@ -68,6 +70,7 @@ pub fn plant(fault: &str, value: u64) -> Result<(), String> {
         "stale_tail" => STALE_TAIL.store(value != 0, Ordering::Relaxed),
         "conflicts" => CONFLICTS.store(value != 0, Ordering::Relaxed),
         "topic_rows" => TOPIC_ROWS.store(value, Ordering::Relaxed),
+        "early_acks" => EARLY_ACKS.store(value, Ordering::Relaxed),
         _ => {
             let known: Vec<_> = FAULTS.iter().map(|(name, _)| *name).collect();
             return Err(format!("there is no fault `{fault}`; there are {}", known.join(", ")));
@@ -127,6 +130,11 @@ pub fn metadata_query() {
 pub fn apply(group: model::GroupId, index: u64) {
     let planted = PANIC_IN_APPLY.load(Ordering::Relaxed);
     assert!(planted != group.0, "a planted panic at entry {index}");
+}
+
+/// How far an acknowledgement of this entry goes.
+pub fn acknowledged(index: u64) -> u64 {
+    index + EARLY_ACKS.load(Ordering::Relaxed)
 }
 
 /// A sync that has been handed to the disk.

@@ -154,6 +154,24 @@ fn a_lagging_follower_is_fed_from_segments() {
 }
 
 #[test]
+fn a_replica_whose_process_died_is_in_sync_no_more() {
+    const LAG_MS: u64 = 30_000;
+    let mut world = World::formed(3, 1);
+    world.run_ms(200);
+    let isr = |world: &World| world.group(1).isr(world.now(1), LAG_MS).len();
+    world.crash(3, 0);
+    assert_eq!(isr(&world), 3, "silence alone is not death");
+    world.turn(1, |group, now, _| group.peer_died(now, ReplicaId(3)));
+    assert_eq!(isr(&world), 2);
+    world.start(3, false);
+    world.run_ms(200);
+    assert_eq!(isr(&world), 2, "until its connection is back");
+    world.turn(1, |group, now, _| group.peer_alive(now, ReplicaId(3)));
+    assert_eq!(isr(&world), 3);
+    world.expect_sound();
+}
+
+#[test]
 fn bytes_in_flight_to_a_slow_follower_are_bounded() {
     let mut world = World::formed(3, 1);
     for node in world.nodes.values_mut() {

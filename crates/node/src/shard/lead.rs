@@ -325,6 +325,8 @@ impl<R> Member<R> {
     /// decided it: a batch that is neither committed nor on this disk is named at once.
     fn acknowledge(&mut self, reply: R, produced: Produced, out: &mut Out<R>) {
         let index = produced.index;
+        #[cfg(feature = "planted")]
+        let index = crate::planted::acknowledged(index);
         self.acked = self.acked.max(index);
         let durable = self.durable_index.max(self.group.commit_index());
         if index > durable {

@@ -155,27 +155,28 @@ fn replicas_in_trouble() -> Row {
             .of("{{instance}} held", max("glasslog_groups_held", "instance")),
             lines(
                 "Turned suspect, by reason",
-                "Why replicas stopped trusting their memory: damage is a disk.",
+                "Why replicas stopped trusting their memory, since the broker's start, where \
+                 most of it is found: damage is a disk.",
             )
             .of(
                 "{{instance}} {{reason}}",
-                format!("{} > 0", rate("glasslog_groups_suspected_total", "instance, reason")),
+                format!("{} > 0", sum("glasslog_groups_suspected_total", "instance, reason")),
             ),
             lines(
                 "Healed and rebuilt",
                 "Replicas replaced by new ones, and groups rebuilt from the journal \
-                 after a panic.",
+                 after a panic, since their brokers' starts.",
             )
-            .of("healed", rate("glasslog_groups_healed_total", ""))
-            .of("rebuilt", rate("glasslog_groups_rebuilt_total", "")),
+            .of("healed", sum("glasslog_groups_healed_total", ""))
+            .of("rebuilt", sum("glasslog_groups_rebuilt_total", "")),
             lines(
                 "Panics that were contained",
-                "Panics by where they were stopped: each is a bug, and its line names \
-                 the place.",
+                "Panics since the start, by where they were stopped: each is a bug, and its \
+                 line names the place.",
             )
             .of(
                 "{{instance}} {{room}}",
-                format!("{} > 0", rate("glasslog_panics_total", "instance, room")),
+                format!("{} > 0", sum("glasslog_panics_total", "instance, room")),
             ),
         ],
     )

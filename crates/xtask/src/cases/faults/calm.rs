@@ -40,9 +40,9 @@ pub fn run(lasts: Duration) -> Result<(), String> {
     for (name, text) in &tickets {
         println!("ticket  {name}: {text}");
     }
-    let (minutes, age) = (lasts.as_secs() / 60, world.age().as_secs());
+    let (minutes, watched) = (lasts.as_secs() / 60, world.watched().as_secs());
     println!(
-        "{minutes} minutes of load with a rolling restart ({age} s in all): {} pages, {} tickets",
+        "{minutes} minutes of load with a rolling restart ({watched} s in all): {} pages, {} tickets",
         pages.len(),
         tickets.len()
     );

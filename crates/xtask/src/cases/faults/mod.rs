@@ -13,6 +13,7 @@
 
 mod all;
 mod calm;
+pub mod panels;
 mod verdict;
 mod world;
 
@@ -165,7 +166,11 @@ pub fn inside(args: &[&str]) -> Result<(), String> {
     let limit = Duration::from_secs(number(seconds)?);
     let owner = u32::try_from(number(owner)?).map_err(|error| error.to_string())?;
     let mut world = World::start(&format!("faults-{name}"), &[fault], true, owner)?;
-    let row = play(&mut world, fault, limit);
+    let mut row = play(&mut world, fault, limit);
+    match panels::look(&world) {
+        Ok(seen) => row.panels = seen.moved.into_iter().collect(),
+        Err(why) => row.note = format!("{}, panels: {why}", row.note),
+    }
     world.end(!row.right);
     std::fs::write(Path::new(result), format!("{:#}\n", row.json()))
         .map_err(|error| format!("{result}: {error}"))

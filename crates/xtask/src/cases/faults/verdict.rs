@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::panels;
 use super::world::World;
 
 /// What an engineer on call should hear.
@@ -166,6 +167,8 @@ pub struct Row {
     pub not_made: Option<String>,
     /// It wakes nobody, so it need not be fast.
     pub waits: bool,
+    /// Panels of the dashboards that moved in its world.
+    pub panels: Vec<String>,
 }
 
 /// From the fault to the page, for a page that comes in time.
@@ -182,13 +185,16 @@ impl Row {
             "name": self.name, "what": self.what, "right": self.right, "seconds": self.seconds,
             "alert": self.alert, "text": self.text, "others": self.others,
             "served_seconds": self.served_seconds, "over_seconds": self.over_seconds,
-            "note": self.note, "not_made": self.not_made, "waits": self.waits,
+            "note": self.note, "not_made": self.not_made, "waits": self.waits, "panels": self.panels,
         })
     }
 
     pub fn of(value: &Value) -> Row {
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let others = value["others"].as_array().into_iter().flatten();
+        let texts = |name: &str| {
+            let all = value[name].as_array().into_iter().flatten();
+            all.filter_map(|one| Some(one.as_str()?.to_owned())).collect()
+        };
         Row {
             name: text("name"),
             what: text("what"),
@@ -196,12 +202,13 @@ impl Row {
             seconds: value["seconds"].as_f64(),
             alert: text("alert"),
             text: text("text"),
-            others: others.filter_map(|other| Some(other.as_str()?.to_owned())).collect(),
+            others: texts("others"),
             served_seconds: value["served_seconds"].as_f64(),
             over_seconds: value["over_seconds"].as_f64(),
             note: text("note"),
             not_made: value["not_made"].as_str().map(str::to_owned),
             waits: value["waits"] == true,
+            panels: texts("panels"),
         }
     }
 
@@ -250,7 +257,18 @@ pub fn table(rows: &[Row]) -> String {
         rows.len(),
         IN_TIME.as_secs()
     ));
+    lines.push(String::new());
+    lines.push(moved(rows));
     lines.join("\n") + "\n"
+}
+
+/// In how many panels something moved while these faults were made, and in which nothing did.
+fn moved(rows: &[Row]) -> String {
+    let moved = rows.iter().flat_map(|row| &row.panels).cloned().collect();
+    let all = panels::all();
+    let still: Vec<&str> = all.difference(&moved).map(String::as_str).collect();
+    let none = if still.is_empty() { "" } else { "; still: " };
+    format!("{} of {} panels moved{none}{}", all.len() - still.len(), all.len(), still.join(", "))
 }
 
 #[cfg(test)]
@@ -267,6 +285,7 @@ mod tests {
             seconds: Some(7.25),
             text: "broker-1 does not answer | it has a thread of its own".into(),
             others: vec!["UnderReplicated".into()],
+            panels: panels::all().into_iter().skip(1).collect(),
             ..Row::default()
         };
         assert_eq!(Row::of(&row.json()), row);
@@ -282,7 +301,9 @@ mod tests {
         assert!(table.contains("| broker-1 does not answer | right | "), "{table}");
         assert!(table.contains("right, late") && table.contains("**wrong**"), "{table}");
         assert!(table.contains("| earthquake | not made: no |"), "{table}");
-        assert!(table.ends_with("4 faults, 3 made: 2 named rightly; 0 wait for the morning, 1 of the others came within 10 s\n"));
+        assert!(table.contains("4 faults, 3 made: 2 named rightly; 0 wait for the morning, 1 of the others came within 10 s\n"));
+        let still = panels::all().into_iter().next().expect("there are panels");
+        assert!(table.ends_with(&format!(" panels moved; still: {still}\n")), "{table}");
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub struct World {
     /// The process id of whoever started the run.
     pub owner: u32,
     since: Instant,
-    started: Instant,
+    /// Since when Prometheus has seen everybody, for a while already.
+    watched: Instant,
     /// What a fault needs to last.
     held: Vec<Box<dyn Any>>,
     /// Brokers whose last life ended badly: a page about that silences others for five minutes.
@@ -85,7 +86,6 @@ impl World {
                 dress(&mut cluster, lab)?;
             }
         }
-        let started = Instant::now();
         cluster.launch_all()?;
         cluster.wait_ready()?;
         cluster.create_topic(TOPIC, PARTITIONS)?;
@@ -105,7 +105,7 @@ impl World {
             victim,
             owner,
             since,
-            started,
+            watched: Instant::now(),
             held,
             crashed,
             load,
@@ -276,9 +276,9 @@ impl World {
             .collect()
     }
 
-    /// Since the brokers were started.
-    pub fn age(&self) -> Duration {
-        self.started.elapsed()
+    /// For so long Prometheus has seen everybody.
+    pub fn watched(&self) -> Duration {
+        self.watched.elapsed()
     }
 
     /// Takes everything down; the folder goes unless it is wanted.

@@ -2,11 +2,13 @@
 //! outside where that can be; the planted build only where nothing else reaches.
 
 mod clients;
+mod day;
 mod disk;
 mod lies;
 mod loops;
 mod network;
 mod process;
+mod promises;
 mod turns;
 mod waits;
 mod watchers;
@@ -72,7 +74,7 @@ fn let_go(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-pub static ALL: [&Fault; 39] = [
+pub static ALL: [&Fault; 42] = [
     &loops::INVERSION,
     &loops::LONG_HOLD,
     &loops::BLOCKED_APPLY,
@@ -101,6 +103,8 @@ pub static ALL: [&Fault; 39] = [
     &turns::CHURN,
     &lies::FORGETFUL,
     &lies::ROLLED_BACK,
+    &promises::POISON_ENTRY,
+    &promises::EARLY_ACKS,
     &watchers::WATCHDOG,
     &watchers::UNEXPLAINED,
     &process::CRASH_LOOP,
@@ -112,6 +116,7 @@ pub static ALL: [&Fault; 39] = [
     &waits::SUSPECT,
     &waits::CONFLICTS,
     &waits::LAG,
+    &day::DAY,
 ];
 
 /// Made only when named: the tests of every change play them.

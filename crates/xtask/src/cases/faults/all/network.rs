@@ -6,6 +6,7 @@ use super::Fault;
 use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::{TOPIC, World};
 use crate::cases::snapshots;
+use crate::cluster::kafka::Kafka;
 use crate::lab::needs::Need;
 
 const PERCENT: u8 = 20;
@@ -18,6 +19,11 @@ const SMALL: [&str; 7] = {
     let [a, b, c, d, e, f] = snapshots::EXTRA;
     [FEW_GROUPS[0], a, b, c, d, e, f]
 };
+/// Besides, a budget that some producers use up.
+const LITTLE_MEMORY: [&str; 2] = [FEW_GROUPS[0], "memory.budget.bytes = 16777216"];
+/// Producers whose requests are more than that, and what each sends.
+const CROWD: usize = 40;
+const CROWD_BYTES: usize = 900_000;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub static PARTITION: Fault = Fault {
@@ -43,7 +49,7 @@ pub static STARVED: Fault = Fault {
 };
 pub static BACKLOG: Fault = Fault {
     needs: &[Need::PacketFilter],
-    config: &FEW_GROUPS,
+    config: &LITTLE_MEMORY,
     heal: mend,
     ..Fault::new("backlog", "no follower gets a leader's entries: requests pile up", pile_up)
 };
@@ -101,6 +107,14 @@ pub(super) fn hold_back(world: &mut World) -> Result<i32, String> {
 fn pile_up(world: &mut World) -> Result<Wanted, String> {
     world.begin();
     world.lab()?.squeeze(world.victim, &world.others(), NARROW)?;
+    // What is piled up is read no further once it fills the memory that there is.
+    let (at, value) = (world.cluster.socket(world.victim), vec![b'p'; CROWD_BYTES]);
+    for value in std::iter::repeat_n(value, CROWD) {
+        // Each gives up by itself; none of them is answered.
+        std::thread::spawn(move || {
+            Kafka::connect(at).and_then(|mut k| k.produce(TOPIC, 0, &value))
+        });
+    }
     Ok(Wanted::page("BufferBacklog", world.victim, &["waits in produce_commit"]))
 }
 
