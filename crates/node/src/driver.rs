@@ -156,6 +156,7 @@ impl Driver {
             beat.phase(Phase::Persist);
             let writes: Vec<JournalWrite> = std::mem::take(&mut out.journal);
             writes.iter().for_each(|write| observer.marker.handed(write));
+            self.plumbing.journal_queue.hand(&writes);
             self.journal.push(JournalMail::Writes(writes));
         }
         if !out.views.is_empty() || out.image.is_some() {

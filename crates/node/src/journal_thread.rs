@@ -110,6 +110,7 @@ impl JournalThread {
     fn take(&mut self, mail: JournalMail) -> bool {
         match mail {
             JournalMail::Writes(writes) => {
+                self.plumbing.journal_queue.take(&writes);
                 writes.into_iter().for_each(|write| self.journal.enqueue(write));
             }
             JournalMail::SyncedStates(answer) => {
@@ -141,6 +142,7 @@ impl JournalThread {
             beat.phase(Phase::Write);
             let mut watched = Watched { disk: &mut self.disk, beat, observer };
             let events = self.journal.submit(&mut watched);
+            self.plumbing.journal_queue.keep(self.journal.queued_bytes());
             let done = watched.complete();
             self.handle(events, observer, full);
             let Some(done) = done else { break };

@@ -6,9 +6,11 @@
 //! backed up the shard takes no client input.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use model::{GroupId, limits};
+use storage::JournalWrite;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::shard::{Answer, Input};
@@ -116,9 +118,67 @@ impl<T> Outlet<T> {
     }
 }
 
+/// Bytes of entries on their way to the journal. Counted apart from its thread, which may be what
+/// stands still.
+#[derive(Debug, Default)]
+pub struct JournalQueue {
+    /// Handed over by shards, and not taken yet.
+    handed: AtomicU64,
+    /// Taken, and not given to the disk yet.
+    taken: AtomicU64,
+}
+
+impl JournalQueue {
+    /// A shard hands these over.
+    pub fn hand(&self, writes: &[JournalWrite]) {
+        self.handed.fetch_add(bytes_of(writes), Ordering::Relaxed);
+    }
+
+    /// The journal's thread takes these.
+    pub fn take(&self, writes: &[JournalWrite]) {
+        self.handed.fetch_sub(bytes_of(writes), Ordering::Relaxed);
+    }
+
+    /// So much of what it took has not been given to the disk.
+    pub fn keep(&self, bytes: u64) {
+        self.taken.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.handed.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed)
+    }
+}
+
+fn bytes_of(writes: &[JournalWrite]) -> u64 {
+    writes.iter().flat_map(|write| &write.entries).map(|entry| entry.data.len() as u64).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_for_the_journal_is_counted_though_its_thread_stands_still() {
+        let write = |length: usize| {
+            let entry = model::LogEntry {
+                index: 1,
+                term: 1,
+                entry_type: model::RaftEntryType::Normal,
+                context: bytes::Bytes::new(),
+                data: vec![0; length].into(),
+            };
+            JournalWrite { entries: vec![entry], ..JournalWrite::default() }
+        };
+        let (queue, first, second) = (JournalQueue::default(), [write(100)], [write(20), write(3)]);
+        queue.hand(&first);
+        queue.hand(&second);
+        assert_eq!(queue.bytes(), 123);
+        queue.take(&first);
+        queue.keep(100);
+        assert_eq!(queue.bytes(), 123);
+        queue.keep(0);
+        assert_eq!(queue.bytes(), 23);
+    }
 
     #[test]
     fn an_outlet_keeps_what_does_not_fit_and_its_order() {

@@ -20,7 +20,7 @@ use crate::boot;
 use crate::ending;
 use crate::gauges::Gauges;
 use crate::leadership::{self, Leaderships, News};
-use crate::mailbox::Shards;
+use crate::mailbox::{JournalQueue, Shards};
 use crate::offers::Offers;
 use crate::peer::{Peers, RaftItem};
 use crate::postmortem::Postmortems;
@@ -50,6 +50,7 @@ pub struct Plumbing {
     pub runtime: tokio::runtime::Handle,
     views: RwLock<BTreeMap<GroupId, Arc<PartitionView>>>,
     cached: Arc<TailBudget>,
+    pub journal_queue: JournalQueue,
     pub leaderships: Leaderships,
     pub gauges: Gauges,
     pub postmortems: Postmortems,
@@ -88,6 +89,7 @@ impl Plumbing {
             runtime,
             views: RwLock::new(LockClass::Views, BTreeMap::new()),
             cached: Arc::new(TailBudget::of(cfg.memory_budget_bytes)),
+            journal_queue: JournalQueue::default(),
             leaderships: Leaderships::default(),
             gauges: Gauges::default(),
             postmortems: Postmortems::default(),

@@ -571,6 +571,9 @@ fn memory_gauges(node: &Node) {
     metrics().peer_queue_bytes.at(Lane::Bulk).set(bulk as i64);
     metrics().peer_queue_bytes.at(Lane::Control).set((queued - bulk) as i64);
     metrics().buffer_bytes.at(BufferStage::PeerQueues).set(queued as i64);
+    let waiting = node.plumbing.journal_queue.bytes() as i64;
+    metrics().journal_queue_bytes.set(waiting);
+    metrics().buffer_bytes.at(BufferStage::JournalQueue).set(waiting);
     let cached = node.plumbing.cached_bytes() as i64;
     metrics().buffer_bytes.at(BufferStage::TailCache).set(cached);
 }

@@ -318,7 +318,7 @@ catalogue! {
         journal_limit_bytes: Gauge;
         /// Highest LSN that is on the disk.
         journal_durable_lsn: Gauge;
-        /// Bytes that wait for the journal.
+        /// Bytes that wait for the journal, with those that its thread has not taken yet.
         journal_queue_bytes: Gauge;
         /// 1 while new entries wait because the journal is full.
         journal_full: Gauge;

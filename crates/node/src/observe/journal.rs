@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use model::limits;
 use storage::{Journal, JournalEvent, OpId, OpKind};
 use telemetry::flight::{self, kinds};
-use telemetry::labels::{BufferStage, IoOp, LogEvent};
+use telemetry::labels::{IoOp, LogEvent};
 use telemetry::{Local, LocalHistogram, log_limited, metrics};
 
 use super::UNSAMPLED;
@@ -122,9 +122,6 @@ impl JournalObserver {
 
     pub fn gauges(&self, journal: &Journal) {
         metrics().journal_bytes.set(journal.bytes() as i64);
-        metrics().journal_queue_bytes.set(journal.queued_bytes() as i64);
-        let queued = metrics().buffer_bytes.at(BufferStage::JournalQueue);
-        queued.set(journal.queued_bytes() as i64);
         metrics().journal_durable_lsn.set(journal.durable_lsn().0 as i64);
     }
 }

@@ -278,6 +278,30 @@ fn acks_all_hears_soon_that_a_replica_it_waits_for_is_gone() {
     assert_eq!(trio.offset(5), Some(1), "the retry finds what was appended");
 }
 
+#[test]
+fn acks_all_hears_at_once_that_a_broker_it_waits_for_has_died() {
+    let mut trio = Trio::new(3);
+    trio.serve();
+    trio.cut[2] = true;
+    trio.produce(0, 1, 70, 0, -1);
+    trio.pass(1_000);
+    assert_eq!((trio.offset(1), trio.refused(1)), (None, None), "it may be slow");
+    let died = Input::PeerDied { broker: BrokerId(3) };
+    let now = trio.now();
+    trio.shards[0].step(now, died, &mut Out::default());
+    trio.pass(100);
+    assert_eq!(trio.refused(1), Some(ErrorCode::NotEnoughReplicasAfterAppend));
+    trio.produce(0, 2, 70, 0, -1);
+    assert_eq!(trio.refused(2), Some(ErrorCode::NotEnoughReplicas), "its retry");
+    trio.cut[2] = false;
+    let back = Input::PeerConnected { broker: BrokerId(3) };
+    let now = trio.now();
+    trio.shards[0].step(now, back, &mut Out::default());
+    trio.pass(1_000);
+    trio.produce(0, 3, 70, 0, -1);
+    assert_eq!(trio.offset(3), Some(0), "the retry finds what was appended");
+}
+
 /// Most batches are applied in the turn that commits them.
 #[test]
 fn every_committed_record_is_counted_once_whoever_publishes_it() {

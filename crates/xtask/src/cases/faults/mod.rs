@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use self::all::{Fault, named};
-use self::verdict::{Row, Wanted, table, text};
+use self::verdict::{PAGE, Row, Wanted, table, text};
 pub use self::world::World;
 use crate::job::Job;
 use crate::lab::needs;
@@ -186,7 +186,7 @@ pub fn play(world: &mut World, fault: &Fault, limit: Duration) -> Row {
             return Row { note: format!("it could not be made: {why}"), ..row };
         }
     };
-    row.waits = wanted.is_ticket() || matches!(wanted, Wanted::Silence);
+    row.waits = !matches!(wanted, Wanted::Page { receiver: PAGE, .. });
     hear(world, &wanted, limit.max(fault.limit), &mut row);
     if let Err(why) = end(world, fault, &wanted, &mut row) {
         row.right = false;

@@ -5,7 +5,7 @@
 //! there for a part of the time: a line of a panel that asks for values above 0, a row of a table.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ use crate::dashboards::{self, Board};
 
 /// Between two looks at a series, seconds.
 const STEP: u64 = 2;
+/// What happened last was scraped twice by then.
+const SCRAPED: Duration = Duration::from_secs(3);
 /// Series that are there only while there is something to say, beside those above 0.
 const AT_TIMES: [&str; 4] = [
     "ALERTS{",
@@ -49,6 +51,7 @@ fn name(board: &Board, title: &str) -> String {
 
 /// Every expression over all that this Prometheus has seen.
 pub fn look(world: &World) -> Result<Seen, String> {
+    std::thread::sleep(SCRAPED);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
     let steps = world.watched().as_secs() / STEP;
     let (from, to) = (now.as_secs() - steps * STEP, now.as_secs());

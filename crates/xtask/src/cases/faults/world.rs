@@ -31,8 +31,9 @@ const RECORDS_PER_SECOND: &str = "300";
 /// Longer than any story; it ends with the world.
 const LOAD_SECONDS: &str = "36000";
 const BROKERS: u8 = 3;
-/// What Prometheus sees before anybody is harmed.
-const WARM_UP: Duration = Duration::from_secs(6);
+/// Until Prometheus has rates of everybody, and what it sees then before anybody is harmed.
+const WARM_UP: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(3);
 /// A cluster that was hurt before must be well again.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 const SERVE_LIMIT: Duration = Duration::from_secs(90);
@@ -54,7 +55,7 @@ pub struct World {
     /// The process id of whoever started the run.
     pub owner: u32,
     since: Instant,
-    /// Since when Prometheus has seen everybody, for a while already.
+    /// Since when Prometheus has rates of everybody.
     watched: Instant,
     /// What a fault needs to last.
     held: Vec<Box<dyn Any>>,
@@ -94,6 +95,8 @@ impl World {
         let load = load(&cluster)?;
         observers.wait_connected()?;
         std::thread::sleep(WARM_UP);
+        let watched = Instant::now();
+        std::thread::sleep(CALM);
         let victim = cluster.leader(TOPIC, 0)?;
         let (held, crashed, since) = (Vec::new(), BTreeSet::new(), Instant::now());
         Ok(World {
@@ -105,7 +108,7 @@ impl World {
             victim,
             owner,
             since,
-            watched: Instant::now(),
+            watched,
             held,
             crashed,
             load,
@@ -276,7 +279,7 @@ impl World {
             .collect()
     }
 
-    /// For so long Prometheus has seen everybody.
+    /// For so long Prometheus has had rates of everybody.
     pub fn watched(&self) -> Duration {
         self.watched.elapsed()
     }
