@@ -273,7 +273,7 @@ fn moved(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, Wanted, table};
+    use super::{Row, Wanted, panels, table};
     use serde_json::json;
 
     #[test]
