@@ -237,9 +237,11 @@ impl Side {
 
     fn took_ms(&self, hundredth: usize) -> f64 {
         let mut all = self.took_us.clone();
-        all.sort_unstable();
         let at = (all.len() * hundredth / 100).min(all.len().saturating_sub(1));
-        all.get(at).map_or(f64::NAN, |us| *us as f64 / 1e3)
+        if all.is_empty() {
+            return f64::NAN;
+        }
+        *all.select_nth_unstable(at).1 as f64 / 1e3
     }
 }
 
@@ -263,7 +265,7 @@ fn figures(load: &Load, pairs: &[Pair]) -> String {
     let mut told = |title: &str, pairs: &[&Pair], of: fn(&Side) -> f64| {
         let [with, without] = joined(pairs.iter().copied()).map(|side| of(&side));
         let mut ratios: Vec<f64> =
-            redrawn(pairs).iter().map(|[with, without]| of(with) / of(without)).collect();
+            redrawn(pairs).map(|[with, without]| of(&with) / of(&without)).collect();
         ratios.sort_by(f64::total_cmp);
         let at = |share: f64| {
             let last = ratios.len().saturating_sub(1);
@@ -300,14 +302,14 @@ fn joined<'a>(pairs: impl Iterator<Item = &'a Pair> + Clone) -> Pair {
     [0, 1].map(|side| Side::join(pairs.clone().map(|pair| &pair[side])))
 }
 
-/// What other runs might have shown: pairs drawn from these, some twice and some not (bootstrap).
-fn redrawn(pairs: &[&Pair]) -> Vec<Pair> {
+/// What other runs might have shown: pairs drawn from these, some twice and some not (bootstrap). One
+/// after the other, since each is as large as the run.
+fn redrawn<'a>(pairs: &'a [&'a Pair]) -> impl Iterator<Item = Pair> + 'a {
     let mut dice = Dice(1);
-    let mut run = || {
+    (0..REDRAWN).map(move |_| {
         let drawn: Vec<&Pair> = pairs.iter().map(|_| pairs[dice.below(pairs.len())]).collect();
         joined(drawn.into_iter())
-    };
-    (0..REDRAWN).map(|_| run()).collect()
+    })
 }
 
 fn threads(load: &Load, pairs: &[Pair]) -> String {
@@ -344,7 +346,8 @@ mod tests {
                 [Side { acked, ..Side::default() }, Side { acked: acked * 2, ..Side::default() }]
             })
             .collect();
-        let redrawn = redrawn(&pairs.iter().collect::<Vec<_>>());
+        let all: Vec<&Pair> = pairs.iter().collect();
+        let redrawn: Vec<Pair> = redrawn(&all).collect();
         assert_eq!(calmer(&pairs).len(), 36);
         assert!(redrawn.iter().all(|[a, b]| a.acked * 2 == b.acked), "pairs stay together");
         let sums: std::collections::BTreeSet<u64> = redrawn.iter().map(|[a, _]| a.acked).collect();
