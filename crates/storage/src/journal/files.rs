@@ -161,7 +161,7 @@ pub(super) struct FilePool {
 }
 
 /// Zeroes are written and synced in steps of this, so a write of records waits for one step.
-const ZERO_STEP_BYTES: u64 = 1 << 20;
+const ZERO_STEP_BYTES: u64 = 256 << 10;
 static ZERO_STEP: [u8; ZERO_STEP_BYTES as usize] = [0; ZERO_STEP_BYTES as usize];
 
 impl FilePool {
@@ -200,8 +200,19 @@ impl FilePool {
         self.live.iter().map(|file| file.bytes).sum()
     }
 
+    /// Something of a spare is under way, or would be at the next occasion.
     pub fn is_preparing(&self) -> bool {
-        self.preparing.is_some()
+        self.preparing.as_ref().is_some_and(|it| it.under_way.is_some() || self.is_due(it))
+    }
+
+    /// Zeroes keep pace with the records that are written meanwhile, so that they are there in time
+    /// and delay few of them: those of the only spare until the file is half full, those of the
+    /// second until it is full.
+    fn is_due(&self, preparing: &Preparing) -> bool {
+        let Step::Zero { from } = preparing.step else { return true };
+        let Some(file) = self.live.back() else { return true };
+        let begun = if self.spares.is_empty() { 0 } else { file.bytes / 2 };
+        from <= 2 * file.end.saturating_sub(begun)
     }
 
     fn total_bytes(&self) -> u64 {
@@ -274,9 +285,10 @@ impl FilePool {
         self.dir.join(&format!("{slot:08}{SUFFIX}"))
     }
 
-    /// The next operation of the spare that is being prepared, unless one is under way.
+    /// The next operation of the spare that is being prepared, unless one is under way or it has time.
     pub fn next_op(&self) -> Option<Op> {
-        let preparing = self.preparing.as_ref().filter(|it| it.under_way.is_none())?;
+        let idle = |it: &&Preparing| it.under_way.is_none() && self.is_due(it);
+        let preparing = self.preparing.as_ref().filter(idle)?;
         let path = preparing.spare.path.clone();
         let bytes = preparing.spare.bytes;
         Some(match preparing.step {

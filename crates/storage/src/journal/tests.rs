@@ -274,6 +274,34 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_again_by_the_next_start(
 }
 
 #[test]
+fn spares_are_zeroed_at_the_pace_of_the_records_and_ready_in_time() {
+    const FILE: u64 = 8 << 20;
+    let mut rig = Rig::with_groups(SyncPolicy::Group);
+    let config =
+        JournalConfig { file_bytes: FILE, bytes_max: 8 * FILE, ..config(SyncPolicy::Group) };
+    let recovered = recover(&mut rig.disk, &meta(), &config.dir).expect("the disk works");
+    rig.journal = Journal::open(&recovered, config, 7);
+    rig.run();
+    let files = |rig: &Rig| {
+        let created = |event: &&JournalEvent| matches!(event, JournalEvent::FileCreated { .. });
+        rig.events.iter().filter(created).count()
+    };
+    let mut ready_at = Vec::new();
+    for token in 2..=140 {
+        rig.append(A, token, token - 1, 1, 60_000);
+        rig.run();
+        assert_eq!(rig.done().last(), Some(&(A, token)));
+        assert!(rig.journal.is_quiet(), "what has time keeps nobody waiting");
+        if files(&rig) > ready_at.len() {
+            ready_at.push(token * 60_000);
+        }
+    }
+    let [first, spare, second, ..] = ready_at[..] else { panic!("{ready_at:?}") };
+    assert!(first < FILE / 16 && (FILE / 4..FILE * 5 / 8).contains(&spare), "{ready_at:?}");
+    assert!((FILE * 3 / 4..=FILE + 120_000).contains(&second), "{ready_at:?}");
+}
+
+#[test]
 fn a_full_disk_refuses_entries_keeps_votes_and_recovers_without_a_restart() {
     let mut rig = Rig::with_groups(SyncPolicy::Group);
     let used = 16 * 4096 * 2;
