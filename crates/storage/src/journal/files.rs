@@ -207,7 +207,8 @@ impl FilePool {
 
     /// Zeroes keep pace with the records that are written meanwhile, so that they are there in time
     /// and delay few of them: those of the only spare until the file is half full, those of the
-    /// second until it is full.
+    /// second until it is full. Nobody waits for what has time: an entry is at most half a file, so
+    /// whatever lacks room finds the file half full, and the only spare due to its end.
     fn is_due(&self, preparing: &Preparing) -> bool {
         let Step::Zero { from } = preparing.step else { return true };
         let Some(file) = self.live.back() else { return true };
