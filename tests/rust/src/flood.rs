@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use crate::consume;
 
@@ -142,22 +142,6 @@ impl ProducerContext for Context {
 /// "records seconds p50_us p99_us p999_us max_us", or a line for each moment: "ms acked us us us ...".
 pub fn produce(bootstrap: &str, topic: &str, flood: &Flood) -> Result<(), String> {
     let producer = producer(bootstrap, flood)?;
-    let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Acknowledgements have a thread that sleeps until there are some: a sender that is due within
-        // the millisecond would ask for them without end, and take a processor from the brokers.
-        scope.spawn(|| {
-            while !ended.load(Ordering::Relaxed) {
-                producer.poll(Duration::from_millis(100));
-            }
-        });
-        let sent = send_all(&producer, topic, flood);
-        ended.store(true, Ordering::Relaxed);
-        sent
-    })
-}
-
-fn send_all(producer: &BaseProducer<Context>, topic: &str, flood: &Flood) -> Result<(), String> {
     let times = &producer.context().0;
     let value = vec![b'g'; flood.bytes];
     for _ in 0..WARM_UP {
@@ -199,7 +183,9 @@ fn send_all(producer: &BaseProducer<Context>, topic: &str, flood: &Flood) -> Res
     Ok(())
 }
 
-fn producer(bootstrap: &str, flood: &Flood) -> Result<BaseProducer<Context>, String> {
+/// Acknowledgements have a thread of their own, which sleeps until there are some: a sender that is due
+/// within the millisecond would ask for them without end, and take a processor from the brokers.
+fn producer(bootstrap: &str, flood: &Flood) -> Result<ThreadedProducer<Context>, String> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("acks", "all");
     config.set("enable.idempotence", "true").set("message.timeout.ms", super::DELIVERY_MS);

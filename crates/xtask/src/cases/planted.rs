@@ -109,7 +109,7 @@ fn told(
 }
 
 /// Waits for something that is there; what was there instead when time is up.
-fn wait_for<T>(
+pub fn wait_for<T>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<T, String>,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use self::all::{Fault, named};
-use self::verdict::{PAGE, Row, Wanted, table, text};
+use self::verdict::{Row, Wanted, table, text};
 pub use self::world::World;
 use crate::job::Job;
 use crate::lab::needs;
@@ -167,9 +167,15 @@ pub fn inside(args: &[&str]) -> Result<(), String> {
     let owner = u32::try_from(number(owner)?).map_err(|error| error.to_string())?;
     let mut world = World::start(&format!("faults-{name}"), &[fault], true, owner)?;
     let mut row = play(&mut world, fault, limit);
-    match panels::look(&world) {
-        Ok(seen) => row.panels = seen.moved.into_iter().collect(),
-        Err(why) => row.note = format!("{}, panels: {why}", row.note),
+    let unseen = match panels::look(&world) {
+        Ok(seen) => {
+            row.panels = seen.moved.into_iter().collect();
+            seen.wrong
+        }
+        Err(why) => vec![why],
+    };
+    if !unseen.is_empty() {
+        row.note = format!("{}; panels: {}", row.note, unseen.join(", "));
     }
     world.end(!row.right);
     std::fs::write(Path::new(result), format!("{:#}\n", row.json()))
@@ -186,7 +192,7 @@ pub fn play(world: &mut World, fault: &Fault, limit: Duration) -> Row {
             return Row { note: format!("it could not be made: {why}"), ..row };
         }
     };
-    row.waits = !matches!(wanted, Wanted::Page { receiver: PAGE, .. });
+    row.waits = !fault.limit.is_zero();
     hear(world, &wanted, limit.max(fault.limit), &mut row);
     if let Err(why) = end(world, fault, &wanted, &mut row) {
         row.right = false;

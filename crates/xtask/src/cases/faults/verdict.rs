@@ -165,7 +165,7 @@ pub struct Row {
     pub note: String,
     /// Why it could not be made here.
     pub not_made: Option<String>,
-    /// It wakes nobody, so it need not be fast.
+    /// It wakes nobody, and has more time than a page.
     pub waits: bool,
     /// Panels of the dashboards that moved in its world.
     pub panels: Vec<String>,
@@ -252,7 +252,7 @@ pub fn table(rows: &[Row]) -> String {
     let in_time = rows.iter().filter(|row| !row.waits && row.is_in_time()).count();
     lines.push(String::new());
     lines.push(format!(
-        "{} faults, {made} made: {right} named rightly; {waiting} wait for the morning or wake nobody, {in_time} of \
+        "{} faults, {made} made: {right} named rightly; {waiting} may take longer, {in_time} of \
          the others came within {} s",
         rows.len(),
         IN_TIME.as_secs()
@@ -301,7 +301,7 @@ mod tests {
         assert!(table.contains("| broker-1 does not answer | right | "), "{table}");
         assert!(table.contains("right, late") && table.contains("**wrong**"), "{table}");
         assert!(table.contains("| earthquake | not made: no |"), "{table}");
-        assert!(table.contains("4 faults, 3 made: 2 named rightly; 0 wait for the morning or wake nobody, 1 of the others came within 10 s\n"));
+        assert!(table.contains("4 faults, 3 made: 2 named rightly; 0 may take longer, 1 of the others came within 10 s\n"));
         let still = panels::all().into_iter().next().expect("there are panels");
         assert!(table.ends_with(&format!(" panels moved; still: {still}\n")), "{table}");
     }

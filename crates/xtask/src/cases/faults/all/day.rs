@@ -4,18 +4,22 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Fault;
 use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::{PARTITIONS, TOPIC, World};
+use crate::cases::planted::wait_for;
 use crate::job::Job;
 
-pub static DAY: Fault = Fault::new(
-    "day",
-    "none: a topic is made, consumers come, leave and die, somebody speaks HTTP to a broker",
-    live,
-);
+pub static DAY: Fault = Fault {
+    limit: Duration::from_secs(60),
+    ..Fault::new(
+        "day",
+        "none: a topic is made, consumers come, leave and die, somebody speaks HTTP to a broker",
+        live,
+    )
+};
 
 const MADE: &str = "made-by-day";
 const GROUP: &str = "day";
@@ -35,13 +39,10 @@ fn live(world: &mut World) -> Result<Wanted, String> {
     member(world, "leaves")?.terminate(LIMIT)?;
     // Killed, so that it says nothing.
     drop(member(world, "dies")?);
-    let died = Instant::now();
-    while world.cluster.metric_sum(EXPIRED)? <= expired {
-        if died.elapsed() > LIMIT {
-            return Err("the member that died is still one".to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_for("the end of a session", LIMIT, || match world.cluster.metric_sum(EXPIRED)? {
+        now if now > expired => Ok(()),
+        _ => Err("the member that died is still one".to_owned()),
+    })?;
     // Its first four bytes are a frame of a gigabyte.
     let mut socket = TcpStream::connect(world.cluster.socket(at)).map_err(|e| e.to_string())?;
     socket.write_all(b"GET / HTTP/1.1\r\n\r\n").map_err(|error| error.to_string())?;
@@ -53,12 +54,9 @@ fn member(world: &World, name: &str) -> Result<Job, String> {
     let mut command = Command::new("kcat");
     command.args(["-b", &world.cluster.bootstrap(), "-X", SESSION, "-G", GROUP, TOPIC]);
     let member = Job::spawn(name, command, world.cluster.dir())?;
-    let begun = Instant::now();
-    while !member.stderr().contains("assigned") {
-        if begun.elapsed() > LIMIT {
-            return Err(format!("no member of {GROUP}: {}", member.stderr()));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for("a share for a member", LIMIT, || {
+        let said = member.stderr();
+        if said.contains("assigned") { Ok(()) } else { Err(said) }
+    })?;
     Ok(member)
 }

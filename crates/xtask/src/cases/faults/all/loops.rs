@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Fault;
+use super::process::revive;
 use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::{TOPIC, World};
 use crate::cluster::kafka::Kafka;
@@ -18,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 pub static INVERSION: Fault = Fault {
     planted: true,
-    heal: restart,
+    heal: revive,
     ..Fault::new("inversion", "two locks taken in opposite order (planted)", invert)
 };
 pub static LONG_HOLD: Fault = Fault {
@@ -38,7 +39,7 @@ pub static BLOCKED_WORKER: Fault = Fault {
 pub static STALE_TAIL: Fault = Fault {
     planted: true,
     needs: &[Need::PacketFilter],
-    heal: restart,
+    heal: revive,
     ..Fault::new("stale-tail", "a conflict leaves storage ahead of raft (planted)", run_ahead)
 };
 
@@ -54,10 +55,6 @@ fn invert(world: &mut World) -> Result<Wanted, String> {
     ask(world, world.victim);
     let words = ["deadlock", "waits for test_", "holds it, taken at crates/node/src/planted.rs:"];
     Ok(Wanted::page("LoopStalled", world.victim, &words))
-}
-
-fn restart(world: &mut World) -> Result<(), String> {
-    world.revive(world.victim)
 }
 
 fn hold_long(world: &mut World) -> Result<Wanted, String> {

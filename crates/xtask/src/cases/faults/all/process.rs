@@ -58,7 +58,7 @@ fn kill(world: &mut World) -> Result<Wanted, String> {
     Ok(Wanted::page("BrokerDown", world.victim, &["does not answer"]))
 }
 
-fn revive(world: &mut World) -> Result<(), String> {
+pub(super) fn revive(world: &mut World) -> Result<(), String> {
     world.revive(world.victim)
 }
 

@@ -2,6 +2,7 @@
 //! to do it from outside.
 
 use super::Fault;
+use super::process::revive;
 use crate::cases::damage;
 use crate::cases::faults::verdict::Wanted;
 use crate::cases::faults::world::{TOPIC, World};
@@ -11,12 +12,12 @@ const AHEAD: u64 = 1_000_000;
 
 pub static POISON_ENTRY: Fault = Fault {
     planted: true,
-    heal: start_again,
+    heal: revive,
     ..Fault::new("panic", "a leader's state machine panics at an entry (planted)", panic)
 };
 pub static EARLY_ACKS: Fault = Fault {
     planted: true,
-    heal: start_again,
+    heal: revive,
     ..Fault::new(
         "early-acks",
         "a leader acknowledges what is neither committed nor on its disk (planted)",
@@ -41,8 +42,4 @@ fn acknowledge_early(world: &mut World) -> Result<Wanted, String> {
     let words = ["acked_beyond_durable", "acknowledged records may be lost"];
     let wanted = Wanted::page("BrokerDurabilityViolation", world.victim, &words);
     Ok(wanted.lasting("until its next start"))
-}
-
-fn start_again(world: &mut World) -> Result<(), String> {
-    world.revive(world.victim)
 }

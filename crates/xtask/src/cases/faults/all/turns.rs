@@ -17,7 +17,7 @@ const FREE: Duration = Duration::from_millis(50);
 /// For the whole of it.
 const LATE_LIMIT: Duration = Duration::from_secs(20);
 /// Three elections for each group within a minute, or a term that rises by more than eight in one: either
-/// takes a minute to be seen.
+/// may take a minute to be seen.
 const CHURN_LIMIT: Duration = Duration::from_secs(75);
 const ELECTION_LIMIT: Duration = Duration::from_secs(15);
 
