@@ -102,7 +102,7 @@ fn by_name() -> Row {
             .of("{{topic}}", top(rate("glasslog_topic_records_in_total", "topic")))
             .of(
                 "{{topic}} errors",
-                top(format!("{} > 0", rate("glasslog_topic_errors_total", "topic"))),
+                format!("{} > 0", top(rate("glasslog_topic_errors_total", "topic"))),
             ),
         ],
     )

@@ -175,7 +175,7 @@ pub fn inside(args: &[&str]) -> Result<(), String> {
         Err(why) => vec![why],
     };
     if !unseen.is_empty() {
-        row.note = format!("{}; panels: {}", row.note, unseen.join(", "));
+        row.note = format!("{} panels: {}", row.note, unseen.join(", "));
     }
     world.end(!row.right);
     std::fs::write(Path::new(result), format!("{:#}\n", row.json()))
